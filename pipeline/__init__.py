@@ -1,0 +1,1 @@
+"""Batch segmentation: read → segment → write, one retryable unit a shard."""

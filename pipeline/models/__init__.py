@@ -1,0 +1,42 @@
+"""Model families: one file each behind `Segmenter`, found through two lazy tables.
+
+Nothing here imports torch: the driver describes a model from its files alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.records import Sample, Segmentation
+
+FAMILIES: dict[str, str] = {
+    "unet": "pipeline.models.unet:UNetSegmenter",
+}
+"""family → "module:class"; the class is built as `cls(info, options, task)`."""
+
+BUNDLED: dict[str, str] = {
+    "unet-nuclei": "unet-nuclei",
+}
+"""Short name → folder under pipeline/models/weights."""
+
+
+class Segmenter(Protocol):
+    """A model that turns pictures into segments. Built and used inside one worker process."""
+
+    def load(self, device: str) -> None:
+        """Puts the weights on `device` ("cpu", "cuda", "cuda:1"); called once."""
+        ...
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes.
+
+        Returns:
+            One `Segmentation` a sample, in the same order, masks in `sample.original_hw` pixels.
+            The result of a sample never depends on its neighbours in the batch.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what `load` took."""
+        ...

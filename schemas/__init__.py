@@ -1,0 +1,1 @@
+"""The contract: records, categories, Arrow tables, config, manifests. Imports nothing of ours."""

@@ -1,0 +1,160 @@
+"""What flows through a run: ImageRecord → Sample → Segmentation of Segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Task = Literal["semantic", "instance", "panoptic"]
+TASKS: tuple[Task, ...] = ("semantic", "instance", "panoptic")
+
+SEGMENT_BITS = 21
+"""Low bits of an annotation id that hold the segment id: 2,097,151 segments an image."""
+
+MAX_IMAGE_ID = 2**31 - 1
+"""Image ids fit a signed 32-bit integer; annotation ids stay below 2**52, exact in JSON readers."""
+
+
+class Status(StrEnum):
+    """How an image ended. Every input image has exactly one."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    """Looked at, and nothing was found (background alone is nothing)."""
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class ErrorCode(StrEnum):
+    """Why an image is `failed` or `skipped`; a stable word a query can filter on."""
+
+    READ_ERROR = "read_error"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    DECODE_ERROR = "decode_error"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    MODEL_ERROR = "model_error"
+    TOO_MANY_SEGMENTS = "too_many_segments"
+    CRASHED = "crashed"
+    """The worker process died on this image again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One input image, as a listing knows it: no pixel has been read.
+
+    Attributes:
+        file_name: Path relative to the input root, "/"-separated; unique in a dataset. A tar
+            member is "shard.tar/member.jpg", a Parquet row "file.parquet/<row or path>".
+        uri: Absolute URI of the file that holds the bytes.
+        size: Length of the image's bytes, −1 where the listing does not tell.
+        token: Changes when the bytes may have changed: an etag, or "mtime_ns" of a local file.
+        offset: First byte inside the file `uri` (tar member), −1 for a whole file.
+        row: Row in a Parquet file, −1 otherwise.
+        image_id: 1…2**31−1, given by the planner from `file_name`; 0 before that.
+    """
+
+    file_name: str
+    uri: str
+    size: int = -1
+    token: str = ""
+    offset: int = -1
+    row: int = -1
+    image_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an image could not be labelled.
+
+    Attributes:
+        code: A stable word.
+        message: One line for a person.
+    """
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image with its pixels; never leaves the worker.
+
+    Attributes:
+        record: Where it came from.
+        pixels: HWC uint8 RGB, after EXIF rotation. May be smaller than `original_hw` where the
+            decoder was told that the model needs less.
+        original_hw: (height, width) after EXIF rotation; masks are in these pixels.
+        orientation: EXIF orientation that was applied, 1…8 (1 = as stored).
+        image_format: "JPEG", "PNG", …
+        note: What was dropped or assumed in decoding ("first of 3 pages"), or "".
+    """
+
+    record: ImageRecord
+    pixels: npt.NDArray[np.uint8]
+    original_hw: tuple[int, int]
+    orientation: int = 1
+    image_format: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One region of one category, in the original image's pixels.
+
+    Attributes:
+        category_id: ≥ 1, a key of the run's categories.
+        counts: COCO's compressed RLE string of the mask (column-major, zeros first), ASCII bytes,
+            byte-equal to `pycocotools.mask.encode(mask)["counts"]`.
+        area: Mask pixels, ≥ 1.
+        bbox_xywh: Tight box (x, y, width, height) in pixels, 0-indexed from the top left.
+        score: Confidence in 0…1, or None where the model gives none.
+        prompt: The prompt that found it, or None.
+    """
+
+    category_id: int
+    counts: bytes
+    area: int
+    bbox_xywh: tuple[int, int, int, int]
+    score: float | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """All segments of one image.
+
+    Attributes:
+        height: Of the original image, pixels.
+        width: Of the original image, pixels.
+        segments: In the order that segment ids 1…n follow. Must be deterministic.
+        failure: Set where the model could not do this image; `segments` is then empty.
+    """
+
+    height: int
+    width: int
+    segments: tuple[Segment, ...] = field(default=())
+    failure: Failure | None = None
+
+
+def annotation_id(image_id: int, segment_id: int) -> int:
+    """The id of a segment's annotation, unique in a dataset and below 2**52.
+
+    Args:
+        image_id: 1…2**31−1.
+        segment_id: 1…2**21−1 inside the image.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    if not 1 <= image_id <= MAX_IMAGE_ID:
+        raise ValueError(f"image_id must be in 1…{MAX_IMAGE_ID}, got {image_id}")
+    if not 1 <= segment_id < 1 << SEGMENT_BITS:
+        raise ValueError(f"segment_id must be in 1…{(1 << SEGMENT_BITS) - 1}, got {segment_id}")
+    return image_id << SEGMENT_BITS | segment_id

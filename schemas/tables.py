@@ -1,0 +1,56 @@
+"""Arrow schemas of the two published tables. docs/data-format.md explains every column."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from .manifest import SCHEMA_VERSION
+
+RLE_TYPE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
+"""pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
+
+_METADATA = {"maskmill_schema_version": str(SCHEMA_VERSION)}
+
+IMAGES = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("num_segments", pa.int32(), nullable=False),
+        pa.field("image_format", pa.string()),
+        pa.field("exif_orientation", pa.int8()),
+        pa.field("note", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("fingerprint", pa.string(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+"""One row an input image. width and height are after EXIF rotation, null where unknown."""
+
+ANNOTATIONS = pa.schema(
+    [
+        pa.field("annotation_id", pa.int64(), nullable=False),
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("segment_id", pa.int32(), nullable=False),
+        pa.field("category_id", pa.int32(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("isthing", pa.bool_(), nullable=False),
+        pa.field("iscrowd", pa.int8(), nullable=False),
+        pa.field("area", pa.int64(), nullable=False),
+        pa.field("bbox_xywh", pa.list_(pa.int32(), 4), nullable=False),
+        pa.field("rle", RLE_TYPE, nullable=False),
+        pa.field("score", pa.float32()),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("prompt", pa.string()),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("model_revision", pa.string(), nullable=False),
+        pa.field("run", pa.string(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+"""One row a segment, sorted by image then segment_id. `run` is the manifest's config_fingerprint."""
