@@ -90,7 +90,7 @@ class ExecutionConfig(Section):
 
 
 class StorageConfig(Section):
-    """S3 access; unset values come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)."""
+    """S3 access; unset values come from the environment (AWS_ACCESS_KEY_ID, …)."""
 
     endpoint_url: str = ""
     key: str = ""

@@ -53,4 +53,4 @@ ANNOTATIONS = pa.schema(
     ],
     metadata=_METADATA,
 )
-"""One row a segment, sorted by image then segment_id. `run` is the manifest's config_fingerprint."""
+"""One row a segment, sorted by image then segment_id. `run` = manifest's config_fingerprint."""
