@@ -1,0 +1,50 @@
+# Every target runs in .venv/, which `make setup` makes; see `make help`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SYNCED := $(VENV)/.synced
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock format lint types test check demo clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SYNCED) ## Make .venv/ from requirements.lock (PYTHON=python3.12 to choose another Python)
+
+# Runs again only when the lock has changed; uv stays in the environment, it is never part of the lock.
+$(SYNCED): requirements.lock
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else "maskmill needs Python 3.11 or newer, $(PYTHON) is " + v + ": name one with make setup PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@touch $@
+
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+
+format: setup ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: setup ## Check format and lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: setup ## Check types
+	$(BIN)/pyright
+
+test: setup ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+check: lint types ## Lint, types and the quick tests
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+demo: setup ## Label example pictures end to end, into demo/
+	$(BIN)/python -m examples.demo
+
+clean: ## Remove everything that the targets made, but not .venv/
+	rm -rf demo dist build .hypothesis .ruff_cache
+	find pipeline jobs schemas tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
