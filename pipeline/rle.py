@@ -1,0 +1,151 @@
+"""COCO's run-length code in numpy: runs of pixels ↔ the compressed string.
+
+A mask is read column by column (column-major, "Fortran" order) and written as the lengths of its
+runs, zeros first. The string form stores each length as a little-endian number of 5-bit digits,
+from the fourth on as the difference to the length two places before; see the functions below and
+the specification in `common/maskApi.c` of cocodataset/cocoapi (rleToString, rleFrString).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_MAX_DIGITS = 13  # ⌈64 / 5⌉: more digits than any 64-bit length has
+
+
+def counts_of_runs(
+    starts: Ints, ends: Ints, first: Ints, pixels: int
+) -> tuple[Ints, npt.NDArray[np.intp]]:
+    """Run lengths of several masks at once.
+
+    Args:
+        starts: First pixel of each run of ones, column-major index; ascending within a mask.
+        ends: One past the last pixel of each run.
+        first: Index in `starts` where each mask begins; ascending, first[0] == 0, no mask is
+            without a run.
+        pixels: Height × width.
+
+    Returns:
+        The lengths of all masks one after the other (zeros, ones, zeros, …), and the index where
+        each mask's lengths begin.
+    """
+    before = np.empty_like(starts)  # where the zeros before each run begin
+    before[1:] = ends[:-1]
+    before[first] = 0
+    last = np.append(first[1:], len(starts)) - 1
+    tail = pixels - ends[last]
+    has_tail = tail > 0
+    offset = 2 * first
+    offset[1:] += np.cumsum(has_tail[:-1])
+    counts = np.empty(2 * len(starts) + int(has_tail.sum()), np.int64)
+    runs_of = np.diff(np.append(first, len(starts)))
+    place = 2 * np.arange(len(starts)) + np.repeat(offset - 2 * first, runs_of)
+    counts[place] = starts - before
+    counts[place + 1] = ends - starts
+    counts[(place[last] + 2)[has_tail]] = tail[has_tail]
+    return counts, offset
+
+
+def compress(counts: Ints, offset: npt.NDArray[np.intp]) -> list[bytes]:
+    """Writes run lengths as COCO strings.
+
+    Args:
+        counts: Lengths of one or more masks, one after the other.
+        offset: Index where each mask's lengths begin, ascending from 0.
+
+    Returns:
+        One ASCII string a mask.
+    """
+    value = counts.copy()
+    value[2:] -= counts[:-2]
+    # The first three lengths of a mask are stored as they are.
+    plain = (offset[:, None] + np.arange(3)).ravel()
+    limit = np.repeat(np.append(offset[1:], len(counts)), 3)
+    plain = plain[plain < limit]
+    value[plain] = counts[plain]
+
+    # n digits hold −2^(5n−1) … 2^(5n−1)−1; ~x folds the negatives onto the same bound.
+    size = np.where(value < 0, ~value, value)
+    digits = np.ones(len(value), np.int64)
+    widest = int(size.max())
+    bound = 16
+    while bound <= widest:
+        digits += size >= bound
+        bound <<= 5
+    ends = np.cumsum(digits)
+    text = np.empty(int(ends[-1]), np.uint8)
+    begin = ends - digits
+    text[begin] = (value & 31) + 48
+    more = np.flatnonzero(digits > 1)
+    step = 1
+    while len(more):
+        text[begin[more] + step - 1] += 32
+        text[begin[more] + step] = ((value[more] >> 5 * step) & 31) + 48
+        step += 1
+        more = more[digits[more] > step]
+    data = text.tobytes()
+    cuts = [*begin[offset].tolist(), len(data)]
+    return [data[a:b] for a, b in pairwise(cuts)]
+
+
+def expand(text: bytes | str, pixels: int) -> Ints:
+    """Reads run lengths back from a COCO string.
+
+    Args:
+        text: The string, ASCII.
+        pixels: Height × width, which the lengths must add up to.
+
+    Raises:
+        ValueError: The string is malformed or belongs to a picture of another size.
+    """
+    try:
+        data = text.encode("ascii") if isinstance(text, str) else bytes(text)
+    except UnicodeEncodeError:
+        raise ValueError("malformed RLE: not ASCII") from None
+    digit = np.frombuffer(data, np.uint8).astype(np.int64) - 48
+    if not len(digit) or digit.min() < 0 or digit.max() > 63:
+        raise ValueError("malformed RLE: empty, or a character outside '0'…'o'")
+    last = np.flatnonzero(digit < 32)
+    if not len(last) or last[-1] != len(digit) - 1:
+        raise ValueError("malformed RLE: it ends in the middle of a number")
+    begin = np.append(0, last[:-1] + 1)
+    size = last - begin + 1
+    if size.max() > _MAX_DIGITS - 1:
+        raise ValueError("malformed RLE: a number has too many digits")
+    shift = 5 * (np.arange(len(digit)) - np.repeat(begin, size))
+    value = np.add.reduceat((digit & 31) << shift, begin)
+    value -= (digit[last] & 16) << (shift[last] + 1)  # sign: the top bit of the last digit
+    value[1::2] = np.cumsum(value[1::2])
+    value[2::2] = np.cumsum(value[2::2])
+    return check_counts(value, pixels)
+
+
+def check_counts(counts: Ints, pixels: int) -> Ints:
+    """Returns `counts` if they are run lengths of a picture of `pixels` pixels.
+
+    Raises:
+        ValueError: A length is negative, or they do not add up.
+    """
+    if counts.min(initial=0) < 0 or counts.max(initial=0) > pixels:
+        raise ValueError("malformed RLE: a run length is negative or longer than the picture")
+    if (total := int(counts.sum())) != pixels:
+        raise ValueError(f"malformed RLE: the runs cover {total} pixels of a picture of {pixels}")
+    return counts
+
+
+def runs_of_counts(counts: Ints) -> tuple[Ints, Ints]:
+    """First pixel, and one past the last, of each run of ones; touching runs are joined."""
+    edges = np.cumsum(counts)
+    starts, ends = edges[:-1:2], edges[1::2]
+    if not (counts[1:] > 0).all():  # another writer's code: drop empty runs, join what touches
+        full = ends > starts
+        starts, ends = starts[full], ends[full]
+        apart = starts[1:] > ends[:-1]
+        starts = starts[np.append(True, apart)] if len(starts) else starts
+        ends = ends[np.append(apart, True)] if len(ends) else ends
+    return starts, ends
