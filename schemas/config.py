@@ -1,6 +1,7 @@
 """A job's configuration: one TOML file, every field also a flag or `--set key=value`.
 
-What changes labels (`LABEL_SECTIONS`) enters the fingerprint; where and how fast a job runs does not.
+What changes labels (`LABEL_SECTIONS`) enters the fingerprint; where and how fast a job runs
+does not.
 """
 
 from __future__ import annotations

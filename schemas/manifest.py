@@ -47,6 +47,7 @@ class ShardReceipt:
     Attributes:
         shard: Shard id.
         token: Fingerprint of the shard's listing (names, sizes, tokens, ids) and the config.
+        run: The config fingerprint.
         part: The files it wrote.
         computed: Images the model looked at.
         reused: Images whose labels were copied from an earlier part.
@@ -55,6 +56,7 @@ class ShardReceipt:
 
     shard: str
     token: str
+    run: str
     part: Part
     computed: int
     reused: int

@@ -1,0 +1,242 @@
+"""The ledger: shards as pairs of Parquet files, receipts, the manifest; streaming reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.categories import Categories
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt
+from schemas.records import Failure, ImageRecord, Segmentation, Status
+
+from .parts import Row, annotation_rows, image_row, part_uri, write_part
+from .storage import Storage, StorageError, absolute_uri, join
+
+
+class Ledger:
+    """A published dataset, read part by part.
+
+    Attributes:
+        uri: Absolute URI of the dataset.
+        manifest: The version that is read.
+        storage: File access.
+        categories: The category table.
+    """
+
+    def __init__(self, uri: str, manifest: DatasetManifest, storage: Storage) -> None:
+        self.uri = uri
+        self.manifest = manifest
+        self.storage = storage
+        self.categories: Categories = manifest.category_table()
+
+    def images(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table of image rows a part, in input order."""
+        for part in self.manifest.parts:
+            yield read_part(self.storage, self.uri, "images", part.name, columns)
+
+    def annotations(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table of annotation rows a part, in the order of `images`."""
+        for part in self.manifest.parts:
+            yield read_part(self.storage, self.uri, "annotations", part.name, columns)
+
+    def rows(self) -> Iterator[tuple[Row, list[Row]]]:
+        """Every image row with its annotation rows, in input order; one part in memory."""
+        for images, segments in zip(self.images(), self.annotations(), strict=True):
+            by_image = rows_by_image(segments)
+            for image in images.to_pylist():
+                yield image, by_image.get(image["image_id"], [])
+
+
+def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
+    """Opens the current version of a dataset.
+
+    Raises:
+        ValueError: `uri` holds no dataset of ours, or one of a newer schema version.
+    """
+    storage = storage or Storage()
+    uri = absolute_uri(uri)
+    path = join(uri, "manifest.json")
+    if not storage.exists(path):
+        raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json")
+    return Ledger(uri, DatasetManifest.from_json(storage.read(path)), storage)
+
+
+def receipt_uri(dataset: str, shard: str, token: str) -> str:
+    """URI of a shard's receipt."""
+    return join(dataset, "receipts", f"{shard}-{token}.json")
+
+
+def read_part(
+    storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """One Parquet file of a part as a table.
+
+    Raises:
+        StorageError: The file is missing or cannot be read.
+        ValueError: It is not Parquet.
+    """
+    uri = part_uri(dataset, table, name)
+    with storage.open(uri) as file:
+        try:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{uri} is not a readable Parquet file: {error}") from error
+
+
+def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
+    """Annotation rows grouped by image_id, order kept."""
+    grouped: dict[int, list[Row]] = {}
+    for row in annotations.to_pylist():
+        grouped.setdefault(row["image_id"], []).append(row)
+    return grouped
+
+
+def build_manifest(
+    parts: Sequence[Part], *, version: int, categories: Categories, **fields: Any
+) -> DatasetManifest:
+    """The manifest of these parts; counts are summed from them."""
+    statuses: Counter[str] = Counter({str(status): 0 for status in Status})
+    errors: Counter[str] = Counter()
+    per_category: Counter[str] = Counter({str(item.id): 0 for item in categories})
+    for part in parts:
+        statuses.update(part.statuses)
+        errors.update(part.errors)
+        per_category.update(part.categories)
+    counts = {
+        "images": sum(part.images for part in parts),
+        "annotations": sum(part.annotations for part in parts),
+        **statuses,
+    }
+    return DatasetManifest(
+        schema_version=SCHEMA_VERSION,
+        version=version,
+        categories=categories.to_json(),
+        counts=counts,
+        category_counts=dict(per_category),
+        error_counts=dict(errors),
+        parts=tuple(parts),
+        **fields,
+    )
+
+
+def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> DatasetManifest:
+    """Makes `manifest` the current version, atomically, unless the current one says the same.
+
+    Returns:
+        The manifest that is current now.
+
+    Raises:
+        StorageError: It cannot be written.
+        ValueError: The standing manifest is unreadable or of a newer schema version.
+    """
+    current = join(dataset, "manifest.json")
+    if storage.exists(current):
+        standing = DatasetManifest.from_json(storage.read(current))
+        if standing.same_dataset(manifest):
+            return standing
+        manifest = replace(manifest, version=standing.version + 1)
+    data = manifest.to_json().encode()
+    # The numbered copy first: a version that was never current is overwritten by the next run.
+    storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
+    storage.write(current, data)
+    return manifest
+
+
+def write_receipt(storage: Storage, dataset: str, receipt: ShardReceipt) -> None:
+    """Notes that a shard is done; written after its part."""
+    uri = receipt_uri(dataset, receipt.shard, receipt.token)
+    storage.write(uri, receipt.to_json().encode())
+
+
+def read_receipt(storage: Storage, uri: str) -> ShardReceipt | None:
+    """A receipt, or None where the file is damaged or gone: its shard is simply done again."""
+    try:
+        return ShardReceipt.from_json(storage.read(uri))
+    except (StorageError, ValueError):
+        return None
+
+
+def write_dataset(
+    uri: str,
+    images: Iterable[tuple[ImageRecord, Segmentation | Failure]],
+    *,
+    categories: Categories,
+    task: str = "panoptic",
+    model: str = "given",
+    storage: Storage | None = None,
+    shard_size: int = 256,
+) -> Ledger:
+    """Writes a dataset from segmentations that are already there: no model, no Ray.
+
+    Args:
+        uri: Where to.
+        images: Records with ids and what was found in them.
+        categories: The table that the segments refer to.
+        task: Column `task`.
+        model: Column `model`.
+        storage: File access.
+        shard_size: Images a part.
+
+    Returns:
+        The ledger of the published version.
+    """
+    storage = storage or Storage()
+    uri = absolute_uri(uri)
+    run = hashlib.sha256(f"{task} {model}".encode()).hexdigest()[:32]
+    origin = {"task": task, "model": model, "model_revision": "", "run": run}
+    background = frozenset(item.id for item in categories if item.is_background)
+    parts: list[Part] = []
+    image_rows: list[Row] = []
+    segment_rows: list[Row] = []
+
+    def flush() -> None:
+        if image_rows:
+            part = write_part(
+                storage,
+                uri,
+                shard=f"{image_rows[0]['image_id']:08x}",
+                run=run,
+                images=image_rows,
+                annotations=segment_rows,
+                background=background,
+            )
+            token = part.name.rpartition("-")[2]
+            receipt = ShardReceipt(
+                part.name.rpartition("-")[0], token, run, part, part.images, 0, 0.0
+            )
+            write_receipt(storage, uri, receipt)
+            parts.append(part)
+            image_rows.clear()
+            segment_rows.clear()
+
+    for record, found in images:
+        if isinstance(found, Failure):
+            image_rows.append(image_row(record, failure=found))
+        else:
+            rows = annotation_rows(record.image_id, found, categories=categories, origin=origin)
+            segment_rows.extend(rows)
+            size = (found.height, found.width)
+            image_rows.append(
+                image_row(record, segments=rows, background=background, original_hw=size)
+            )
+        if len(image_rows) >= shard_size:
+            flush()
+    flush()
+    manifest = build_manifest(
+        parts,
+        version=1,
+        categories=categories,
+        input="",
+        task=task,
+        model={"name": model},
+        config={},
+        config_fingerprint=run,
+        packages={},
+    )
+    return Ledger(uri, publish(storage, uri, manifest), storage)

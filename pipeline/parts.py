@@ -1,0 +1,204 @@
+"""One shard as a pair of Parquet files: image rows, annotation rows, and their idempotent write."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.categories import Categories
+from schemas.manifest import Part
+from schemas.records import (
+    SEGMENT_BITS,
+    ErrorCode,
+    Failure,
+    ImageRecord,
+    Segmentation,
+    Status,
+    annotation_id,
+)
+from schemas.tables import ANNOTATIONS, IMAGES
+
+from .storage import Storage, join
+
+Row = dict[str, Any]
+
+RETRYABLE = frozenset({ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED})
+"""Failures that another try may not repeat: never copied from an earlier version."""
+
+
+def part_uri(dataset: str, table: str, name: str) -> str:
+    """URI of a part's file; `table` is "images" or "annotations"."""
+    return join(dataset, table, f"{name}.parquet")
+
+
+def image_row(
+    record: ImageRecord,
+    *,
+    segments: Sequence[Row] = (),
+    background: frozenset[int] = frozenset(),
+    failure: Failure | None = None,
+    original_hw: tuple[int, int] | None = None,
+    image_format: str = "",
+    orientation: int | None = None,
+    note: str = "",
+    size_bytes: int | None = None,
+    sha256: str = "",
+    fingerprint: str = "",
+) -> Row:
+    """One row of the images table.
+
+    Args:
+        record: The image, with its id.
+        segments: Its annotation rows.
+        background: Category ids whose segments count as nothing found.
+        failure: Why it failed; the status follows from this and `segments`.
+        original_hw: (height, width) after EXIF rotation where known.
+        image_format: "JPEG", …
+        orientation: EXIF orientation that was applied.
+        note: What decoding dropped or assumed.
+        size_bytes: Length of the file's bytes.
+        sha256: Of those bytes, hex.
+        fingerprint: Key of the labels.
+    """
+    found = any(row["category_id"] not in background for row in segments)
+    status = Status.FAILED if failure else Status.OK if found else Status.EMPTY
+    return {
+        "image_id": record.image_id,
+        "file_name": record.file_name,
+        "width": original_hw[1] if original_hw else None,
+        "height": original_hw[0] if original_hw else None,
+        "status": str(status),
+        "error_code": str(failure.code) if failure else None,
+        "error_message": failure.message if failure else None,
+        "num_segments": len(segments),
+        "image_format": image_format or None,
+        "exif_orientation": orientation,
+        "note": note or None,
+        "size_bytes": size_bytes,
+        "sha256": sha256 or None,
+        "fingerprint": fingerprint,
+    }
+
+
+def annotation_rows(
+    image_id: int, segmentation: Segmentation, *, categories: Categories, origin: Mapping[str, str]
+) -> list[Row]:
+    """Rows of the annotations table for one image.
+
+    Args:
+        image_id: Of the image.
+        segmentation: What the model found.
+        categories: The run's table.
+        origin: Values of the columns task, model, model_revision and run.
+
+    Raises:
+        ValueError: More segments than ids, or an unknown category.
+    """
+    if len(segmentation.segments) >= 1 << SEGMENT_BITS:
+        raise ValueError(
+            f"{len(segmentation.segments)} segments, at most {(1 << SEGMENT_BITS) - 1}"
+        )
+    table = categories.by_id()
+    size = [segmentation.height, segmentation.width]
+    rows: list[Row] = []
+    for segment_id, segment in enumerate(segmentation.segments, start=1):
+        if segment.category_id not in table:
+            raise ValueError(f"segment of unknown category {segment.category_id}")
+        category = table[segment.category_id]
+        rows.append(
+            {
+                "annotation_id": annotation_id(image_id, segment_id),
+                "image_id": image_id,
+                "segment_id": segment_id,
+                "category_id": category.id,
+                "category": category.name,
+                "isthing": category.isthing,
+                "iscrowd": 0,
+                "area": segment.area,
+                "bbox_xywh": list(segment.bbox_xywh),
+                "rle": {"size": size, "counts": segment.counts.decode("ascii")},
+                "score": segment.score,
+                "prompt": segment.prompt,
+                **origin,
+            }
+        )
+    return rows
+
+
+def part_name(shard: str, images: Sequence[Row], run: str) -> str:
+    """A part's name: a function of the shard, what its images are and the config alone."""
+    digest = hashlib.sha256(run.encode())
+    for row in images:
+        key = (row["file_name"], row["image_id"], row["sha256"], row["error_code"])
+        digest.update(repr(key).encode())
+    return f"{shard}-{digest.hexdigest()[:16]}"
+
+
+def write_part(
+    storage: Storage,
+    dataset: str,
+    *,
+    shard: str,
+    run: str,
+    images: Sequence[Row],
+    annotations: Sequence[Row],
+    background: frozenset[int] = frozenset(),
+) -> Part:
+    """Writes a shard's two files; the images file last. Writing again changes nothing.
+
+    A worker that was given up for dead may write the same part at the same time. The first file
+    stays; where its annotations differ in bytes (GPU arithmetic) they are adopted, so that both
+    files always agree.
+
+    Raises:
+        StorageError: The files cannot be written.
+    """
+    name = part_name(shard, images, run)
+    annotation_bytes = _parquet(pa.Table.from_pylist(list(annotations), schema=ANNOTATIONS))
+    uri = part_uri(dataset, "annotations", name)
+    if not storage.create(uri, annotation_bytes):
+        standing = storage.read(uri)
+        if standing != annotation_bytes:
+            annotation_bytes = standing
+            annotations = pq.read_table(io.BytesIO(standing)).to_pylist()
+            images = [_recount(row, annotations, background) for row in images]
+    image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
+    uri = part_uri(dataset, "images", name)
+    if not storage.create(uri, image_bytes):
+        image_bytes = storage.read(uri)
+    return Part(
+        name=name,
+        images=len(images),
+        annotations=len(annotations),
+        statuses=_count(row["status"] for row in images),
+        errors=_count(row["error_code"] for row in images if row["error_code"]),
+        categories=_count(str(row["category_id"]) for row in annotations),
+        images_sha256=hashlib.sha256(image_bytes).hexdigest(),
+        annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
+        size=len(image_bytes) + len(annotation_bytes),
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=65_536)
+    return buffer.getvalue()
+
+
+def _recount(row: Row, annotations: Sequence[Row], background: frozenset[int]) -> Row:
+    if row["status"] == str(Status.FAILED):
+        return row
+    own = [item for item in annotations if item["image_id"] == row["image_id"]]
+    found = any(item["category_id"] not in background for item in own)
+    status = Status.OK if found else Status.EMPTY
+    return {**row, "num_segments": len(own), "status": str(status)}
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
