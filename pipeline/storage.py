@@ -1,0 +1,379 @@
+"""All file access: local paths, s3:// and what else fsspec reaches, behind one small class."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+
+from pipeline import local_files
+from pipeline.range_file import range_file
+from pipeline.storage_errors import MissingError, StorageError, explain, is_transient
+from schemas.config import StorageConfig
+
+__all__ = [
+    "Entry",
+    "MissingError",
+    "Storage",
+    "StorageError",
+    "absolute_uri",
+    "join",
+    "local_path",
+]
+
+T = TypeVar("T")
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_BACKOFF_S = (0.3, 1.0, 3.0)
+_PAGE = 1000
+_log = logging.getLogger(__name__)
+_filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that a listing found.
+
+    Attributes:
+        uri: Absolute.
+        path: Relative to the listed root, "/"-separated.
+        size: Bytes, −1 where unknown (a link that leads nowhere).
+        token: Changes when the bytes may have changed: etag, or mtime in ns of a local file.
+    """
+
+    uri: str
+    path: str
+    size: int
+    token: str
+
+
+def absolute_uri(uri: str) -> str:
+    """Makes a local path absolute and drops a trailing slash; leaves other schemes alone."""
+    if not uri:
+        raise ValueError("an empty path names no file")
+    match = _SCHEME.match(uri)
+    if match is None or match[1].lower() == "file":
+        plain = uri[match.end() :] if match else uri
+        return os.path.abspath(os.path.expanduser(plain))
+    return match[1].lower() + "://" + uri[match.end() :].rstrip("/")
+
+
+def join(uri: str, *parts: str) -> str:
+    """Appends relative parts to a URI or local path."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def local_path(uri: str) -> Path | None:
+    """The local path that `uri` names, None for a remote one."""
+    match = _SCHEME.match(uri)
+    if match is None:
+        return Path(uri)
+    return Path(uri[match.end() :]) if match[1].lower() == "file" else None
+
+
+class Storage:
+    """File access of one process. Pickles as its config; safe to use from many threads.
+
+    Every method raises `StorageError` (`MissingError` where nothing is there) with one line.
+    Transient failures of a remote store are tried again for a few seconds first.
+    """
+
+    def __init__(self, config: StorageConfig | None = None) -> None:
+        self.config = config or StorageConfig()
+
+    def __repr__(self) -> str:
+        return f"Storage({self.config!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(self.config)
+
+    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file, or up to `length` of them from `offset`."""
+        if length == 0:
+            return b""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: _read_local(path, offset, length))
+        fs = self._filesystem(uri)
+        if offset == 0 and length is None:
+            # One request: s3fs would ask for the size first to fetch parts in parallel.
+            extra = {"max_concurrency": 1} if _is_s3(fs) else {}
+            return self._try(uri, lambda: fs.cat_file(uri, **extra))
+        end = None if length is None else offset + length
+        return self._try(uri, lambda: fs.cat_file(uri, start=offset, end=end))
+
+    def open(self, uri: str) -> BinaryIO:
+        """A seekable file for reading; a remote one fetches ranges, each tried again by itself."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: path.open("rb"))
+        size = self.info(uri).size
+        return range_file(lambda offset, length: self.read(uri, offset=offset, length=length), size)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Puts `data` there in one step, replacing what was; makes parent folders."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.write(path, data))
+        fs = self._filesystem(uri)
+        return self._try(uri, lambda: _discard(fs.pipe_file(uri, data)))
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """Like `write`, but only where nothing is: of many writers exactly one gets True."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.create(path, data))
+        fs = self._filesystem(uri)
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                fs.pipe_file(uri, data, mode="create")
+            except OSError as error:
+                if not _is_conflict(error):
+                    raise
+                # Our own first attempt may have arrived though its answer was lost.
+                return attempts > 1 and fs.cat_file(uri) == data
+            return True
+
+        return self._try(uri, attempt)
+
+    def put_file(self, local: Path, uri: str) -> None:
+        """Moves a finished local file to `uri` in one step; `local` is gone afterwards."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.publish(local, path))
+        fs = self._filesystem(uri)
+        self._try(uri, lambda: _discard(fs.put_file(str(local), uri)))
+        return local.unlink()
+
+    def info(self, uri: str) -> Entry:
+        """Size and token of one file; `path` is its name."""
+        name = uri.rstrip("/").rpartition("/")[2]
+        if (path := local_path(uri)) is not None:
+            stat = self._try(uri, path.stat)
+            return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+        found = self._try(uri, lambda: self._filesystem(uri).info(uri))
+        return Entry(uri, name, int(found.get("size") or 0), _token(found))
+
+    def list(
+        self,
+        root: str,
+        *,
+        recursive: bool = True,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+    ) -> Iterator[Entry]:
+        """Files under a folder in the order of their paths (by code point), one at a time.
+
+        Args:
+            root: A folder, a bucket or a prefix.
+            recursive: Also what lies in sub-folders.
+            exclude: URIs of sub-folders to leave out.
+            hidden: Also files and folders whose name starts with a dot.
+        """
+        root = absolute_uri(root)
+        inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
+
+        def wanted(path: str) -> bool:
+            if not hidden and ("/" + path).find("/.") >= 0:
+                return False
+            return not any(path.startswith(folder) for folder in inside)
+
+        if (path := local_path(root)) is not None:
+            return self._list_local(path, recursive, wanted)
+        fs = self._filesystem(root)
+        if _is_s3(fs):
+            return self._list_s3(fs, root, recursive, wanted)
+        return self._list_remote(fs, root, recursive, wanted)
+
+    def exists(self, uri: str) -> bool:
+        """Whether a file or folder is there."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.exists)
+        try:
+            self._try(uri, lambda: self._filesystem(uri).info(uri))
+        except MissingError:
+            return False
+        return True
+
+    def is_dir(self, uri: str) -> bool:
+        """Whether a folder is there; in an object store, a prefix that some key has."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.is_dir)
+        try:
+            return self._try(uri, lambda: self._filesystem(uri).info(uri))["type"] == "directory"
+        except MissingError:
+            return False
+
+    def remove(self, uri: str, *, missing_ok: bool = True) -> None:
+        """Removes one file."""
+        try:
+            if (path := local_path(uri)) is not None:
+                self._try(uri, path.unlink)
+            else:
+                fs = self._filesystem(uri)
+                if not missing_ok:
+                    self.info(uri)  # S3 deletes what is not there without a word
+                self._try(uri, lambda: fs.rm_file(uri))
+        except MissingError:
+            if not missing_ok:
+                raise
+
+    def check_writable(self, root: str) -> None:
+        """Writes and removes a small file under `root`; raises `StorageError` if it cannot."""
+        probe = join(root, f".write-test-{os.getpid()}-{threading.get_ident()}")
+        self.write(probe, b"maskmill may remove this\n")
+        self.remove(probe)
+
+    def _filesystem(self, uri: str) -> Any:
+        match = _SCHEME.match(uri)
+        scheme = match[1].lower() if match else "file"
+        key = (os.getpid(), scheme, self.config)
+        with _lock:
+            if key not in _filesystems:
+                _filesystems[key] = _connect(scheme, self.config)
+            return _filesystems[key]
+
+    def _try(self, uri: str, action: Callable[[], T]) -> T:
+        for delay in (*_BACKOFF_S, None):
+            try:
+                return action()
+            except Exception as error:
+                if delay is None or not is_transient(error):
+                    endpoint = self.config.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
+                    raise explain(error, uri, endpoint) from error
+                _log.info("trying again in %.1f s: %s (%s)", delay, uri, type(error).__name__)
+            time.sleep(delay * random.uniform(0.75, 1.25))
+        raise AssertionError("unreachable")
+
+    def _list_local(
+        self, root: Path, recursive: bool, wanted: Callable[[str], bool]
+    ) -> Iterator[Entry]:
+        # Not through `_try`: a generator that has raised would look like one that has ended.
+        try:
+            for path, stat in local_files.walk(root, recursive=recursive, wanted=wanted):
+                size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
+                yield Entry(os.path.join(root, path), path, size, token)
+        except OSError as error:
+            raise explain(error, str(error.filename or root)) from error
+
+    def _list_s3(
+        self, fs: Any, root: str, recursive: bool, wanted: Callable[[str], bool]
+    ) -> Iterator[Entry]:
+        bucket, _, prefix = root.partition("://")[2].partition("/")
+        prefix = prefix + "/" if prefix else ""
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE}
+        if not recursive:
+            request["Delimiter"] = "/"
+        anything = not prefix
+        while True:
+            page = self._try(root, lambda: fs.call_s3("list_objects_v2", **request))
+            for item in page.get("Contents", ()):
+                anything = True
+                path = item["Key"][len(prefix) :]
+                if path and not path.endswith("/") and wanted(path):
+                    token = item["ETag"].strip('"')
+                    yield Entry(f"{root}/{path}", path, item["Size"], token)
+            anything = anything or bool(page.get("CommonPrefixes"))
+            if not page.get("IsTruncated"):
+                break
+            request["ContinuationToken"] = page["NextContinuationToken"]
+        if not anything:
+            raise MissingError(f"no such file or folder: {root}")
+
+    def _list_remote(
+        self, fs: Any, root: str, recursive: bool, wanted: Callable[[str], bool]
+    ) -> Iterator[Entry]:
+        top = fs._strip_protocol(root).rstrip("/")
+
+        def enter(folder: str) -> Iterator[Entry]:
+            children = self._try(root, lambda: fs.ls(folder, detail=True))
+            relative = {
+                child["name"].rstrip("/")[len(top) + 1 :]
+                + "/" * (child["type"] == "directory"): child
+                for child in children
+            }
+            for path in sorted(relative):
+                if not wanted(path):
+                    continue
+                child = relative[path]
+                if not path.endswith("/"):
+                    yield Entry(join(root, path), path, child.get("size") or 0, _token(child))
+                elif recursive:
+                    yield from enter(child["name"])
+
+        yield from enter(top)
+
+
+def _connect(scheme: str, config: StorageConfig) -> Any:
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if scheme in ("s3", "s3a"):
+        region = config.region or os.environ.get("AWS_REGION", "")
+        options |= {
+            "anon": config.anonymous,
+            "config_kwargs": {
+                # Trying again is our own business (`Storage._try`), in one place.
+                "retries": {"mode": "standard", "total_max_attempts": 1},
+                "connect_timeout": 5,
+                "read_timeout": 60,
+                "max_pool_connections": 64,
+            },
+            **({"client_kwargs": {"region_name": region}} if region else {}),
+            **({"endpoint_url": config.endpoint_url} if config.endpoint_url else {}),
+            **({"key": config.key} if config.key else {}),
+            **({"secret": config.secret} if config.secret else {}),
+        }
+    try:
+        cls = fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise StorageError(f"{scheme}:// needs another package: {error}") from error
+    except ValueError as error:
+        raise StorageError(f"{scheme}:// is no file system that fsspec knows") from error
+    fs = cls(**options)
+    if _is_s3(fs):
+        fs.retries = 1
+    return fs
+
+
+def _is_s3(fs: Any) -> bool:
+    return "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def _under(uri: str, root: str) -> bool:
+    return uri.startswith(root + "/")
+
+
+def _read_local(path: Path, offset: int, length: int | None) -> bytes:
+    with path.open("rb") as file:
+        if offset:
+            file.seek(offset)
+        return file.read() if length is None else file.read(length)
+
+
+def _token(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
+
+
+def _is_conflict(error: OSError) -> bool:
+    if isinstance(error, FileExistsError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
+
+
+def _discard(_: Any) -> None:
+    return None
