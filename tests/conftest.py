@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("maskmill", deadline=None)  # shared machines are slow at times
+settings.load_profile("maskmill")
 
 ROOT = Path(__file__).resolve().parent.parent
 

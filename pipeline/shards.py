@@ -1,0 +1,195 @@
+"""The plan: image ids, and the deterministic cut of the image list into shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.records import MAX_IMAGE_ID, ImageRecord
+
+_BATCH = 65_536
+_CUT_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads ids over the high bits
+
+_LISTING = pa.schema(
+    [
+        ("file_name", pa.string()),
+        ("uri", pa.string()),
+        ("size", pa.int64()),
+        ("token", pa.string()),
+        ("offset", pa.int64()),
+        ("row", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run of neighbouring images in the listing.
+
+    Attributes:
+        id: Of its first image, eight hex digits: an insert elsewhere does not rename it.
+        start: First row in the listing.
+        stop: One past the last row.
+        token: Fingerprint of its rows in the listing and of the config.
+    """
+
+    id: str
+    start: int
+    stop: int
+    token: str
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Listing:
+    """All input images as Arrow columns: ten million rows cost about a gigabyte, not ten.
+
+    Raises:
+        ValueError: Two images have the same file_name.
+    """
+
+    def __init__(self, records: Iterable[ImageRecord]) -> None:
+        batches = list(_batches(records))
+        self.table = pa.Table.from_batches(batches, schema=_LISTING).combine_chunks()
+        self.image_ids = assign_image_ids(self.table["file_name"])
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def records(self, shard: Shard) -> list[ImageRecord]:
+        """The shard's images, with ids."""
+        rows = self.table.slice(shard.start, len(shard)).to_pylist()
+        ids = self.image_ids[shard.start : shard.stop].tolist()
+        return [ImageRecord(**row, image_id=i) for row, i in zip(rows, ids, strict=True)]
+
+    def shards(self, *, run: str, mean_size: int = 0) -> list[Shard]:
+        """Cuts the listing where the images' own ids say so (content-defined chunking).
+
+        An image that comes or goes moves the borders of its own shard only. Shards hold a quarter
+        to twice the mean and never cross a tar or Parquet file. The result depends on the listing
+        and the arguments, not on who runs it.
+
+        Args:
+            run: Config fingerprint, part of every token.
+            mean_size: Images a shard on average, 0 = `automatic_size`.
+        """
+        count = len(self)
+        if not count:
+            return []
+        mean = mean_size or automatic_size(count)
+        shortest, longest = max(1, mean // 4), mean * 2
+        containers = self._containers()
+        mixed = (self.image_ids.astype(np.uint64) * _CUT_MIX) >> np.uint64(32)
+        natural = mixed % np.uint64(max(1, mean - shortest)) == 0
+        forced = np.zeros(count, bool)
+        forced[1:] = containers[1:] != containers[:-1]
+        candidates = np.flatnonzero(natural | forced)
+        borders = [0]
+        for at in candidates.tolist():
+            while at - borders[-1] > longest:
+                borders.append(borders[-1] + longest)
+            if forced[at] or at - borders[-1] >= shortest:
+                borders.append(at)
+        while count - borders[-1] > longest:
+            borders.append(borders[-1] + longest)
+        borders.append(count)
+        borders = sorted(set(borders))
+        return [
+            Shard(f"{int(self.image_ids[a]):08x}", a, b, self._token(a, b, run))
+            for a, b in pairwise(borders)
+        ]
+
+    def _containers(self) -> npt.NDArray[np.int64]:
+        """A number per row that changes with the tar or Parquet file; 0 for whole files."""
+        inside = (self.table["offset"].to_numpy() >= 0) | (self.table["row"].to_numpy() >= 0)
+        codes = self.table["uri"].combine_chunks().dictionary_encode().indices.to_numpy()
+        return np.where(inside, codes.astype(np.int64) + 1, 0)
+
+    def _token(self, start: int, stop: int, run: str) -> str:
+        digest = hashlib.sha256(run.encode())
+        part = self.table.slice(start, stop - start)
+        for name in ("file_name", "token"):
+            column = part[name].to_pylist()
+            digest.update("\0".join(column).encode())
+            digest.update(b"\1")
+        for name in ("size", "offset", "row"):
+            digest.update(part[name].to_numpy().astype("<i8").tobytes())
+        digest.update(self.image_ids[start:stop].astype("<i8").tobytes())
+        return digest.hexdigest()[:24]
+
+
+def automatic_size(images: int) -> int:
+    """Mean images a shard for a run: a power of two, about 1/32 of all, 4…512.
+
+    Powers of two, so that a growing input recuts its shards only when it doubles.
+    """
+    return int(min(512, max(4, 2 ** int(np.log2(max(images / 32, 1))))))
+
+
+def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Ids in 1…2**31−1 that follow from the file names alone.
+
+    An id is a hash of the name. Names that meet on one id are put in the order of (hash, name) and
+    moved up to the next free id, so the same set of names gives the same ids in any order.
+
+    Raises:
+        ValueError: A name occurs twice, or there are more names than ids.
+    """
+    if not isinstance(file_names, pa.ChunkedArray):
+        file_names = pa.chunked_array([list(file_names)], type=pa.string())
+    names = file_names
+    if len(names) > MAX_IMAGE_ID:
+        raise ValueError(f"{len(names)} images; a dataset holds at most {MAX_IMAGE_ID}")
+    hashes = np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+            % MAX_IMAGE_ID
+            for start in range(0, len(names), _BATCH)
+            for name in names.slice(start, _BATCH).to_pylist()
+        ),
+        dtype=np.int64,
+        count=len(names),
+    )
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    clash = np.flatnonzero(ordered[1:] == ordered[:-1])
+    for first in sorted(set(clash.tolist())):
+        if first and ordered[first - 1] == ordered[first]:
+            continue
+        last = int(np.searchsorted(ordered, ordered[first], side="right"))
+        group = sorted(order[first:last].tolist(), key=lambda i: names[i].as_py())
+        for one, two in pairwise(group):
+            if names[one] == names[two]:
+                raise ValueError(f"two input images have the name {names[one].as_py()!r}")
+        order[first:last] = group
+    steps = np.arange(len(names), dtype=np.int64)
+    probed = np.maximum.accumulate(ordered - steps) + steps
+    over = int(np.searchsorted(probed, MAX_IMAGE_ID))
+    if over < len(probed):
+        # Pushed past the top: these few take the lowest ids that nobody has.
+        taken = set(probed[:over].tolist())
+        free = (i for i in range(MAX_IMAGE_ID) if i not in taken)
+        probed[over:] = [next(free) for _ in range(len(probed) - over)]
+    ids = np.empty(len(names), np.int64)
+    ids[order] = probed + 1
+    return ids
+
+
+def _batches(records: Iterable[ImageRecord]) -> Iterator[pa.RecordBatch]:
+    names = [item.name for item in fields(ImageRecord) if item.name != "image_id"]
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    for record in records:
+        for name, column in columns.items():
+            column.append(getattr(record, name))
+        if len(columns["uri"]) >= _BATCH:
+            yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)
+            columns = {name: [] for name in names}
+    if columns["uri"]:
+        yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)
