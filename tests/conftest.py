@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("maskmill", deadline=None)  # shared machines are slow at times
 settings.load_profile("maskmill")
 
+pytest_plugins = ["ci_skips"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,0 +1,192 @@
+"""The laws of the house: who may import what. Read with `ast`, so nothing has to be importable."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from source_tree import OURS, ROOT, imports, module_name, relative, sources, tree, within
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Files that match `files` may import, of our own modules, only those under `may`."""
+
+    files: tuple[str, ...]
+    may: tuple[str, ...]
+
+
+L1 = (
+    "pipeline.storage", "pipeline.local_files", "pipeline.range_file", "pipeline.storage_errors",
+    "pipeline.images", "pipeline.masks", "pipeline.rle", "pipeline.refine",
+    "pipeline.ledger", "pipeline.parts", "pipeline.shards", "pipeline.transforms",
+)  # fmt: skip
+
+LAYERS = {
+    "L0 schemas": Layer(("schemas/*",), ("schemas",)),
+    "L1 pieces": Layer(
+        tuple(f"{name.replace('.', '/')}{end}" for name in L1 for end in (".py", "/*")),
+        ("schemas", *L1),
+    ),
+    "L2 readers": Layer(("pipeline/readers/*",), ("schemas", *L1, "pipeline.readers")),
+    "L2 models": Layer(("pipeline/models/*",), ("schemas", *L1, "pipeline.models")),
+    "L2 exporters": Layer(("pipeline/exporters/*",), ("schemas", *L1, "pipeline.exporters")),
+    "L3 engine": Layer(("pipeline/*",), ("schemas", "pipeline")),
+    "L4 jobs": Layer(("jobs/*",), ("schemas", "pipeline", "jobs")),
+}
+"""The first layer whose pattern matches a file is its layer."""
+
+HOMES = {
+    "ray": ("pipeline/execute.py",),
+    "fsspec": ("pipeline/storage.py",),
+    "s3fs": ("pipeline/storage.py",),
+    "pycocotools": ("pipeline/masks.py", "pipeline/evaluate*.py", "pipeline/evaluation/*"),
+    "torch": ("pipeline/models/*",),
+    "torchvision": ("pipeline/models/*",),
+    "transformers": ("pipeline/models/*",),
+    "segment_anything": ("pipeline/models/*",),
+    "typer": ("jobs/*",),
+    "rich": ("jobs/*", "pipeline/progress.py"),
+}
+"""Library → the only files that may import it."""
+
+SCHEMA_LIBRARIES = {"numpy", "pyarrow", "pydantic"}
+
+INTERNALS = (
+    "pipeline.execute", "pipeline.shards", "pipeline.parts", "pipeline.images", "pipeline.masks",
+    "pipeline.rle", "pipeline.refine", "pipeline.transforms", "pipeline.range_file",
+    "pipeline.local_files",
+)  # fmt: skip
+"""What jobs do not reach into; nor into a single reader, model family or exporter."""
+
+TABLES = {
+    "pipeline.readers": "READERS",
+    "pipeline.models": "FAMILIES",
+    "pipeline.exporters": "EXPORTERS",
+}
+"""Package → its table of lazy "module:name" strings."""
+
+
+def layer_of(path: Path) -> tuple[str, Layer]:
+    name = relative(path)
+    for title, layer in LAYERS.items():
+        if any(fnmatch(name, pattern) for pattern in layer.files):
+            return title, layer
+    raise AssertionError(f"{name} belongs to no layer")
+
+
+def test_there_is_something_to_hold():
+    assert {module_name(path).split(".")[0] for path in sources()} == set(OURS)
+
+
+def test_layers_import_downward_only():
+    wrong = []
+    for path in sources():
+        title, layer = layer_of(path)
+        for item in imports(path):
+            package_only = item.module == "pipeline"  # its __init__ holds nothing
+            if item.module.split(".")[0] in OURS and not package_only:
+                if not within(item.module, layer.may):
+                    wrong.append(f"{relative(path)}:{item.line} ({title}) imports {item.module}")
+            elif item.module.split(".")[0] in ("tests", "bench", "examples"):
+                wrong.append(f"{relative(path)}:{item.line} imports {item.module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_schemas_import_only_their_three_libraries():
+    allowed = SCHEMA_LIBRARIES | set(sys.stdlib_module_names) | {"schemas"}
+    wrong = [
+        f"{relative(path)}:{item.line} imports {item.module}"
+        for path in sources("schemas")
+        for item in imports(path)
+        if item.module.split(".")[0] not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library):
+    wrong = [
+        f"{relative(path)}:{item.line}"
+        for path in sources()
+        if not any(fnmatch(relative(path), home) for home in HOMES[library])
+        for item in imports(path)
+        if item.module.split(".")[0] == library
+    ]
+    assert not wrong, f"{library} belongs in {HOMES[library]}, also imported in {wrong}"
+
+
+def test_jobs_use_only_public_functions():
+    wrong = []
+    for path in sources("jobs"):
+        for item in imports(path):
+            inside = (
+                item.module.rpartition(".")[0] in TABLES and item.module != "pipeline.models.info"
+            )
+            if inside or within(item.module, INTERNALS):
+                wrong.append(f"{relative(path)}:{item.line} imports {item.module}")
+        wrong += [
+            f"{relative(path)}:{node.lineno} imports the private {alias.name}"
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline")
+            for alias in node.names
+            if alias.name.startswith("_")
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+def table(package: str) -> dict[str, str]:
+    """A registry, read without importing it: must be a literal dict of strings."""
+    for node in tree(ROOT.joinpath(*package.split("."), "__init__.py")).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(target, ast.Name) and target.id == TABLES[package] for target in targets):
+            return ast.literal_eval(node.value)  # pyright: ignore
+    raise AssertionError(f"{package} has no {TABLES[package]}")
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_registries_are_literal_and_resolve(package):
+    entries = table(package)
+    assert entries
+    for key, target in entries.items():
+        module, _, name = target.partition(":")
+        assert key == key.lower()
+        assert module.startswith(f"{package}.")
+        assert isinstance(getattr(importlib.import_module(module), name), type), target
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_table_entries_do_not_know_each_other_and_nobody_knows_them(package):
+    files = {target.partition(":")[0] for target in table(package).values()}
+    wrong = [
+        f"{relative(path)}:{item.line} imports {item.module}"
+        for path in sources()
+        for item in imports(path)
+        if item.module in files and module_name(path) != item.module
+        and not within(module_name(path), tuple(files))
+    ]  # fmt: skip
+    siblings = [
+        f"{relative(path)}:{item.line} imports its sibling {item.module}"
+        for path in sources(package.replace(".", "/"))
+        for item in imports(path)
+        if module_name(path) in files and item.module in files - {module_name(path)}
+    ]
+    assert not wrong + siblings, "\n".join(wrong + siblings)
+
+
+def test_the_driver_never_imports_torch():
+    code = (
+        "import sys, pipeline.run, jobs.label\n"
+        "heavy = {'torch', 'torchvision', 'transformers', 'ray'} & set(sys.modules)\n"
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
