@@ -1,0 +1,133 @@
+"""What users install: the wheel, its declared needs, the lock, the licence."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import PurePosixPath
+
+import pytest
+from source_tree import OURS, ROOT, imports, relative, sources
+
+MEBIBYTE = 2**20
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirement_name(text: str) -> str:
+    return normal(re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return zipfile.ZipFile(next(out.glob("maskmill-*.whl")))
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
+    tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
+    assert {name for name in tops if not name.endswith(".dist-info")} == set(OURS)
+    assert not [name for name in wheel.namelist() if "__pycache__" in name or "test_" in name]
+
+
+def test_the_wheel_holds_every_file_that_the_program_reads(wheel):
+    present = {
+        relative(path)
+        for package in OURS
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".log"
+    }
+    assert present <= set(wheel.namelist())
+    names = "\n".join(sorted(wheel.namelist()))
+    for needed in (
+        r"pipeline/models/weights/unet-nuclei/config\.json",
+        r"pipeline/models/weights/unet-nuclei/.+\.safetensors",
+        r"pipeline/report/.+\.html",
+        r"jobs/configs/.+\.toml",
+        r"maskmill-[^/]+\.dist-info/licenses/LICENSE",
+    ):
+        assert re.search(f"^{needed}$", names, re.MULTILINE), f"no {needed} in the wheel"
+
+
+def test_the_wheel_says_what_the_project_says(wheel):
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = wheel.read(name).decode()
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert f"\nRequires-Python: {PROJECT['requires-python']}\n" in metadata
+    assert len(re.findall("^Requires-Dist: ", metadata, re.MULTILINE)) == len(
+        PROJECT["dependencies"]
+    )
+
+
+def test_bundled_weights_stay_small():
+    weights = sorted((ROOT / "pipeline" / "models" / "weights").rglob("*.safetensors"))
+    assert weights
+    for path in weights:
+        assert path.stat().st_size <= 8 * MEBIBYTE, relative(path)
+        assert (path.parent / "config.json").is_file()
+        assert (path.parent / "README.md").is_file(), f"{relative(path)} has no model card"
+
+
+def test_every_import_is_a_declared_dependency():
+    declared = {requirement_name(text) for text in PROJECT["dependencies"]}
+    owners = packages_distributions()
+    missing = set()
+    for path in sources():
+        for item in imports(path):
+            top = item.module.split(".")[0]
+            if top in OURS or top in sys.stdlib_module_names:
+                continue
+            if not declared & {normal(name) for name in owners.get(top, [top])}:
+                missing.add(f"{relative(path)}:{item.line} imports {top}")
+    assert not missing, "\n".join(sorted(missing))
+
+
+def test_the_lock_pins_and_hashes_everything_and_names_no_host():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"^\s*--(index-url|extra-index-url|find-links|trusted-host)", text, re.M)
+    entries = re.split(r"\n(?=\S)", text.strip())
+    for entry in entries:
+        assert re.match(r"[A-Za-z0-9._-]+(\[[a-z,-]+\])?==\S+", entry), entry[:80]
+        assert "--hash=sha256:" in entry, entry[:80]
+
+
+def test_the_lock_covers_what_is_declared():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = {normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==", text, re.M)}
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    declared = {requirement_name(item) for item in (*PROJECT["dependencies"], *groups["dev"])}
+    assert not declared - locked
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    pattern = re.compile(r"(?<![\w.])/(?:work|root|home/\w+)/|--(?:extra-)?index-url[ =]http")
+    folders = (*OURS, "tests", "bench", "docs", "examples", ".ci")
+    files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
+    files += [path for path in ROOT.iterdir() if path.is_file()]
+    ends = {".py", ".md", ".toml", ".txt", ".yaml", ".html", ".js", ".css", ".lock", ".sh", ""}
+    found = [
+        relative(path)
+        for path in files
+        if path.suffix in ends and pattern.search(path.read_text("utf-8", errors="replace"))
+    ]
+    assert not found
+
+
+def test_the_licence_is_the_plain_apache_text():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.strip().startswith("Apache License\n")
+    assert "END OF TERMS AND CONDITIONS" in text
