@@ -1,0 +1,206 @@
+"""Which files an input URI names: a folder, one file, or a pattern."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from pipeline.storage import Entry, MissingError, Storage, absolute_uri, join
+
+IMAGE_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".jpe",
+    ".jfif",
+)
+"""In lower case; in the order of preference where one sample holds several."""
+
+_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_KINDS = {
+    **dict.fromkeys(IMAGE_EXTENSIONS, "folder"),
+    **dict.fromkeys((".tar", *_COMPRESSED_TARS), "webdataset"),
+    ".parquet": "parquet",
+}
+_MAX_PATTERNS = 100_000
+
+
+class EmptyInputError(ValueError):
+    """The input exists and holds no image; the message says what was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files that an input URI names.
+
+    Attributes:
+        uri: As the user gave it, absolute.
+        root: What file names are relative to.
+        storage: How files are reached.
+        patterns: Relative to the root; empty = everything below it.
+        exclude: URIs of folders that are not input.
+        guess: The kind was not given: files of two kinds are an error.
+    """
+
+    uri: str
+    root: str
+    storage: Storage
+    patterns: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    guess: bool = False
+
+    def kind(self) -> str:
+        """The format of the first file of a known kind: "folder", "webdataset" or "parquet"."""
+        ignored: Counter[str] = Counter()
+        for entry in self._entries():
+            if found := _kind(entry.path):
+                return found
+            ignored[extension(entry.path)] += 1
+        raise self.empty(tuple(_KINDS), ignored)
+
+    def files(self, kind: str, ignored: Counter[str]) -> Iterator[Entry]:
+        """The files of one kind in the order of their paths; counts the others in `ignored`.
+
+        Raises:
+            ValueError: `guess` is set and a file of another kind turned up.
+        """
+        first = ""
+        for entry in self._entries():
+            found = _kind(entry.path)
+            if found == kind:
+                first = first or entry.path
+                yield entry
+            elif found and self.guess:
+                raise ValueError(
+                    f"{self.uri} holds files of two kinds ({first or 'none'} is {kind}, "
+                    f"{entry.path} is {found}): pass --input-format {kind} or {found}"
+                )
+            else:
+                ignored[extension(entry.path)] += 1
+
+    def empty(self, looked_for: Sequence[str], ignored: Counter[str]) -> EmptyInputError:
+        """The error that says what was looked for and what was there instead."""
+        there = ", ".join(f"{count} {name}" for name, count in ignored.most_common(5))
+        return EmptyInputError(
+            f"no images in {self.uri}: looked for {' '.join(looked_for)}; found "
+            + (f"only {there}" if there else "no file at all")
+        )
+
+    def _entries(self) -> Iterator[Entry]:
+        plain = [pattern for pattern in self.patterns if not _is_pattern(pattern)]
+        wild = [pattern for pattern in self.patterns if _is_pattern(pattern)]
+        streams = [iter(self._named(sorted(plain)))]
+        if wild or not self.patterns:
+            match = re.compile("|".join(map(_regex, wild)) or r"(?s:.*)")
+            deep = not wild or any("/" in pattern or "**" in pattern for pattern in wild)
+            found = self.storage.list(self.root, recursive=deep, exclude=self.exclude)
+            streams.append(entry for entry in found if match.fullmatch(entry.path))
+        last = None
+        for entry in heapq.merge(*streams, key=lambda entry: entry.path):
+            if entry.path != last:
+                yield entry
+            last = entry.path
+
+    def _named(self, paths: Sequence[str]) -> Iterator[Entry]:
+        for path in paths:
+            found = self.storage.info(join(self.root, path))
+            yield Entry(found.uri, path, found.size, found.token)
+
+
+def find_sources(
+    uri: str, storage: Storage, exclude: Sequence[str] = (), *, guess: bool = False
+) -> Sources:
+    """Takes an input URI apart. See `pipeline.readers.open_reader`."""
+    uri = absolute_uri(uri)
+    outside = tuple(absolute_uri(other) for other in exclude)
+    if storage.is_dir(uri):
+        if uri in outside:
+            raise ValueError(f"the input is also the output: {uri}")
+        return Sources(uri, uri, storage, (), outside, guess)
+    if storage.exists(uri):
+        root, _, name = uri.rpartition("/")
+        return Sources(uri, root or "/", storage, (name,), outside, guess)
+    patterns = _expand(uri)
+    if patterns == [uri] and not _is_pattern(uri):
+        raise MissingError(f"no such file or folder: {uri}")
+    root = _fixed_folder(patterns)
+    relative = tuple(pattern[len(root) :].lstrip("/") for pattern in patterns)
+    return Sources(uri, root, storage, relative, outside, guess)
+
+
+def extension(path: str) -> str:
+    """ ".jpg" of "a/b.v2.JPG"; "no extension" where there is none."""
+    name = path.rpartition("/")[2].lower()
+    for known in _COMPRESSED_TARS:
+        if name.endswith(known):
+            return known
+    stem, dot, last = name.rpartition(".")
+    return f".{last}" if dot and stem else "no extension"
+
+
+def _kind(path: str) -> str | None:
+    return _KINDS.get(extension(path))
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _expand(text: str) -> list[str]:
+    """Brace lists {a,b} and numbered ranges {000..003}, as a shell writes them."""
+    choices: list[list[str]] = []
+    total = 1
+    for part in re.split(r"(\{[^{}]*\})", text):
+        span = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+        if span:
+            first, last = int(span[1]), int(span[2])
+            width = max(map(len, span.groups())) if "0" in (span[1][0], span[2][0]) else 0
+            options = [f"{n:0{width}d}" for n in range(first, last + 1)]
+        elif part.startswith("{") and "," in part:
+            options = part[1:-1].split(",")
+        else:
+            options = [part]
+        total *= len(options)
+        if total == 0 or total > _MAX_PATTERNS:
+            raise ValueError(f"{part} names {total} files, at most {_MAX_PATTERNS} are allowed")
+        choices.append(options)
+    return ["".join(picked) for picked in product(*choices)]
+
+
+def _fixed_folder(patterns: Sequence[str]) -> str:
+    """The deepest folder that all patterns share and that no wildcard touches."""
+    shared: list[str] = []
+    for parts in zip(*(pattern.split("/")[:-1] for pattern in patterns), strict=False):
+        if len(set(parts)) > 1 or _is_pattern(parts[0]):
+            break
+        shared.append(parts[0])
+    return "/".join(shared) or "/"
+
+
+def _regex(pattern: str) -> str:
+    """A shell pattern as a regular expression: `*` stays inside a folder, `**` crosses folders."""
+    out = ""
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^]]*\]|.", pattern, re.DOTALL):
+        if token == "**/":
+            out += r"(?:.*/)?"
+        elif token == "**":
+            out += r".*"
+        elif token == "*":
+            out += r"[^/]*"
+        elif token == "?":
+            out += r"[^/]"
+        elif len(token) > 1:
+            body = token[1:-1].replace("\\", r"\\")
+            out += f"[^{body[1:]}]" if body[0] in "!^" else f"[{body}]"
+        else:
+            out += re.escape(token)
+    return f"(?s:{out})"
