@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline import local_files
+from pipeline import local_files, remote_files
 from pipeline.range_file import range_file
 from pipeline.storage_errors import MissingError, StorageError, explain, is_transient
+from pipeline.uris import absolute_uri, join, local_path, scheme
 from schemas.config import StorageConfig
 
 __all__ = [
@@ -32,11 +33,12 @@ __all__ = [
 
 T = TypeVar("T")
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-_BACKOFF_S = (0.3, 1.0, 3.0)
-_PAGE = 1000
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_FIRST_CONTACT_S = (0.3, 1.0)
+_LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
+_answered: set[tuple[str, StorageConfig]] = set()
 _lock = threading.Lock()
 
 
@@ -57,35 +59,12 @@ class Entry:
     token: str
 
 
-def absolute_uri(uri: str) -> str:
-    """Makes a local path absolute and drops a trailing slash; leaves other schemes alone."""
-    if not uri:
-        raise ValueError("an empty path names no file")
-    match = _SCHEME.match(uri)
-    if match is None or match[1].lower() == "file":
-        plain = uri[match.end() :] if match else uri
-        return os.path.abspath(os.path.expanduser(plain))
-    return match[1].lower() + "://" + uri[match.end() :].rstrip("/")
-
-
-def join(uri: str, *parts: str) -> str:
-    """Appends relative parts to a URI or local path."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
-
-
-def local_path(uri: str) -> Path | None:
-    """The local path that `uri` names, None for a remote one."""
-    match = _SCHEME.match(uri)
-    if match is None:
-        return Path(uri)
-    return Path(uri[match.end() :]) if match[1].lower() == "file" else None
-
-
 class Storage:
     """File access of one process. Pickles as its config; safe to use from many threads.
 
     Every method raises `StorageError` (`MissingError` where nothing is there) with one line.
-    Transient failures of a remote store are tried again for a few seconds first.
+    Transient failures are tried again: for a second or two where the store has never answered
+    (an address that is wrong stays wrong), for most of a minute where it has.
     """
 
     def __init__(self, config: StorageConfig | None = None) -> None:
@@ -109,7 +88,7 @@ class Storage:
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
-            extra = {"max_concurrency": 1} if _is_s3(fs) else {}
+            extra = {"max_concurrency": 1} if remote_files.is_s3(fs) else {}
             return self._try(uri, lambda: fs.cat_file(uri, **extra))
         end = None if length is None else offset + length
         return self._try(uri, lambda: fs.cat_file(uri, start=offset, end=end))
@@ -141,7 +120,7 @@ class Storage:
             try:
                 fs.pipe_file(uri, data, mode="create")
             except OSError as error:
-                if not _is_conflict(error):
+                if not remote_files.is_conflict(error):
                     raise
                 # Our own first attempt may have arrived though its answer was lost.
                 return attempts > 1 and fs.cat_file(uri) == data
@@ -164,7 +143,9 @@ class Storage:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
-        return Entry(uri, name, int(found.get("size") or 0), _token(found))
+        if remote_files.is_folder(found):
+            raise StorageError(f"this is a folder, not a file: {uri}")
+        return Entry(uri, name, int(found.get("size") or 0), remote_files.token(found))
 
     def list(
         self,
@@ -193,9 +174,15 @@ class Storage:
         if (path := local_path(root)) is not None:
             return self._list_local(path, recursive, wanted)
         fs = self._filesystem(root)
-        if _is_s3(fs):
-            return self._list_s3(fs, root, recursive, wanted)
-        return self._list_remote(fs, root, recursive, wanted)
+        walk = remote_files.walk_s3 if remote_files.is_s3(fs) else remote_files.walk
+        found = walk(
+            fs,
+            root,
+            recursive=recursive,
+            wanted=wanted,
+            attempt=lambda action: self._try(root, action),
+        )
+        return (Entry(f"{root}/{path}", path, size, token) for path, size, token in found)
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
@@ -212,7 +199,7 @@ class Storage:
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.is_dir)
         try:
-            return self._try(uri, lambda: self._filesystem(uri).info(uri))["type"] == "directory"
+            return remote_files.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
         except MissingError:
             return False
 
@@ -237,25 +224,36 @@ class Storage:
         self.remove(probe)
 
     def _filesystem(self, uri: str) -> Any:
-        match = _SCHEME.match(uri)
-        scheme = match[1].lower() if match else "file"
-        key = (os.getpid(), scheme, self.config)
+        key = (os.getpid(), scheme(uri), self.config)
         with _lock:
             if key not in _filesystems:
-                _filesystems[key] = _connect(scheme, self.config)
+                _filesystems[key] = _connect(scheme(uri), self.config)
             return _filesystems[key]
 
     def _try(self, uri: str, action: Callable[[], T]) -> T:
-        for delay in (*_BACKOFF_S, None):
+        for attempt in count():
             try:
-                return action()
+                result = action()
             except Exception as error:
-                if delay is None or not is_transient(error):
-                    endpoint = self.config.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
-                    raise explain(error, uri, endpoint) from error
-                _log.info("trying again in %.1f s: %s (%s)", delay, uri, type(error).__name__)
-            time.sleep(delay * random.uniform(0.75, 1.25))
-        raise AssertionError("unreachable")
+                delays = _LATER_S if self._has_answered(uri) else _FIRST_CONTACT_S
+                if not is_transient(error):
+                    _answered.add((scheme(uri), self.config))
+                elif attempt < len(delays):
+                    delay = delays[attempt] * random.uniform(0.75, 1.25)
+                    _log.warning("%s, trying again in %.1f s: %s", type(error).__name__, delay, uri)
+                    time.sleep(delay)
+                    continue
+                raise explain(error, uri, self._endpoint()) from error
+            _answered.add((scheme(uri), self.config))
+            return result
+        raise AssertionError("count() never ends")
+
+    def _has_answered(self, uri: str) -> bool:
+        return (scheme(uri), self.config) in _answered
+
+    def _endpoint(self) -> str:
+        named = (self.config.endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
+        return next(filter(None, named), "")
 
     def _list_local(
         self, root: Path, recursive: bool, wanted: Callable[[str], bool]
@@ -268,57 +266,10 @@ class Storage:
         except OSError as error:
             raise explain(error, str(error.filename or root)) from error
 
-    def _list_s3(
-        self, fs: Any, root: str, recursive: bool, wanted: Callable[[str], bool]
-    ) -> Iterator[Entry]:
-        bucket, _, prefix = root.partition("://")[2].partition("/")
-        prefix = prefix + "/" if prefix else ""
-        request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE}
-        if not recursive:
-            request["Delimiter"] = "/"
-        anything = not prefix
-        while True:
-            page = self._try(root, lambda: fs.call_s3("list_objects_v2", **request))
-            for item in page.get("Contents", ()):
-                anything = True
-                path = item["Key"][len(prefix) :]
-                if path and not path.endswith("/") and wanted(path):
-                    token = item["ETag"].strip('"')
-                    yield Entry(f"{root}/{path}", path, item["Size"], token)
-            anything = anything or bool(page.get("CommonPrefixes"))
-            if not page.get("IsTruncated"):
-                break
-            request["ContinuationToken"] = page["NextContinuationToken"]
-        if not anything:
-            raise MissingError(f"no such file or folder: {root}")
 
-    def _list_remote(
-        self, fs: Any, root: str, recursive: bool, wanted: Callable[[str], bool]
-    ) -> Iterator[Entry]:
-        top = fs._strip_protocol(root).rstrip("/")
-
-        def enter(folder: str) -> Iterator[Entry]:
-            children = self._try(root, lambda: fs.ls(folder, detail=True))
-            relative = {
-                child["name"].rstrip("/")[len(top) + 1 :]
-                + "/" * (child["type"] == "directory"): child
-                for child in children
-            }
-            for path in sorted(relative):
-                if not wanted(path):
-                    continue
-                child = relative[path]
-                if not path.endswith("/"):
-                    yield Entry(join(root, path), path, child.get("size") or 0, _token(child))
-                elif recursive:
-                    yield from enter(child["name"])
-
-        yield from enter(top)
-
-
-def _connect(scheme: str, config: StorageConfig) -> Any:
+def _connect(protocol: str, config: StorageConfig) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if scheme in ("s3", "s3a"):
+    if protocol in ("s3", "s3a"):
         region = config.region or os.environ.get("AWS_REGION", "")
         options |= {
             "anon": config.anonymous,
@@ -335,19 +286,15 @@ def _connect(scheme: str, config: StorageConfig) -> Any:
             **({"secret": config.secret} if config.secret else {}),
         }
     try:
-        cls = fsspec.get_filesystem_class(scheme)
+        cls = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise StorageError(f"{scheme}:// needs another package: {error}") from error
+        raise StorageError(f"{protocol}:// needs another package: {error}") from error
     except ValueError as error:
-        raise StorageError(f"{scheme}:// is no file system that fsspec knows") from error
+        raise StorageError(f"{protocol}:// is no file system that fsspec knows") from error
     fs = cls(**options)
-    if _is_s3(fs):
+    if remote_files.is_s3(fs):
         fs.retries = 1
     return fs
-
-
-def _is_s3(fs: Any) -> bool:
-    return "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
 def _under(uri: str, root: str) -> bool:
@@ -359,20 +306,6 @@ def _read_local(path: Path, offset: int, length: int | None) -> bytes:
         if offset:
             file.seek(offset)
         return file.read() if length is None else file.read(length)
-
-
-def _token(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "created"):
-        if info.get(key):
-            return str(info[key]).strip('"')
-    return ""
-
-
-def _is_conflict(error: OSError) -> bool:
-    if isinstance(error, FileExistsError):
-        return True
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
 
 
 def _discard(_: Any) -> None:

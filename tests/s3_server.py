@@ -6,10 +6,8 @@ packages; it starts in a few seconds, once, when the first test asks for it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -155,11 +153,11 @@ def _start(folder: Path, daemons: list[subprocess.Popen[bytes]]) -> int:
         with (folder / f"{command[0]}.out").open("wb") as out:
             daemons.append(
                 subprocess.Popen(
-                    [*command, "-f"],
+                    # The kernel kills it when the test process dies, however that happens.
+                    ["setpriv", "--pdeathsig", "KILL", *command, "-f"],
                     stdout=out,
                     stderr=out,
                     env=environment,
-                    preexec_fn=_die_with_parent,
                 )
             )
 
@@ -216,8 +214,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _die_with_parent() -> None:
-    """Linux: the daemon is killed when the test process dies, however that happens."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import threading
 from bisect import bisect_right
 from collections import Counter
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.readers.shared_cache import SharedCache
 from pipeline.readers.sources import IMAGE_EXTENSIONS, Sources
-from pipeline.storage import Entry, absolute_uri, join
+from pipeline.storage import Entry, absolute_uri
 from schemas.records import ImageRecord
 
 _CACHE_BYTES = 512 << 20
@@ -237,4 +238,5 @@ def _is_string(kind: pa.DataType) -> bool:
 def _resolve(path: str, parquet_uri: str) -> str:
     if "://" in path or path.startswith("/"):
         return absolute_uri(path)
-    return join(parquet_uri.rpartition("/")[0], path)
+    scheme, mark, folder = parquet_uri.rpartition("/")[0].rpartition("://")
+    return scheme + mark + posixpath.normpath(f"{folder}/{path}")

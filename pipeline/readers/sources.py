@@ -78,6 +78,8 @@ class Sources:
             found = _kind(entry.path)
             if found == kind:
                 first = first or entry.path
+                if not entry.path.isascii():
+                    _check_utf8(entry)
                 yield entry
             elif found and self.guess:
                 raise ValueError(
@@ -131,6 +133,7 @@ def find_sources(
         return Sources(uri, root or "/", storage, (name,), outside, guess)
     patterns = _expand(uri)
     if patterns == [uri] and not _is_pattern(uri):
+        storage.info(uri)  # says what is missing: the bucket, the folder, the file
         raise MissingError(f"no such file or folder: {uri}")
     root = _fixed_folder(patterns)
     relative = tuple(pattern[len(root) :].lstrip("/") for pattern in patterns)
@@ -145,6 +148,13 @@ def extension(path: str) -> str:
             return known
     stem, dot, last = name.rpartition(".")
     return f".{last}" if dot and stem else "no extension"
+
+
+def _check_utf8(entry: Entry) -> None:
+    try:
+        entry.path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"a file name is not UTF-8, rename it: {entry.path!a}") from None
 
 
 def _kind(path: str) -> str | None:

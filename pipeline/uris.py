@@ -1,0 +1,39 @@
+"""Paths and URIs as plain text: local paths have no scheme, everything else has one."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+def scheme(uri: str) -> str:
+    """ "s3" of "s3://bucket/key"; "file" of a local path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else "file"
+
+
+def absolute_uri(uri: str) -> str:
+    """Makes a local path absolute and drops a trailing slash; leaves other schemes alone.
+
+    Raises:
+        ValueError: The text is empty.
+    """
+    if not uri:
+        raise ValueError("an empty path names no file")
+    plain = _SCHEME.sub("", uri)
+    if scheme(uri) == "file":
+        return os.path.abspath(os.path.expanduser(plain))
+    return f"{scheme(uri)}://{plain.rstrip('/')}"
+
+
+def join(uri: str, *parts: str) -> str:
+    """Appends relative parts to a URI or local path."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def local_path(uri: str) -> Path | None:
+    """The local path that `uri` names, None for a remote one."""
+    return Path(_SCHEME.sub("", uri)) if scheme(uri) == "file" else None
