@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt
 from schemas.records import Failure, ImageRecord, Segmentation, Status
 
-from .parts import Row, annotation_rows, image_row, part_uri, write_part
+from .parts import Row, annotation_rows, image_row, read_part, rows_by_image, write_part
 from .storage import Storage, StorageError, absolute_uri, join
 
 
@@ -70,31 +69,6 @@ def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
 def receipt_uri(dataset: str, shard: str, token: str) -> str:
     """URI of a shard's receipt."""
     return join(dataset, "receipts", f"{shard}-{token}.json")
-
-
-def read_part(
-    storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """One Parquet file of a part as a table.
-
-    Raises:
-        StorageError: The file is missing or cannot be read.
-        ValueError: It is not Parquet.
-    """
-    uri = part_uri(dataset, table, name)
-    with storage.open(uri) as file:
-        try:
-            return pq.read_table(file, columns=list(columns) if columns is not None else None)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{uri} is not a readable Parquet file: {error}") from error
-
-
-def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
-    """Annotation rows grouped by image_id, order kept."""
-    grouped: dict[int, list[Row]] = {}
-    for row in annotations.to_pylist():
-        grouped.setdefault(row["image_id"], []).append(row)
-    return grouped
 
 
 def build_manifest(

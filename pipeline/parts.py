@@ -37,6 +37,31 @@ def part_uri(dataset: str, table: str, name: str) -> str:
     return join(dataset, table, f"{name}.parquet")
 
 
+def read_part(
+    storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """One Parquet file of a part as a table.
+
+    Raises:
+        StorageError: The file is missing or cannot be read.
+        ValueError: It is not Parquet.
+    """
+    uri = part_uri(dataset, table, name)
+    with storage.open(uri) as file:
+        try:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{uri} is not a readable Parquet file: {error}") from error
+
+
+def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
+    """Annotation rows grouped by image_id, order kept."""
+    grouped: dict[int, list[Row]] = {}
+    for row in annotations.to_pylist():
+        grouped.setdefault(row["image_id"], []).append(row)
+    return grouped
+
+
 def image_row(
     record: ImageRecord,
     *,

@@ -69,6 +69,18 @@ class Listing:
         ids = self.image_ids[shard.start : shard.stop].tolist()
         return [ImageRecord(**row, image_id=i) for row, i in zip(rows, ids, strict=True)]
 
+    def record(self, image_id: int) -> ImageRecord:
+        """The image of this id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        found = np.flatnonzero(self.image_ids == image_id)
+        if not len(found):
+            raise KeyError(image_id)
+        row = self.table.slice(int(found[0]), 1).to_pylist()[0]
+        return ImageRecord(**row, image_id=image_id)
+
     def shards(self, *, run: str, mean_size: int = 0) -> list[Shard]:
         """Cuts the listing where the images' own ids say so (content-defined chunking).
 

@@ -76,7 +76,9 @@ class ExecutionConfig(Section):
     ] = ""
     workers: Annotated[int, Field(ge=0, description="actors; 0 = as many as fit")] = 0
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
-    gpus_per_worker: Annotated[float, Field(ge=0, description="0 = CPU")] = 0
+    gpus_per_worker: Annotated[
+        float | None, Field(ge=0, description="0 = CPU; unset = 1 where the cluster has GPUs")
+    ] = None
     read: Annotated[
         Literal["actor", "tasks"],
         Field(description="who reads: threads beside the model, or Ray tasks on other nodes"),

@@ -11,11 +11,13 @@ from typing import Protocol
 from schemas.records import Sample, Segmentation
 
 FAMILIES: dict[str, str] = {
+    "otsu": "pipeline.models.otsu:OtsuSegmenter",
     "unet": "pipeline.models.unet:UNetSegmenter",
 }
 """family → "module:class"; the class is built as `cls(info, options, task)`."""
 
 BUNDLED: dict[str, str] = {
+    "otsu": "otsu",
     "unet-nuclei": "unet-nuclei",
 }
 """Short name → folder under pipeline/models/weights."""

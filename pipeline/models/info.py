@@ -83,7 +83,7 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
         raise ValueError(f"{path}: tasks must name some of {', '.join(TASKS)}")
     default = config["tasks"][0]
     ordered = tuple(sorted(tasks, key=lambda task: (task != default, TASKS.index(task))))
-    digest = weights_hash(folder)
+    digest = weights_hash(folder, without_weights=family == "otsu")
     return ModelInfo(
         name=name,
         family=family,
@@ -97,14 +97,18 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
     )
 
 
-def weights_hash(folder: Path) -> str:
+def weights_hash(folder: Path, *, without_weights: bool = False) -> str:
     """SHA-256 over name and content of config.json and every *.safetensors, in name order.
+
+    Args:
+        folder: The checkpoint.
+        without_weights: The family has none.
 
     Raises:
         ValueError: The folder holds no safetensors file.
     """
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    if not weights and not without_weights:
         raise ValueError(f"{folder} holds no .safetensors file")
     digest = hashlib.sha256()
     for path in [folder / "config.json", *weights]:

@@ -1,0 +1,176 @@
+"""Label a folder, tar or Parquet of images: `python -m jobs.label --input … --output …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.progress import shown_progress
+from pipeline.run import RunResult, label, prune
+from pipeline.storage import Storage
+from schemas.config import JobConfig, StorageConfig
+from schemas.overrides import layered
+
+from .console import FAILED, exit_codes
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+Text = str | None
+
+
+@app.command(
+    epilog="Example: python -m jobs.label --input photos/ --output out/ --model unet-nuclei "
+    "--task panoptic"
+)
+def main(
+    input: Annotated[  # noqa: A002
+        Text, typer.Option(help="Folder, tar or Parquet file(s); local, s3://… or a pattern.")
+    ] = None,
+    output: Annotated[Text, typer.Option(help="The dataset's folder.")] = None,
+    model: Annotated[
+        Text, typer.Option(help="Short name (python -m jobs.models) or checkpoint folder.")
+    ] = None,
+    task: Annotated[
+        Text, typer.Option(help="semantic, instance or panoptic.  [default: the model's first]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of the keys.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any key, e.g. model.threshold=0.4; repeatable."),
+    ] = None,
+    input_format: Annotated[
+        Text, typer.Option(help="auto, folder, webdataset or parquet.  [default: auto]")
+    ] = None,
+    column: Annotated[Text, typer.Option(help="Image column or field of the input.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
+    max_failures: Annotated[
+        Text,
+        typer.Option(help="Failed images allowed: a count, '5%', or any.  [default: any, not all]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.  [default: as many as fit]")
+    ] = None,
+    address: Annotated[
+        Text, typer.Option(help="Ray cluster.  [default: RAY_ADDRESS, else a local one]")
+    ] = None,
+    endpoint_url: Annotated[Text, typer.Option(help="S3 endpoint.")] = None,
+    anonymous: Annotated[bool | None, typer.Option(help="S3 without credentials.")] = None,
+    inline: Annotated[
+        bool | None, typer.Option(help="One process without Ray, for debugging.")
+    ] = None,
+    export: Annotated[bool, typer.Option(help="Write COCO and PNG exports.")] = True,
+    report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Again where reading or a worker failed.")
+    ] = False,
+    prune_: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove parts that no version names; alone: nothing else."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Logs, tracebacks.")] = False,
+) -> None:
+    """Label every image of the input and publish a dataset: Parquet, COCO, PNG, HTML report.
+
+    Run again: only new and changed images are computed. Exit code 0: all accounted for; 1: more
+    failures than allowed; 2: bad usage; 3: stopped, the same command goes on.
+    """
+    flags = {
+        "input.uri": input,
+        "input.format": input_format,
+        "input.column": column,
+        "input.limit": limit,
+        "output": output,
+        "model.name": model,
+        "task": task,
+        "max_failures": max_failures,
+        "execution.workers": workers,
+        "execution.address": address,
+        "execution.inline": inline,
+        "storage.endpoint_url": endpoint_url,
+        "storage.anonymous": anonymous,
+    }
+    with exit_codes(verbose=verbose):
+        data = layered(config, set_ or (), flags)
+        if prune_ and "input" not in data and "model" not in data:
+            storage = StorageConfig.model_validate(data.get("storage", {}))
+            _say_pruned(prune(_output(data), Storage(storage)))
+            return
+        job = JobConfig.parse(_named(data))
+        with shown_progress(quiet=quiet) as progress:
+            result = label(
+                job, progress=progress, export=export, report=report, retry_failed=retry_failed
+            )
+        _say(result)
+        if prune_:
+            _say_pruned(prune(result.dataset, Storage(job.storage)))
+        if result.over_budget:
+            typer.echo(
+                f"error: {result.failed} images failed, {result.failure_limit} allowed "
+                "(--max-failures)",
+                err=True,
+            )
+            raise typer.Exit(FAILED)
+
+
+def _named(data: dict) -> dict:  # type: ignore[type-arg]
+    """The data, if the three things without a default are there.
+
+    Raises:
+        ValueError: Names the flags that are missing.
+    """
+    wanted = {
+        "--input": data.get("input", {}).get("uri"),
+        "--output": data.get("output"),
+        "--model": data.get("model", {}).get("name"),
+    }
+    missing = [flag for flag, value in wanted.items() if not value]
+    if missing:
+        raise ValueError(f"missing {', '.join(missing)} (a flag, or a key of --config)")
+    return data
+
+
+def _output(data: dict) -> str:  # type: ignore[type-arg]
+    if not data.get("output"):
+        raise ValueError("missing --output (the dataset to prune)")
+    return data["output"]
+
+
+def _say_pruned(count: int) -> None:
+    typer.echo(f"pruned {count} files")
+
+
+def _say(result: RunResult) -> None:
+    counts = result.manifest.counts
+    if not result.new_version and not result.computed and not result.reused:
+        typer.echo(
+            f"nothing changed: {counts['images']} images are up to date "
+            f"(version {result.manifest.version}), nothing computed"
+        )
+    else:
+        unchanged = counts["images"] - result.computed - result.reused
+        typer.echo(
+            f"version {result.manifest.version}: {counts['images']} images "
+            f"({result.computed} computed, {result.reused} reused, {unchanged} unchanged) "
+            f"in {result.seconds:.1f} s"
+        )
+    typer.echo(
+        f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
+        f"skipped {counts['skipped']}; {counts['annotations']} segments"
+    )
+    for code, count in result.manifest.error_counts.items():
+        typer.echo(f"  failed: {count} × {code}")
+    if result.ignored:
+        kinds = ", ".join(f"{n} × {e or 'no extension'}" for e, n in sorted(result.ignored.items()))
+        typer.echo(f"  not images, left out: {kinds}")
+    typer.echo(f"  dataset  {result.dataset}")
+    for artifact in result.artifacts:
+        typer.echo(f"  {artifact.kind:<14} {artifact.path}")
+    if result.report:
+        typer.echo(f"  report   {result.report}")
+
+
+if __name__ == "__main__":
+    app()

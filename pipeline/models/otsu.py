@@ -1,0 +1,83 @@
+"""A classical baseline without weights: Otsu's threshold and connected components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.masks import encode, regions
+from schemas.config import ModelConfig
+from schemas.records import Sample, Segment, Segmentation, Task
+
+from .info import ModelInfo
+
+_OBJECT, _BACKGROUND = 1, 2
+
+
+class OtsuSegmenter:
+    """Bright regions on a dark ground.
+
+    Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, task: Task) -> None:
+        defaults = info.config["postprocess"]
+        self._task = task
+        self._threshold = options.threshold
+        self._min_score = options.min_score
+        self._min_area = options.min_area or int(defaults["min_area"])
+        self._min_contrast = int(defaults["min_contrast"])
+
+    def load(self, device: str) -> None:
+        """Nothing to load; runs on the CPU whatever `device` says."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """See `pipeline.models.Segmenter`."""
+        return [self._one(sample) for sample in batch]
+
+    def _one(self, sample: Sample) -> Segmentation:
+        grey = sample.pixels.mean(axis=2, dtype=np.float32).round().astype(np.uint8)
+        height, width = sample.original_hw
+        if grey.shape != sample.original_hw:
+            grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+        label_map, cut = self._label_map(grey)
+        found: list[Segment] = []
+        kept = np.zeros(1, bool) if not label_map.any() else np.zeros(label_map.max() + 1, bool)
+        if self._task == "semantic":
+            label_map = (label_map > 0).astype(np.int32)
+        for region in regions(label_map):
+            x, y, w, h = region.bbox_xywh
+            inside = label_map[y : y + h, x : x + w] == region.label
+            contrast = float(grey[y : y + h, x : x + w][inside].mean()) - cut
+            score = round(min(1.0, max(0.0, 0.5 + contrast / 255)), 4)
+            if score >= self._min_score and region.area >= self._min_area:
+                kept[region.label] = True
+                found.append(Segment(_OBJECT, region.counts, region.area, region.bbox_xywh, score))
+        if self._task != "instance":
+            ground = ~kept[label_map]
+            if ground.any():
+                (region,) = regions(ground.astype(np.int32))
+                found.append(Segment(_BACKGROUND, encode(ground), region.area, region.bbox_xywh))
+        return Segmentation(height, width, tuple(found))
+
+    def _label_map(self, grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], float]:
+        """Components larger than `min_area`, 1…n, and the threshold in grey levels."""
+        low, high = np.percentile(grey, (1, 99))
+        if high - low < self._min_contrast:
+            return np.zeros(grey.shape, np.int32), 255.0
+        if self._threshold is None:
+            cut, mask = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        else:
+            cut = self._threshold * 255
+            mask = (grey > cut).astype(np.uint8)
+        _, label_map, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] < self._min_area
+        small[0] = True
+        renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
+        return renumbered[label_map], float(cut)

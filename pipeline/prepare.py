@@ -1,0 +1,121 @@
+"""What a worker gets and how one image is read and decoded on its way to the model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from schemas.config import JobConfig
+from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
+
+from .images import decode_image
+from .models.info import ModelInfo
+from .parts import Row
+from .readers import Reader
+from .reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
+from .storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Everything a worker needs to know; small and picklable.
+
+    Attributes:
+        config: The resolved job, URIs absolute.
+        reader: Of the input.
+        info: The model.
+        task: What to ask of it.
+        dataset: Absolute URI of the output.
+        run: Config fingerprint.
+        device: "cpu" or "cuda".
+    """
+
+    config: JobConfig
+    reader: Reader
+    info: ModelInfo
+    task: Task
+    dataset: str
+    run: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """One call to a worker.
+
+    Attributes:
+        shard: Shard id.
+        token: Of the shard's listing.
+        records: Its images, in order.
+        poison: File names that killed workers before; they become failed rows unread.
+    """
+
+    shard: str
+    token: str
+    records: tuple[ImageRecord, ...]
+    poison: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Labels that an earlier part holds: its image row and annotation rows, as they stand there."""
+
+    image: Row
+    segments: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image on its way to the model.
+
+    Attributes:
+        record: Which.
+        outcome: Pixels, a failure, or the rows of an earlier part that hold its labels.
+        size_bytes: Length of the bytes, None where they were not read.
+        sha256: Of the bytes, hex, or "".
+        fingerprint: Key of its labels, or "".
+    """
+
+    record: ImageRecord
+    outcome: Sample | Failure | Standing
+    size_bytes: int | None = None
+    sha256: str = ""
+    fingerprint: str = ""
+
+
+class Preparer:
+    """Reads and decodes images; called from many threads, or from Ray tasks on other nodes."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex = EMPTY_INDEX) -> None:
+        self._config = spec.config
+        self._run = spec.run
+        storage = Storage(spec.config.storage)
+        self._standing = StandingLabels(storage, spec.dataset, index)
+        self._reader = spec.reader
+        self._min_side: int | None = spec.info.config.get("min_side")
+
+    def prepare(self, record: ImageRecord) -> Prepared:
+        """Reads one image and decodes it, unless its labels are already there. Never raises."""
+        try:
+            data = self._reader.read(record)
+        except Exception as error:
+            return Prepared(record, Failure(ErrorCode.READ_ERROR, one_line(error)))
+        sha256 = hashlib.sha256(data).hexdigest()
+        fingerprint = image_fingerprint(sha256, self._run)
+        rows = self._standing.get(fingerprint)
+        outcome = (
+            Standing(*rows)
+            if rows
+            else decode_image(data, record, self._config.images, min_side=self._min_side)
+        )
+        return Prepared(record, outcome, len(data), sha256, fingerprint)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line without this process's memory addresses."""
+    text = " ".join(str(error).split()) or "no message"
+    return _ADDRESS.sub("0x…", f"{type(error).__name__}: {text}")[:500]
+
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")

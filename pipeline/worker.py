@@ -1,0 +1,200 @@
+"""The work of one shard: read → segment → write. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from schemas.manifest import ShardReceipt
+from schemas.records import (
+    ErrorCode,
+    Failure,
+    ImageRecord,
+    Sample,
+    Segmentation,
+    annotation_id,
+)
+
+from .ledger import write_receipt
+from .models import FAMILIES, Segmenter
+from .parts import RETRYABLE, Row, annotation_rows, image_row, write_part
+from .prepare import Prepared, Preparer, ShardWork, Standing, WorkerSpec, one_line
+from .reuse import EMPTY_INDEX, ReuseIndex
+from .storage import Storage
+
+_log = logging.getLogger(__name__)
+
+
+class ShardWorker:
+    """Holds a loaded model and does whole shards."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex = EMPTY_INDEX) -> None:
+        self.spec = spec
+        self.preparer = Preparer(spec, index)
+        self._storage = Storage(spec.config.storage)
+        self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
+        self._origin = {
+            "task": spec.task,
+            "model": spec.info.name,
+            "model_revision": spec.info.revision,
+            "run": spec.run,
+        }
+        module, _, name = FAMILIES[spec.info.family].partition(":")
+        family = getattr(importlib.import_module(module), name)
+        self._model: Segmenter = family(spec.info, spec.config.model, spec.task)
+        self._model.load(spec.device)
+
+    def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
+        """Labels a shard and writes its part and its receipt.
+
+        Args:
+            work: The shard.
+            prepared: Its images but the poison, in order.
+
+        Raises:
+            StorageError: The output cannot be written.
+        """
+        started = time.monotonic()
+        images: list[Row] = []
+        annotations: list[Row] = []
+        reused = 0
+        arriving = self._labelled(prepared)
+        for record in work.records:
+            if record.file_name in work.poison:
+                message = "the worker process died on this image each time it was tried"
+                images.append(image_row(record, failure=Failure(ErrorCode.CRASHED, message)))
+                continue
+            image, segments, old = next(arriving)
+            images.append(image)
+            annotations.extend(segments)
+            reused += old
+        part = write_part(
+            self._storage,
+            self.spec.dataset,
+            shard=work.shard,
+            run=self.spec.run,
+            images=images,
+            annotations=annotations,
+            background=self._background,
+        )
+        receipt = ShardReceipt(
+            shard=work.shard,
+            token=work.token,
+            run=self.spec.run,
+            part=part,
+            computed=len(images) - reused,
+            reused=reused,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        write_receipt(self._storage, self.spec.dataset, receipt)
+        return receipt
+
+    def probe(self, prepared: Iterable[Prepared]) -> None:
+        """Does everything but write: to find the image that kills the process."""
+        for _ in self._labelled(prepared):
+            pass
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._model.close()
+
+    def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
+        """(image row, annotation rows, reused?) of every image, in order.
+
+        Pictures go to the model in windows of `batch_size`, cut by position alone, so that the
+        same shard always gives the same batches.
+        """
+        window: list[Prepared] = []
+        waiting = 0
+        for item in prepared:
+            window.append(item)
+            waiting += isinstance(item.outcome, Sample)
+            if waiting >= self.spec.config.model.batch_size or len(window) >= 256:
+                yield from self._finish(window)
+                window, waiting = [], 0
+        yield from self._finish(window)
+
+    def _finish(self, window: Sequence[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
+        samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
+        results = iter(self._segment(samples))
+        for item in window:
+            match item.outcome:
+                case Standing(image, segments):
+                    yield (*self._renamed(item.record, image, segments), True)
+                case Failure() as failure:
+                    yield self._failed(item, failure), [], False
+                case Sample() as sample:
+                    yield (*self._rows(item, sample, next(results)), False)
+
+    def _renamed(
+        self, record: ImageRecord, image: Row, segments: list[Row]
+    ) -> tuple[Row, list[Row]]:
+        """Standing rows under the image's present name and id, and the model's present name."""
+        own = {"image_id": record.image_id}
+        return {**image, **own, "file_name": record.file_name}, [
+            {
+                **row,
+                **self._origin,
+                **own,
+                "annotation_id": annotation_id(record.image_id, row["segment_id"]),
+            }
+            for row in segments
+        ]
+
+    def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> tuple[Row, list[Row]]:
+        if found.failure is not None:
+            return self._failed(item, found.failure), []
+        try:
+            segments = annotation_rows(
+                item.record.image_id,
+                found,
+                categories=self.spec.info.categories,
+                origin=self._origin,
+            )
+        except ValueError as error:
+            failure = Failure(ErrorCode.TOO_MANY_SEGMENTS, one_line(error))
+            return self._failed(item, failure), []
+        image = image_row(
+            item.record,
+            segments=segments,
+            background=self._background,
+            original_hw=sample.original_hw,
+            image_format=sample.image_format,
+            orientation=sample.orientation,
+            note=sample.note,
+            size_bytes=item.size_bytes,
+            sha256=item.sha256,
+            fingerprint=item.fingerprint,
+        )
+        return image, segments
+
+    @staticmethod
+    def _failed(item: Prepared, failure: Failure) -> Row:
+        keep = failure.code not in RETRYABLE
+        hw = item.outcome.original_hw if isinstance(item.outcome, Sample) else None
+        return image_row(
+            item.record,
+            failure=failure,
+            original_hw=hw,
+            size_bytes=item.size_bytes,
+            sha256=item.sha256,
+            fingerprint=item.fingerprint if keep else "",
+        )
+
+    def _segment(self, samples: Sequence[Sample]) -> list[Segmentation]:
+        """The model's answer; a batch that fails is tried picture by picture."""
+        if not samples:
+            return []
+        try:
+            found = self._model.segment(samples)
+            if len(found) != len(samples):
+                raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
+            return found
+        except Exception as error:
+            if len(samples) > 1:
+                return [one for sample in samples for one in self._segment([sample])]
+            _log.debug("%s", samples[0].record.file_name, exc_info=True)
+            failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
+            return [Segmentation(*samples[0].original_hw, failure=failure)]
