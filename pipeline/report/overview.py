@@ -1,0 +1,138 @@
+"""The head of the page: what it is, the numbers, the status bar, histograms and categories."""
+
+from __future__ import annotations
+
+from schemas.manifest import DatasetManifest
+
+from .embed import isolated, text
+from .tally import Tally
+
+STATUSES = (
+    ("ok", "labelled"),
+    ("empty", "nothing found"),
+    ("failed", "failed"),
+    ("skipped", "skipped"),
+)
+"""Status and what it means to a reader, in the order of the bar."""
+
+_CATEGORIES_AT_ONCE = 12
+
+
+def overview_section(manifest: DatasetManifest, tally: Tally, *, name: str) -> str:
+    """Numbers, bar, places for the histograms, and the table of categories."""
+    model = manifest.model
+    revision = str(model.get("revision", ""))[:12]
+    made = f"{manifest.task} segmentation by {model.get('name', 'an unknown model')}"
+    return f"""<section id="overview" aria-labelledby="title">
+  <p class="eyebrow">{text(made)}{f" <code>{text(revision)}</code>" if revision else ""}</p>
+  <h1 id="title">{isolated(name)}</h1>
+  <p class="muted path">{isolated(manifest.input)}</p>
+  {_numbers(manifest, tally)}
+  {_bar(manifest)}
+  <div class="charts">
+    <figure class="chart" id="chart-area" data-title="Area of a segment" data-unit="px²"></figure>
+    <figure class="chart" id="chart-score" data-title="Score of a segment"></figure>
+    <figure class="chart" id="chart-objects" data-title="Segments in an image"></figure>
+  </div>
+  {_categories(manifest, tally)}
+</section>"""
+
+
+def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
+    counts = manifest.counts
+    used = sum(1 for item in manifest.category_table() if tally.category(item.id)["segments"])
+    cells = [("images", counts["images"], "", "")]
+    for status, _ in STATUSES:
+        if counts[status] or status != "skipped":
+            share = _share(counts[status], counts["images"])
+            cells.append((status, counts[status], share, status))
+    cells.append(("segments", counts["annotations"], "", ""))
+    total = len(manifest.categories)
+    cells.append(("categories", used, f"of {total:,}" if used != total else "", ""))
+    return '<dl class="numbers">' + "".join(_number(*cell) for cell in cells) + "</dl>"
+
+
+def _number(label: str, value: int, note: str, status: str) -> str:
+    dot = f'<i class="dot {status}"></i>' if status else ""
+    number = f"{value:,}"
+    if status and value:
+        number = f'<a href="#gallery" data-status="{status}">{number}</a>'
+    small = f" <small>{text(note)}</small>" if note else ""
+    return f"<div><dt>{dot}{label}</dt><dd>{number}{small}</dd></div>"
+
+
+def _bar(manifest: DatasetManifest) -> str:
+    """One bar, a part a status; widths are attributes of SVG, which no policy forbids."""
+    total = manifest.counts["images"]
+    if not total:
+        return ""
+    x, parts, said = 0.0, [], []
+    for status, meaning in STATUSES:
+        count = manifest.counts[status]
+        if not count:
+            continue
+        width = 1000 * count / total
+        parts.append(
+            f'<rect class="{status}" x="{x:.2f}" width="{max(width, 2):.2f}" height="10">'
+            f"<title>{count:,} {meaning} ({_share(count, total)})</title></rect>"
+        )
+        said.append(f"{count:,} {meaning}")
+        x += width
+    return (
+        f'<svg class="status-bar" viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" '
+        f'aria-label="{text(", ".join(said))}">{"".join(parts)}</svg>'
+    )
+
+
+def _categories(manifest: DatasetManifest, tally: Tally) -> str:
+    rows = []
+    items = [(item, tally.category(item.id)) for item in manifest.category_table()]
+    items.sort(key=lambda pair: (-pair[1]["segments"], pair[0].id))
+    widest = max((entry["segments"] for _, entry in items), default=0)
+    for place, (item, entry) in enumerate(items):
+        kind = "background" if item.is_background else "thing" if item.isthing else "stuff"
+        share = 100 * entry["segments"] / widest if widest else 0
+        area = f"{entry['area']['mean']:,.0f}" if entry["area"] else "–"
+        score = f"{entry['score']['mean']:.3f}" if entry["score"] else "–"
+        name = isolated(item.name)
+        if entry["segments"]:
+            name = f'<a href="#gallery" data-category="{item.id}">{name}</a>'
+        rows.append(
+            f"<tr{' class=more hidden' if place >= _CATEGORIES_AT_ONCE else ''}>"
+            f'<th scope="row">{chip(item.color)}{name}</th><td class="kind">{kind}</td>'
+            f'<td class="num"><svg class="spark" viewBox="0 0 100 6" preserveAspectRatio="none" '
+            f'aria-hidden="true"><rect width="{share:.1f}" height="6" fill="{item.color}"/></svg>'
+            f'{entry["segments"]:,}</td><td class="num">{entry["images"]:,}</td>'
+            f'<td class="num">{area}</td><td class="num">{score}</td></tr>'
+        )
+    more = len(rows) - _CATEGORIES_AT_ONCE
+    button = (
+        f'<button type="button" class="ghost" id="more-categories">Show {more:,} more</button>'
+        if more > 0
+        else ""
+    )
+    return (
+        '<div class="table-box" id="categories"><table><thead><tr><th scope="col">Category</th>'
+        '<th scope="col">Kind</th><th scope="col" class="num">Segments</th>'
+        '<th scope="col" class="num">Images</th><th scope="col" class="num">Mean area, px²</th>'
+        '<th scope="col" class="num">Mean score</th></tr></thead><tbody>'
+        f"{''.join(rows)}</tbody></table>{button}</div>"
+    )
+
+
+def chip(color: str) -> str:
+    """A square of a category's colour, an SVG because style attributes are forbidden."""
+    return (
+        '<svg class="chip" viewBox="0 0 12 12" aria-hidden="true">'
+        f'<rect width="12" height="12" rx="3" fill="{text(color)}"/></svg>'
+    )
+
+
+def _share(count: int, total: int) -> str:
+    if not count or not total:
+        return ""
+    percent = 100 * count / total
+    if percent < 0.1:
+        return "< 0.1 %"
+    # Rounding must not turn "nearly all" into all.
+    return f"{min(percent, 99.9) if count < total else 100:.3g} %"

@@ -1,0 +1,123 @@
+"""Where the labels came from: model, versions, config, and the command that makes them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from schemas.config import JobConfig
+from schemas.manifest import DatasetManifest
+
+from .embed import isolated, text
+
+_IN_FLAGS = {"input.uri", "model.name", "task"}
+
+
+def provenance_section(manifest: DatasetManifest) -> str:
+    """Tables of model, packages and config; the config as TOML and the command to copy."""
+    model = {
+        "Name": manifest.model.get("name"),
+        "Family": manifest.model.get("family"),
+        "Revision": manifest.model.get("revision"),
+        "Weights SHA-256": manifest.model.get("weights_sha256"),
+        "Licence of the weights": manifest.model.get("licence"),
+        "Task": manifest.task,
+        "Run": manifest.config_fingerprint,
+        "Dataset version": manifest.version,
+        "Schema version": manifest.schema_version,
+    }
+    settings = dict(flatten(manifest.config))
+    usual = _defaults()
+    config = "".join(
+        f'<tr class="{"set" if usual.get(key, ...) != value else "usual"}">'
+        f'<th scope="row"><code>{text(key)}</code></th><td>{_shown(value)}</td></tr>'
+        for key, value in settings.items()
+    )
+    command = reproduce(manifest)
+    toml = to_toml(manifest.config)
+    return f"""<section id="provenance" aria-labelledby="provenance-title">
+  <div class="section-head"><h2 id="provenance-title">Provenance</h2>
+  <p class="muted">what made these labels, and how to make them again</p></div>
+  {_copyable("Command", command) if command else ""}
+  <div class="columns">
+    <div><h3>Model</h3>{_facts(model)}</div>
+    <div><h3>Packages</h3>{_facts(manifest.packages)}</div>
+    <div class="config"><h3>Config</h3><div class="table-box"><table><tbody>{config}</tbody></table>
+    </div></div>
+  </div>
+  {_copyable("Config as a job file", toml, closed=True) if toml else ""}
+</section>"""
+
+
+def reproduce(manifest: DatasetManifest) -> str:
+    """The shell command whose labels are these, "" where the dataset does not say.
+
+    Settings that have their usual value are left out.
+    """
+    settings = dict(flatten(manifest.config))
+    if not settings.get("input.uri") or not settings.get("model.name"):
+        return ""
+    words = ["python", "-m", "jobs.label", "--input", str(settings["input.uri"])]
+    words += ["--output", "OUT", "--model", str(settings["model.name"]), "--task", manifest.task]
+    usual = _defaults()
+    for key, value in settings.items():
+        if key not in _IN_FLAGS and key in usual and value is not None and value != usual[key]:
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def to_toml(config: Mapping[str, Any]) -> str:
+    """The config as a TOML job file; values that are None are left out, as TOML has none."""
+    lines = [_assign(k, v) for k, v in config.items() if not isinstance(v, Mapping)]
+    for section, values in config.items():
+        if isinstance(values, Mapping):
+            lines += ["", f"[{section}]", *(_assign(k, v) for k, v in values.items())]
+    return "\n".join(line for line in lines if line is not None).strip()
+
+
+def _assign(key: str, value: Any) -> str | None:
+    # JSON's strings, numbers, booleans and lists are TOML's; only DEL must be escaped besides.
+    text_ = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return None if value is None else f"{key} = {text_}"
+
+
+def _defaults() -> dict[str, Any]:
+    empty = JobConfig.parse({"input": {"uri": "x"}, "output": "x", "model": {"name": "x"}})
+    return dict(flatten(empty.published())) | {"input.uri": ..., "model.name": ...}
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<div><dt>{isolated(key)}</dt><dd>{isolated(value)}</dd></div>"
+        for key, value in facts.items()
+        if value not in (None, "")
+    )
+    return f'<dl class="facts">{rows}</dl>' if rows else '<p class="muted">not recorded</p>'
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ("", []):
+        return '<span class="muted">–</span>'
+    if isinstance(value, list):
+        return isolated(", ".join(map(str, value)))
+    return isolated(value if isinstance(value, str) else json.dumps(value))
+
+
+def _copyable(title: str, body: str, *, closed: bool = False) -> str:
+    button = '<button type="button" class="ghost copy">Copy</button>'
+    block = f"<pre tabindex=0><code>{text(body)}</code></pre>"
+    if closed:
+        head = f'<details class="group-box copyable"><summary>{title}</summary>'
+        return f"{head}{block}{button}</details>"
+    return f'<div class="copyable"><h3>{title}</h3>{block}{button}</div>'
