@@ -22,7 +22,8 @@ class Layer:
     never: tuple[str, ...]
 
 
-ENGINE = ("run", "execute", "worker", "feed", "prepare", "progress")
+ENGINE = ("run", "execute", "pool", "worker", "feed", "prepare", "progress", "train")
+MAY = {"report": {"readers"}}
 PLUGINS = ("readers", "models", "exporters", "report", "validation", "evaluation", "evaluate")
 
 
@@ -36,9 +37,11 @@ def files(*names: str) -> tuple[str, ...]:
 
 LAYERS = {
     "L0 schemas": Layer(("schemas/*",), ("pipeline", "jobs")),
+    # The report shows input pictures, so it alone may open readers.
     **{
         f"L2 {name}": Layer(
-            files(name), ("jobs", *below(*ENGINE), *below(*(set(PLUGINS) - {name})))
+            files(name),
+            ("jobs", *below(*ENGINE), *below(*(set(PLUGINS) - {name} - MAY.get(name, set())))),
         )
         for name in PLUGINS
     },

@@ -1,0 +1,168 @@
+"""The documents say what is: snippets run, flags and keys exist, every column is described."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import pytest
+import typer
+from source_tree import ROOT
+
+from examples.simulate import render_field
+from schemas.config import JobConfig
+from schemas.manifest import DatasetManifest, Part, ShardReceipt
+from schemas.records import ErrorCode, Status
+from schemas.tables import ANNOTATIONS, IMAGES
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
+DATA_FORMAT = (ROOT / "docs" / "data-format.md").read_text(encoding="utf-8")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Fenced blocks of one language."""
+    text = path.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(start: str) -> list[list[str]]:
+    """Every command of the documents that begins with `start`, split as a shell does."""
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        inline = re.findall(rf"`({re.escape(start)}[^`]*)`", text)
+        for line in [*"".join(blocks(path, "bash")).replace("\\\n", " ").splitlines(), *inline]:
+            at = line.find(start)
+            if at >= 0 and (at == 0 or line[at - 1] == " "):
+                found.append(shlex.split(line[at:], comments=True))
+    return found
+
+
+JOB_COMMANDS = [c for c in commands("python -m jobs.") if "<" not in c[2]]
+
+
+@pytest.mark.parametrize("command", JOB_COMMANDS, ids=" ".join)
+def test_jobs_and_flags_exist(command):
+    job = typer.main.get_command(importlib.import_module(command[2]).app)
+    known = {name for param in job.params for name in (*param.opts, *param.secondary_opts)}
+    used = {word.split("=")[0] for word in command if re.match(r"-{1,2}[a-z]", word)} - {"-m"}
+    assert used <= known | {"--help"}
+
+
+def test_the_readme_shows_every_job():
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py") if "app = typer" in path.read_text()}
+    assert {command[2].removeprefix("jobs.") for command in JOB_COMMANDS} == jobs
+
+
+@pytest.mark.parametrize("command", [c for c in JOB_COMMANDS if "--set" in c], ids=" ".join)
+def test_keys_of_set_exist(command):
+    for flag, setting in pairwise(command):
+        if flag == "--set":
+            node = JobConfig
+            for key in setting.partition("=")[0].split("."):
+                assert key in node.model_fields, setting
+                node = node.model_fields[key].annotation
+
+
+def test_toml_examples_are_valid_jobs():
+    texts = [text for path in DOCUMENTS for text in blocks(path, "toml")]
+    texts.append((ROOT / "jobs" / "configs" / "demo.toml").read_text(encoding="utf-8"))
+    assert len(texts) >= 2
+    for text in texts:
+        JobConfig.parse(tomllib.loads(text))
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+    named = {command[1] for command in commands("make ") if re.fullmatch("[a-z]+", command[1])}
+    assert {"setup", "test", "check", "demo"} <= named <= targets
+    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert set(re.findall(r"^  make ([a-z]+) ", shown.stdout, re.MULTILINE)) == targets
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(\s*([^)#\s]+)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    """A folder in which the README's first labelling command has been run, without Ray."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    for seed in (1, 2):
+        pixels = render_field(seed, size_hw=(96, 96), nuclei=4).pixels
+        cv2.imwrite(str(folder / "photos" / f"{seed}.png"), pixels)
+    command = next(c for c in JOB_COMMANDS if "photos/" in c)
+    done = subprocess.run(
+        [sys.executable, *command[1:], "--inline"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
+def test_python_snippets_run(labelled, number):
+    code = blocks(README, "python")[number]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=labelled,
+        env={**os.environ, "HF_HOME": str(labelled / "hf"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_dataset_holds_what_the_format_says(labelled):
+    tree = DATA_FORMAT.split("```")[1]
+    described = {
+        line.split()[0].split("<")[0].split("*")[0] for line in tree.splitlines()[2:] if line
+    }
+    described = {name.rstrip("/") for name in described}
+    for path in (labelled / "out").rglob("*"):
+        name = path.relative_to(labelled / "out").as_posix()
+        if path.is_file():
+            parents = {name, *(parent.as_posix() for parent in Path(name).parents)}
+            assert parents & described or name.startswith("versions/"), name
+
+
+def table_keys(heading: str) -> set[str]:
+    """First-column names of the table under a heading of docs/data-format.md."""
+    section = re.split(r"^#+ ", DATA_FORMAT, flags=re.MULTILINE)
+    body = next(text for text in section if text.startswith(heading))
+    rows = re.findall(r"^\| (`[^|]+) \|", body, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_column_and_key_is_described():
+    assert table_keys("images") == set(IMAGES.names)
+    assert table_keys("annotations") == set(ANNOTATIONS.names)
+    assert table_keys("manifest.json") == {item.name for item in fields(DatasetManifest)}
+    assert table_keys("Error codes") == {str(code) for code in ErrorCode}
+    for name in [
+        *(item.name for item in fields(Part)),
+        *(item.name for item in fields(ShardReceipt)),
+    ]:
+        assert f"`{name}`" in DATA_FORMAT, name
+    for status in Status:
+        assert f"`{status}`" in DATA_FORMAT
