@@ -13,13 +13,16 @@ help: ## List the targets
 
 setup: $(SYNCED) ## Make .venv/ from requirements.lock (PYTHON=python3.12 to choose another Python)
 
-# Runs again only when the lock has changed; uv stays in the environment, it is never part of the lock.
+# The stamp is a copy of the lock: nothing is installed, nor asked of the network, unless it differs.
+# uv stays in the environment and is never part of the lock.
 $(SYNCED): requirements.lock
-	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else "maskmill needs Python 3.11 or newer, $(PYTHON) is " + v + ": name one with make setup PYTHON=…")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
+	  "maskmill needs Python 3.11 or newer, $(PYTHON) is older: make setup PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
-	@touch $@
+	@cmp -s requirements.lock $@ || \
+	  $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@cp requirements.lock $@
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
