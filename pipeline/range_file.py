@@ -42,6 +42,11 @@ class _Ranges(io.RawIOBase):
         self._position += len(data)
         return len(data)
 
+    def readall(self) -> bytes:
+        data = self._fetch(self._position, max(self._size - self._position, 0))
+        self._position += len(data)
+        return data
+
 
 def range_file(fetch: Callable[[int, int], bytes], size: int, *, block: int = BLOCK) -> BinaryIO:
     """Opens an object of `size` bytes for reading.

@@ -220,8 +220,12 @@ class Storage:
     def check_writable(self, root: str) -> None:
         """Writes and removes a small file under `root`; raises `StorageError` if it cannot."""
         probe = join(root, f".write-test-{os.getpid()}-{threading.get_ident()}")
-        self.write(probe, b"maskmill may remove this\n")
-        self.remove(probe)
+        try:
+            self.write(probe, b"maskmill may remove this\n")
+            self.remove(probe)
+        except StorageError as error:
+            reason = explain(error.__cause__ or error, root, self._endpoint())
+            raise StorageError(f"cannot write: {reason}") from error
 
     def _filesystem(self, uri: str) -> Any:
         key = (os.getpid(), scheme(uri), self.config)
@@ -264,7 +268,7 @@ class Storage:
                 size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
                 yield Entry(os.path.join(root, path), path, size, token)
         except OSError as error:
-            raise explain(error, str(error.filename or root)) from error
+            raise explain(error, str(error.filename or root).rstrip("/")) from error
 
 
 def _connect(protocol: str, config: StorageConfig) -> Any:
@@ -277,7 +281,7 @@ def _connect(protocol: str, config: StorageConfig) -> Any:
                 # Trying again is our own business (`Storage._try`), in one place.
                 "retries": {"mode": "standard", "total_max_attempts": 1},
                 "connect_timeout": 5,
-                "read_timeout": 60,
+                "read_timeout": 20,
                 "max_pool_connections": 64,
             },
             **({"client_kwargs": {"region_name": region}} if region else {}),

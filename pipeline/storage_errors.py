@@ -44,6 +44,7 @@ _OS_ERRORS = {
     errno.EROFS: "the file system is read-only",
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is exhausted",
+    errno.EEXIST: "a file is in the way",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a parent of this path is a file, not a folder",
     errno.EISDIR: "this is a folder, not a file",
