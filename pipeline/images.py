@@ -12,7 +12,8 @@ import numpy.typing as npt
 from schemas.config import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
-from .decoders import DECODERS, Pixels, UndecodableError, explain
+from .decoders import DECODERS, explain
+from .picture import Pixels, UndecodableError
 from .sniff import sniff
 
 

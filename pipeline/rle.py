@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-_MAX_DIGITS = 13  # ⌈64 / 5⌉: more digits than any 64-bit length has
+_PLACES = 12  # digits of a number, at most: 60 bits
+_BOUNDS = 1 << (5 * np.arange(1, _PLACES, dtype=np.int64) - 1)
+_SHIFTS = 5 * np.arange(_PLACES, dtype=np.int64)
+# For each number of columns: row n − 1 says which columns a number of n digits fills, …
+_KEPT = [np.tri(_PLACES, places, dtype=bool) for places in range(_PLACES + 1)]
+# … and what is added to them: "0", and 32 where another digit follows.
+_OFFSETS = [48 + 32 * np.tri(_PLACES, k, -1, dtype=np.uint8) for k in range(_PLACES + 1)]
 
 
 def counts_of_runs(
@@ -62,35 +68,22 @@ def compress(counts: Ints, offset: npt.NDArray[np.intp]) -> list[bytes]:
         One ASCII string a mask.
     """
     value = counts.copy()
-    value[2:] -= counts[:-2]
-    # The first three lengths of a mask are stored as they are.
-    plain = (offset[:, None] + np.arange(3)).ravel()
-    limit = np.repeat(np.append(offset[1:], len(counts)), 3)
-    plain = plain[plain < limit]
-    value[plain] = counts[plain]
-
+    value[3:] -= counts[1:-2]
+    if len(offset) > 1:  # the first three lengths of every mask are stored as they are
+        plain = (offset[1:, None] + np.arange(3)).ravel()
+        plain = plain[plain < np.repeat(np.append(offset[2:], len(counts)), 3)]
+        value[plain] = counts[plain]
     # n digits hold −2^(5n−1) … 2^(5n−1)−1; ~x folds the negatives onto the same bound.
-    size = np.where(value < 0, ~value, value)
-    digits = np.ones(len(value), np.int64)
-    widest = int(size.max())
-    bound = 16
-    while bound <= widest:
-        digits += size >= bound
-        bound <<= 5
-    ends = np.cumsum(digits)
-    text = np.empty(int(ends[-1]), np.uint8)
-    begin = ends - digits
-    text[begin] = (value & 31) + 48
-    more = np.flatnonzero(digits > 1)
-    step = 1
-    while len(more):
-        text[begin[more] + step - 1] += 32
-        text[begin[more] + step] = ((value[more] >> 5 * step) & 31) + 48
-        step += 1
-        more = more[digits[more] > step]
-    data = text.tobytes()
-    cuts = [*begin[offset].tolist(), len(data)]
-    return [data[a:b] for a, b in pairwise(cuts)]
+    digits = np.searchsorted(_BOUNDS, value ^ (value >> 63), side="right")
+    places = int(digits.max()) + 1
+    table = ((value[:, None] >> _SHIFTS[:places]) & 31).astype(np.uint8)
+    table += _OFFSETS[places].take(digits, axis=0)
+    text = table.reshape(-1).compress(_KEPT[places].take(digits, axis=0).reshape(-1)).tobytes()
+    if len(offset) == 1:
+        return [text]
+    ends = np.cumsum(digits + 1)
+    cuts = [0, *ends[offset[1:] - 1].tolist(), len(text)]
+    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 def expand(text: bytes | str, pixels: int) -> Ints:
@@ -115,7 +108,7 @@ def expand(text: bytes | str, pixels: int) -> Ints:
         raise ValueError("malformed RLE: it ends in the middle of a number")
     begin = np.append(0, last[:-1] + 1)
     size = last - begin + 1
-    if size.max() > _MAX_DIGITS - 1:
+    if size.max() > _PLACES:
         raise ValueError("malformed RLE: a number has too many digits")
     shift = 5 * (np.arange(len(digit)) - np.repeat(begin, size))
     value = np.add.reduceat((digit & 31) << shift, begin)

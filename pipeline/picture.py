@@ -1,0 +1,104 @@
+"""What every decoder returns, and the steps they share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from schemas.config import ImagesConfig
+from schemas.records import ErrorCode
+
+from .stretch import stretch
+
+Pixels = npt.NDArray[np.uint8]
+
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Decoded pixels.
+
+    Attributes:
+        pixels: HWC uint8 RGB, as stored (not rotated), possibly scaled down.
+        stored_hw: (height, width) in the file.
+        orientation: EXIF orientation, 1…8.
+        notes: What was dropped or assumed.
+    """
+
+    pixels: Pixels
+    stored_hw: tuple[int, int]
+    orientation: int
+    notes: tuple[str, ...] = ()
+
+
+class UndecodableError(Exception):
+    """An image that cannot be decoded, and why."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(re.sub(r" at 0x[0-9a-f]+", "", " ".join(message.split()))[:300])
+        self.code = code
+
+
+def check_size(height: int, width: int, config: ImagesConfig) -> None:
+    """Refuses more pixels than the limit; called before any pixel is decoded.
+
+    Raises:
+        UndecodableError: TOO_LARGE.
+    """
+    if height * width > config.max_pixels:
+        raise UndecodableError(
+            ErrorCode.TOO_LARGE,
+            f"{width} × {height} pixels are more than images.max_pixels = {config.max_pixels}",
+        )
+
+
+def exif_orientation(image: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
+    """Orientation 1…8 as Pillow's `exif_transpose` finds it, and a note if it cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block is no reason to lose the picture
+        return 1, ("EXIF unreadable, taken as upright",)
+    return (value, ()) if isinstance(value, int) and 1 <= value <= 8 else (1, ())
+
+
+def from_pillow(
+    image: ImageFile.ImageFile, orientation: int, notes: tuple[str, ...] = ()
+) -> Picture:
+    """A loaded 8-bit Pillow image of any mode, its alpha dropped."""
+    plain: Image.Image = image
+    if image.mode in ("RGBa", "La"):  # colours multiplied by alpha: divide it out
+        plain = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+    if _is_transparent(plain):
+        notes += ("alpha dropped",)
+    if plain.mode != "RGB":
+        plain = plain.convert("RGB")
+    return Picture(np.asarray(plain), (image.height, image.width), orientation, notes)
+
+
+def from_deep(
+    pixels: npt.NDArray[Any],
+    orientation: int,
+    notes: tuple[str, ...],
+    config: ImagesConfig,
+    *,
+    inverted: bool = False,
+) -> Picture:
+    """HxW or HxWx3 values of any type, stretched to 8 bits; `inverted` where 0 is white."""
+    shallow = pixels if pixels.dtype == np.uint8 else stretch(pixels, config.stretch_16bit)
+    if inverted:
+        shallow = 255 - shallow
+    height, width = shallow.shape[:2]
+    rgb = np.broadcast_to(shallow[..., None], (height, width, 3)) if shallow.ndim == 2 else shallow
+    return Picture(np.ascontiguousarray(rgb), (height, width), orientation, notes)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if "transparency" in image.info:
+        return True
+    return image.mode in ("RGBA", "LA", "PA") and image.getextrema()[-1] != (255, 255)

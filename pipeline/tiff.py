@@ -1,0 +1,122 @@
+"""TIFF's first page: Pillow decodes 8 bits, tifffile (or OpenCV, for its codecs) more."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import TiffImagePlugin
+
+from schemas.config import ImagesConfig
+from schemas.records import ErrorCode
+
+from .picture import Picture, UndecodableError, check_size, from_deep, from_pillow
+
+_ORIENTATION = 274
+_SIMPLE_BANDS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3}
+
+
+def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Picture:
+    """Decodes the first page.
+
+    Deep pages (16 or 32 bits, floats) are stretched to 8 bits. Of more than three bands the first
+    three are taken for red, green and blue; of two, the first for grey.
+
+    Raises:
+        UndecodableError: The page is missing, cut, too large or of a kind that nothing here reads.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = _first_page(file, data)
+        check_size(page.imagelength, page.imagewidth, config)
+        pages = len(file.pages)
+        notes = (f"first of {pages} pages",) if pages > 1 else ()
+        orientation = page.tags.valueof(_ORIENTATION, default=1)
+        if not (isinstance(orientation, int) and 1 <= orientation <= 8):
+            orientation = 1
+        if _fits_pillow(page):
+            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+            image.load()
+            return from_pillow(image, orientation, notes)
+        pixels = _read(page, data)
+        pixels, dropped = _choose_bands(pixels, page)
+        return from_deep(
+            pixels,
+            orientation,
+            (*notes, *dropped),
+            config,
+            inverted=page.photometric.name == "MINISWHITE",
+        )
+
+
+def _first_page(file: tifffile.TiffFile, data: bytes) -> Any:
+    try:
+        page: Any = file.pages[0]
+    except IndexError:
+        wide = data[2:4] in (b"+\x00", b"\x00+")  # BigTIFF: 8-byte offsets
+        at = data[8:16] if wide else data[4:8]
+        if int.from_bytes(at, "little" if data[:1] == b"I" else "big") + 2 > len(data):
+            message = "TIFF: the file ends before its page directory"
+            raise UndecodableError(ErrorCode.TRUNCATED, message) from None
+        raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page") from None
+    parts = zip(page.dataoffsets, page.databytecounts, strict=False)
+    if any(offset + count > len(data) for offset, count in parts):
+        raise UndecodableError(ErrorCode.TRUNCATED, "TIFF: the file ends inside the picture")
+    if not page.imagelength or not page.imagewidth:
+        raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
+    return page
+
+
+def _fits_pillow(page: Any) -> bool:
+    bits = page.bitspersample
+    deepest = max(bits) if isinstance(bits, tuple) else bits
+    signed = page.sampleformat not in (1, 4)  # unsigned, or undefined
+    return deepest <= 8 and not signed and page.samplesperpixel <= 4 and page.imagedepth == 1
+
+
+def _read(page: Any, data: bytes) -> npt.NDArray[Any]:
+    """The page's values, YX or YXS."""
+    if page.photometric.name not in _SIMPLE_BANDS or page.dtype is None or page.dtype.kind == "c":
+        raise _unsupported(page)
+    try:
+        pixels = page.asarray()
+    except (ValueError, ImportError):  # a codec that tifffile has only with imagecodecs: LZW, …
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise _unsupported(page) from None
+        bands = pixels.shape[2] if pixels.ndim == 3 else 1
+        return pixels if bands == 1 else pixels[..., [2, 1, 0, 3][:bands]]
+    axes = page.axes
+    for name in "ZTIQ":  # a volume in one page: its first plane
+        if name in axes:
+            pixels = np.take(pixels, 0, axis=axes.index(name))
+            axes = axes.replace(name, "")
+    return np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels
+
+
+def _choose_bands(pixels: npt.NDArray[Any], page: Any) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    notes: tuple[str, ...] = ("first plane of a volume",) if page.imagedepth > 1 else ()
+    if pixels.ndim == 2:
+        return pixels, notes
+    bands = pixels.shape[2]
+    color = _SIMPLE_BANDS[page.photometric.name]
+    if bands == color:
+        return pixels[..., 0] if bands == 1 else pixels, notes
+    if bands == color + 1 and any(kind in (1, 2) for kind in page.extrasamples):
+        return pixels[..., :color] if color > 1 else pixels[..., 0], (*notes, "alpha dropped")
+    if bands == 2:
+        return pixels[..., 0], (*notes, "first of 2 bands")
+    return pixels[..., :3], (*notes, f"first 3 of {bands} bands")
+
+
+def _unsupported(page: Any) -> UndecodableError:
+    bits = page.bitspersample
+    depth = max(bits) if isinstance(bits, tuple) else bits
+    return UndecodableError(
+        ErrorCode.UNSUPPORTED,
+        f"TIFF: {page.photometric.name} with {page.samplesperpixel} × {depth} bits, "
+        f"compression {page.compression.name} is not supported",
+    )
