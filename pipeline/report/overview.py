@@ -30,7 +30,7 @@ def overview_section(manifest: DatasetManifest, tally: Tally, *, name: str) -> s
   {_numbers(manifest, tally)}
   {_bar(manifest)}
   <div class="charts">
-    <figure class="chart" id="chart-area" data-title="Area of a segment" data-unit="px²"></figure>
+    <figure class="chart" id="chart-area" data-title="Area of a segment" data-unit="px"></figure>
     <figure class="chart" id="chart-score" data-title="Score of a segment"></figure>
     <figure class="chart" id="chart-objects" data-title="Segments in an image"></figure>
   </div>
@@ -41,14 +41,15 @@ def overview_section(manifest: DatasetManifest, tally: Tally, *, name: str) -> s
 def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
     counts = manifest.counts
     used = sum(1 for item in manifest.category_table() if tally.category(item.id)["segments"])
-    cells = [("images", counts["images"], "", "")]
+    cells = [("Images", counts["images"], "", "")]
     for status, _ in STATUSES:
         if counts[status] or status != "skipped":
             share = _share(counts[status], counts["images"])
-            cells.append((status, counts[status], share, status))
-    cells.append(("segments", counts["annotations"], "", ""))
+            word = "OK" if status == "ok" else status.capitalize()
+            cells.append((word, counts[status], share, status))
+    cells.append(("Segments", counts["annotations"], "", ""))
     total = len(manifest.categories)
-    cells.append(("categories", used, f"of {total:,}" if used != total else "", ""))
+    cells.append(("Categories", used, f"of {total:,}" if used != total else "", ""))
     return '<dl class="numbers">' + "".join(_number(*cell) for cell in cells) + "</dl>"
 
 
@@ -100,9 +101,10 @@ def _categories(manifest: DatasetManifest, tally: Tally) -> str:
         rows.append(
             f"<tr{' class=more hidden' if place >= _CATEGORIES_AT_ONCE else ''}>"
             f'<th scope="row">{chip(item.color)}{name}</th><td class="kind">{kind}</td>'
-            f'<td class="num"><svg class="spark" viewBox="0 0 100 6" preserveAspectRatio="none" '
+            f'<td class="spark"><svg viewBox="0 0 100 6" preserveAspectRatio="none" '
             f'aria-hidden="true"><rect width="{share:.1f}" height="6" fill="{item.color}"/></svg>'
-            f'{entry["segments"]:,}</td><td class="num">{entry["images"]:,}</td>'
+            f'</td><td class="num">{entry["segments"]:,}</td>'
+            f'<td class="num">{entry["images"]:,}</td>'
             f'<td class="num">{area}</td><td class="num">{score}</td></tr>'
         )
     more = len(rows) - _CATEGORIES_AT_ONCE
@@ -113,8 +115,8 @@ def _categories(manifest: DatasetManifest, tally: Tally) -> str:
     )
     return (
         '<div class="table-box" id="categories"><table><thead><tr><th scope="col">Category</th>'
-        '<th scope="col">Kind</th><th scope="col" class="num">Segments</th>'
-        '<th scope="col" class="num">Images</th><th scope="col" class="num">Mean area, px²</th>'
+        '<th scope="col">Kind</th><td class="spark"></td><th scope="col" class="num">Segments</th>'
+        '<th scope="col" class="num">Images</th><th scope="col" class="num">Mean area, px</th>'
         '<th scope="col" class="num">Mean score</th></tr></thead><tbody>'
         f"{''.join(rows)}</tbody></table>{button}</div>"
     )

@@ -120,8 +120,7 @@ function histogram(figure, options) {
     const x = (value) => left + ((position(value) - from) / (to - from)) * (width - left);
     const y = (count) => Math.round((height - foot) * (1 - count / top) + (count / top) * 4);
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${figure.dataset.title}: ${note.textContent}` });
-    for (const value of [0, top / 2, top]) {
-      if (value && value < 1) continue;
+    for (const value of axisTicks([0, top], "linear").filter(Number.isInteger)) {
       const at = y(value) + 0.5;
       picture.append(svg("line", { x1: left, x2: width, y1: at, y2: at }));
       picture.append(svg("text", { x: left - 7, y: at + 4, "text-anchor": "end" }, brief.format(value)));

@@ -42,7 +42,7 @@ function card(item, place) {
   }
   count.textContent = item.objects ? number.format(item.objects) : "";
   count.title = plural(item.objects, "segment");
-  if (item.lowest !== null) { low.textContent = `≥ ${item.lowest.toFixed(2)}`; low.title = "lowest score"; }
+  if (item.lowest !== null) { low.textContent = `min ${item.lowest.toFixed(2)}`; low.title = "lowest score"; }
   if (item.status === "empty") thumb.append(html("span", { class: "flag" }, "nothing found"));
   const canvas = html("canvas", { "aria-hidden": "true" });
   const paint = async () => {

@@ -47,7 +47,7 @@ function setLook(change) {
 }
 
 const used = new Set(items.flatMap((item) => item.found.filter((_, i) => i % 3 === 0)));
-byId("category").append(html("option", { value: "0" }, "Any"),
+byId("category").append(html("option", { value: "0" }, "Any category"),
   ...data.categories.filter((_, place) => used.has(place)).map((category) => html("option", { value: String(category.id) }, category.name)));
 byId("score-group").hidden = !data.histograms.score.spread;
 

@@ -108,7 +108,8 @@ function drawFacts(full) {
 }
 
 function chipOf(segment) {
-  const colour = look.colour === "category" ? data.categories[segment[1]].color : `rgb(${instanceColour(segment[0])})`;
+  const category = data.categories[segment[1]];
+  const colour = look.colour === "category" || category.background ? category.color : `rgb(${instanceColour(segment[0])})`;
   return svg("svg", { class: "chip", viewBox: "0 0 12 12", "aria-hidden": "true" },
     svg("rect", { width: 12, height: 12, rx: 3, fill: colour }));
 }
@@ -116,7 +117,10 @@ function chipOf(segment) {
 function drawList() {
   const { segments } = open;
   document.getElementById("viewer-count").textContent = open.item.index < 0 ? "" : plural(segments.length, "segment");
-  const rows = segments.slice(0, LISTED).map((segment, index) => {
+  const background = (index) => data.categories[segments[index][1]].background;
+  const order = [...segments.keys()].sort((a, b) => background(a) - background(b) || a - b);
+  const rows = order.slice(0, LISTED).map((index) => {
+    const segment = segments[index];
     const [id, place, score, area, , , prompt] = segment;
     const button = html("button", { type: "button" }, chipOf(segment),
       html("span", { class: "what" }, html("bdi", {}, data.categories[place].name), html("small", {}, ` ${prompt ? `“${prompt}”` : `#${id}`}`)),
