@@ -1,0 +1,138 @@
+"""Compare a dataset or COCO files with ground truth: `python -m jobs.evaluate --dataset …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from pipeline.evaluate import evaluate
+from pipeline.storage import Storage, absolute_uri
+from schemas.config import StorageConfig
+
+from .console import exit_codes
+from .evaluation_tables import print_evaluation
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Example: python -m jobs.evaluate --dataset out/ --ground-truth labels/ "
+    "--json figures.json"
+)
+def main(
+    ground_truth: Annotated[
+        str,
+        typer.Option(
+            help="COCO instances or panoptic JSON, folder of label maps (0 = background, 1…n) or "
+            "of semantic PNG, or a dataset of ours."
+        ),
+    ],
+    dataset: Annotated[str | None, typer.Option(help="Dataset of ours to judge.")] = None,
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge this instead: COCO results, instances or panoptic JSON, folder of maps."
+        ),
+    ] = None,
+    ground_truth_kind: Annotated[
+        str,
+        typer.Option(
+            help="dataset, coco-instances, coco-panoptic, labels, semantic, or auto: find it."
+        ),
+    ] = "auto",
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="matching, ap, pq, miou; repeatable or with commas.  [default: all that fit]"
+        ),
+    ] = None,
+    void: Annotated[
+        str | None,
+        typer.Option(
+            help="Unlabelled values of semantic PNG, e.g. 255 or none.  [default: 0,255; with an "
+            "offset 255]"
+        ),
+    ] = None,
+    pixel_offset: Annotated[
+        int, typer.Option(help="Category id − pixel value in semantic PNG (COCO-Stuff: 1).")
+    ] = 0,
+    ignore_categories: Annotated[
+        bool, typer.Option("--ignore-categories", help="All things are one category.")
+    ] = False,
+    group_by_folder: Annotated[
+        bool, typer.Option("--group-by-folder", help="Also figures for each first folder.")
+    ] = False,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write them into the dataset, for its report.")
+    ] = False,
+    endpoint_url: Annotated[str, typer.Option(help="S3 endpoint.")] = "",
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without credentials.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No tables, no progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Logs, tracebacks.")] = False,
+) -> None:
+    """Measure predictions against ground truth: matching accuracy, COCO AP, PQ, mean IoU.
+
+    What is measured follows from the tasks of both sides. Images without a prediction count as
+    missed, images without ground truth are left out. Exit code 0: measured; 2: bad usage, or
+    nothing in common.
+    """
+    with exit_codes(verbose=verbose):
+        storage = Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous))
+        with _progress(quiet=quiet) as progress:
+            result = evaluate(
+                ground_truth=ground_truth,
+                dataset=dataset,
+                predictions=predictions,
+                ground_truth_kind=ground_truth_kind,
+                metrics=[name for item in metrics or () for name in item.split(",") if name],
+                void=_values(void),
+                pixel_offset=pixel_offset,
+                ignore_categories=ignore_categories,
+                group_by_folder=group_by_folder,
+                save=save,
+                storage=storage,
+                progress=progress,
+            )
+        if json_:
+            text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+            storage.write(absolute_uri(json_), text.encode())
+        if not quiet:
+            print_evaluation(result, Console())
+
+
+def _values(void: str | None) -> list[int] | None:
+    """Numbers between commas; "none" and "" = no value is void.
+
+    Raises:
+        ValueError: Something else.
+    """
+    if void is None:
+        return None
+    try:
+        return [int(value) for value in void.split(",")] if void not in ("", "none") else []
+    except ValueError:
+        raise ValueError(f"--void wants numbers like 0,255, or none; got {void!r}") from None
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("comparing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m jobs.evaluate")

@@ -1,0 +1,142 @@
+"""The figures of an evaluation as tables on a terminal. Not a job itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+SHOWN_CATEGORIES = 30
+
+_AMISS = {
+    "without_prediction": "images without a prediction, counted as missed",
+    "failed_predictions": "images that the model failed on, counted as missed",
+    "size_differs": "predictions of another size than the ground truth, counted as missed",
+    "without_ground_truth": "images without ground truth, left out",
+    "failed_ground_truth": "images that failed in the ground truth, left out",
+}
+
+
+def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
+    """Prints what `pipeline.evaluate.evaluate` returned."""
+    counts, settings = result["counts"], result["settings"]
+    console.print(
+        f"{counts['images']} images, {counts['true_segments']} true segments "
+        f"({settings['ground_truth_kind']}), {counts['predicted_segments']} predicted "
+        f"({settings['predictions_kind']}); categories: {settings['categories']}",
+        markup=False,
+    )
+    for key, text in _AMISS.items():
+        if counts[key]:
+            names = ", ".join(counts["names"][key][:3])
+            more = ", …" if counts[key] > 3 else ""
+            console.print(f"{counts[key]} {text}: {names}{more}", markup=False)
+    if counts["unknown_categories"]:
+        names = ", ".join(counts["unknown_categories"])
+        console.print(f"predicted, but not in the ground truth, left out: {names}", markup=False)
+    for name, figures in result["overall"].items():
+        console.print(_METRICS[name](figures))
+    if len(result["per_category"]) > 1:
+        console.print(_summaries("category", "By category", result["per_category"]))
+        if len(result["per_category"]) > SHOWN_CATEGORIES:
+            console.print(f"… {len(result['per_category'])} categories in all: see --json")
+    if result["groups"]:
+        rows = [{**row["overall"], "name": row["group"], **row} for row in result["groups"]]
+        console.print(_summaries("folder", "By folder", rows))
+
+
+def _matching(figures: Mapping[str, Any]) -> Table:
+    table = _table("Matching: TP / (TP + FP + FN)", "IoU ≥", "accuracy", "precision", "recall")
+    for name in ("F1", "TP", "FP", "FN"):
+        table.add_column(name, justify="right")
+    for step in figures["thresholds"]:
+        values = [step[key] for key in ("accuracy", "precision", "recall", "f1")]
+        counts = [str(step[key]) for key in ("tp", "fp", "fn")]
+        table.add_row(f"{step['iou']:.2f}", *map(_number, values), *counts)
+    table.add_section()
+    table.add_row("mean", _number(figures["accuracy_50_95"]))
+    by_image = figures["by_image"]
+    table.caption = (
+        f"mean by image: {_number(by_image['accuracy_50'])} at 0.5, "
+        f"{_number(by_image['accuracy_50_95'])} over all"
+    )
+    return table
+
+
+def _ap(figures: Mapping[str, Any]) -> Table:
+    limits = list(figures)
+    table = _table("COCO, masks", "", *(f"{name.rpartition('_')[2]} an image" for name in limits))
+    for name in figures[limits[0]]:
+        table.add_row(name, *(_number(figures[limit][name]) for limit in limits))
+        if name in ("AP75", "AP_large", "AR_max"):
+            table.add_section()
+    return table
+
+
+def _pq(figures: Mapping[str, Any]) -> Table:
+    table = _table("Panoptic quality", "", "PQ", "SQ", "RQ", "categories")
+    for name, row in figures.items():
+        values = (_number(row[key]) for key in ("pq", "sq", "rq"))
+        table.add_row(name, *values, str(row["categories"]))
+    return table
+
+
+def _miou(figures: Mapping[str, Any]) -> Table:
+    table = _table("Pixels", "", "")
+    for name in ("mean_iou", "mean_iou_present", "pixel_accuracy", "mean_accuracy"):
+        table.add_row(name.replace("_", " "), _number(figures[name]))
+    return table
+
+
+_METRICS: dict[str, Callable[[Mapping[str, Any]], Table]] = {
+    "matching": _matching,
+    "ap": _ap,
+    "pq": _pq,
+    "miou": _miou,
+}
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "accuracy@.5": ("matching", "accuracy_50"),
+    "accuracy": ("matching", "accuracy_50_95"),
+    "AP": ("ap", "max_dets_100", "AP"),
+    "AP50": ("ap", "max_dets_100", "AP50"),
+    "PQ": ("pq", "pq"),
+    "PQ all": ("pq", "all", "pq"),
+    "IoU": ("miou", "iou"),
+    "mean IoU": ("miou", "mean_iou"),
+}
+"""Heading → where a row holds the figure; columns that no row fills are not shown."""
+
+
+def _summaries(what: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    found = {name: [_at(row, path) for row in rows] for name, path in _COLUMNS.items()}
+    columns = {name: cells for name, cells in found.items() if any(c is not None for c in cells)}
+    table = _table(title, what, *columns)
+    for index, row in enumerate(rows[:SHOWN_CATEGORIES]):
+        table.add_row(escape(row["name"]), *(_number(cells[index]) for cells in columns.values()))
+    return table
+
+
+def _at(row: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        row = row.get(key) if isinstance(row, Mapping) else None
+    return row
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption_justify="left")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
