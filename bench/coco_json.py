@@ -1,0 +1,159 @@
+"""COCO JSON of a million annotations: our streamed export against `json.dump`.
+
+Ours reads the ledger's Parquet and writes the file; the peer gets its Python objects for free and
+only its `json.dump` is timed. Chunked orjson from rows of the ledger is shown for comparison.
+Memory is the peak of a fresh process over what it had after its imports.
+
+    python -m bench.coco_json [--annotations N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pipeline import masks
+from pipeline.exporters.coco_instances import CocoInstances
+from pipeline.ledger import Ledger, open_ledger, write_dataset
+from schemas.categories import Categories, Category
+from schemas.records import ImageRecord, Segment, Segmentation
+
+HEIGHT, WIDTH, PER_IMAGE = 480, 640, 50
+THINGS = Categories((Category(1, "nucleus", True, "#4169e1"),))
+
+
+def main() -> None:
+    """Prints one line a writer, then the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--annotations", type=int, default=1_000_000)
+    wanted = parser.parse_args().annotations
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = str(Path(folder) / "dataset")
+        write_dataset(dataset, _images(wanted // PER_IMAGE), categories=THINGS, task="instance")
+        out = str(Path(folder) / "out")
+        seconds: dict[str, float] = {}
+        for name, run in (("ours", _ours), ("orjson", _orjson), ("json.dump", _json_dump)):
+            seconds[name], memory, size = _measure(run, dataset, out)
+            print(
+                f"{name:>10}: {seconds[name]:7.2f} s  +{memory:6.0f} MB  {size / 1e6:.0f} MB file",
+                flush=True,
+            )
+        same = json.loads(Path(out, "json.json").read_bytes()) == json.loads(
+            Path(out, "instances.json").read_bytes()
+        )
+    print(f"same content: {same}")
+    print(f"json.dump / ours: {seconds['json.dump'] / seconds['ours']:.1f}x")
+    print(f"orjson / ours: {seconds['orjson'] / seconds['ours']:.1f}x")
+    sys.exit(0 if same else 1)
+
+
+def _ours(ledger: Ledger, out: str) -> tuple[float, str]:
+    begin = time.perf_counter()
+    CocoInstances().export(ledger, out)
+    return time.perf_counter() - begin, f"{out}/instances.json"
+
+
+def _orjson(ledger: Ledger, out: str) -> tuple[float, str]:
+    begin = time.perf_counter()
+    path = f"{out}/orjson.json"
+    with open(path, "wb") as file:
+        file.write(b'{"images":[')
+        images = (_coco_image(row) for row, _ in ledger.rows())
+        file.write(b",".join(orjson.dumps(entry) for entry in images))
+        file.write(b'],"annotations":[')
+        for index, (_, rows) in enumerate(ledger.rows()):
+            piece = b",".join(orjson.dumps(_coco_annotation(row)) for row in rows)
+            file.write(b"," * (index > 0) + piece)
+        file.write(b"]}")
+    return time.perf_counter() - begin, path
+
+
+def _json_dump(ledger: Ledger, out: str) -> tuple[float, str]:
+    head = json.loads(Path(f"{out}/instances.json").read_bytes())
+    images, annotations = [], []
+    for row, rows in ledger.rows():
+        images.append(_coco_image(row))
+        annotations.extend(_coco_annotation(item) for item in rows)
+    whole = head | {"images": images, "annotations": annotations}
+    path = f"{out}/json.json"
+    begin = time.perf_counter()
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(whole, file)
+    return time.perf_counter() - begin, path
+
+
+def _coco_image(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": row["image_id"], **{key: row[key] for key in ("width", "height", "file_name")}}
+
+
+def _coco_annotation(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["annotation_id"],
+        "image_id": row["image_id"],
+        "category_id": row["category_id"],
+        "segmentation": row["rle"],
+        "area": row["area"],
+        "bbox": row["bbox_xywh"],
+        "iscrowd": 0,
+        "score": float(str(np.float32(row["score"]))),
+    }
+
+
+def _images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
+    """Images with round regions of different places and sizes, as a model would find them."""
+    random = np.random.default_rng(0)
+    y, x = np.ogrid[:HEIGHT, :WIDTH]
+    regions = []
+    for _ in range(2000):
+        radius = random.uniform(6, 30)
+        centre = random.uniform(radius, HEIGHT - radius), random.uniform(radius, WIDTH - radius)
+        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        regions.extend(masks.regions(disc.astype(np.uint8)))
+    for number in range(1, count + 1):
+        picks = random.integers(0, len(regions), PER_IMAGE)
+        scores = random.random(PER_IMAGE)
+        found = tuple(
+            Segment(1, regions[k].counts, regions[k].area, regions[k].bbox_xywh, score)
+            for k, score in zip(picks, scores, strict=True)
+        )
+        record = ImageRecord(f"plate {number // 1000}/field {number}.tif", "", image_id=number)
+        yield record, Segmentation(HEIGHT, WIDTH, found)
+
+
+def _measure(
+    run: Callable[[Ledger, str], tuple[float, str]], dataset: str, out: str
+) -> tuple[float, float, int]:
+    """Seconds, extra megabytes at the peak, bytes of the file; each run in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_child, (run, dataset, out))
+
+
+def _child(
+    run: Callable[[Ledger, str], tuple[float, str]], dataset: str, out: str
+) -> tuple[float, float, int]:
+    ledger = open_ledger(dataset)
+    Path(out).mkdir(exist_ok=True)
+    before = _peak_mb()
+    seconds, path = run(ledger, out)
+    return seconds, _peak_mb() - before, Path(path).stat().st_size
+
+
+def _peak_mb() -> float:
+    """Linux's VmHWM: unlike getrusage's ru_maxrss it starts afresh in a new process."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

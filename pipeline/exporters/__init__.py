@@ -1,0 +1,15 @@
+"""Formats that a dataset is exported to: one file each behind `Exporter`, one line in the table."""
+
+from .exports import export, export_all, exports_current
+from .table import EXPORTERS, Artifact, Exporter, formats_of, open_exporter
+
+__all__ = [
+    "EXPORTERS",
+    "Artifact",
+    "Exporter",
+    "export",
+    "export_all",
+    "exports_current",
+    "formats_of",
+    "open_exporter",
+]

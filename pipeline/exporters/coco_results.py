@@ -1,0 +1,49 @@
+"""COCO results JSON: what `COCO.loadRes` reads and an evaluation server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.ledger import Ledger
+from pipeline.storage import join
+from schemas.records import Task
+
+from .coco_instances import rle_pieces
+from .json_file import END, write_list
+from .json_text import batches, compute, concat, numbers
+from .table import Artifact
+from .threads import bounded_map
+
+
+class CocoResults:
+    """`results.json`: a bare list, `[]` for a dataset without things (which loadRes refuses).
+
+    There is no `bbox`: loadRes would take areas from the boxes. A thing without a score gets 1,
+    for loadRes demands one.
+    """
+
+    tasks: tuple[Task, ...] = ("instance", "panoptic")
+    folder = "coco"
+    owns = None
+
+    def export(self, ledger: Ledger, out: str) -> list[Artifact]:
+        """Writes `out`/results.json."""
+        count = write_list(ledger.storage, join(out, "results.json"), _pieces(ledger))
+        return [Artifact("results.json", "coco-results", count)]
+
+
+def _pieces(ledger: Ledger) -> Iterator[pa.StringArray]:
+    tables = ledger.annotations(["image_id", "category_id", "isthing", "rle", "score"])
+    pieces = (piece for table in tables for piece in batches(table.filter(table["isthing"]), "rle"))
+    return bounded_map(_entries, pieces, threads=2)
+
+
+def _entries(batch: pa.RecordBatch) -> pa.StringArray:
+    return concat(
+        *('{"image_id":', numbers(batch["image_id"])),
+        *(',"category_id":', numbers(batch["category_id"])),
+        *(',"segmentation":', *rle_pieces(batch["rle"])),
+        *(',"score":', compute.fill_null(numbers(batch["score"]), "1"), "}" + END),
+    )

@@ -1,0 +1,199 @@
+"""Exports of a dataset: write them, know which version they are of, clear away old ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.ledger import Ledger
+from pipeline.storage import MissingError, Storage, absolute_uri, join
+from schemas.manifest import DatasetManifest
+
+from .table import Artifact, Exporter, formats_of, open_exporter
+
+EXPORT_VERSION = 1
+"""Raised when an exporter's files change: exports of another version count as out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportStamp:
+    """What lies in a folder of exports; its file is exports.json.
+
+    Attributes:
+        datasets: format → SHA-256 of the manifest that it was made from and `EXPORT_VERSION`;
+            "" while it is being written.
+        artifacts: format → what it consists of, paths relative to the stamp.
+    """
+
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, storage: Storage, out: str) -> ExportStamp | None:
+        """The stamp in this folder, None where there is none or a damaged one."""
+        try:
+            data = json.loads(storage.read(join(out, "exports.json")))
+            return cls(
+                {name: str(item["dataset"]) for name, item in data["formats"].items()},
+                {
+                    name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
+                    for name, item in data["formats"].items()
+                },
+            )
+        except (MissingError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, storage: Storage, out: str) -> None:
+        """Replaces the stamp in this folder."""
+        formats: dict[str, Any] = {
+            name: {
+                "dataset": self.datasets[name],
+                "artifacts": [asdict(item) for item in self.artifacts[name]],
+            }
+            for name in sorted(self.datasets)
+        }
+        text = json.dumps({"formats": formats}, indent=1) + "\n"
+        storage.write(join(out, "exports.json"), text.encode())
+
+
+def export_all(
+    ledger: Ledger, out: str | None = None, *, formats: Sequence[str] = ()
+) -> list[Artifact]:
+    """Brings a dataset's folder of exports up to the ledger's version.
+
+    What an earlier call wrote and this one does not is removed.
+
+    Args:
+        ledger: The dataset.
+        out: The folder; <dataset>/exports if None.
+        formats: Which; the ones that the task yields if empty.
+
+    Returns:
+        What was written, paths relative to `out`.
+
+    Raises:
+        StorageError: `out` cannot be written.
+        ValueError: An unknown format, one that the task does not yield, or a damaged ledger.
+    """
+    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    exporters = _exporters(ledger, formats)
+    storage = ledger.storage
+    old = ExportStamp.read(storage, out) or ExportStamp()
+    # From here until the end the stamp promises nothing, but it still knows what there is.
+    begun = {name: "" for name in {**old.datasets, **exporters}}
+    known = {name: old.artifacts.get(name, ()) for name in begun}
+    ExportStamp(begun, known).write(storage, out)
+    written: dict[str, list[Artifact]] = {}
+    for name, exporter in exporters.items():
+        made = exporter.export(ledger, join(out, exporter.folder))
+        written[name] = [
+            Artifact(_under(exporter.folder, item.path), item.kind, item.count) for item in made
+        ]
+    kept = {item.path for items in written.values() for item in items}
+    for name, items in known.items():
+        for item in items:
+            if name not in written and item.path not in kept:
+                _remove(storage, join(out, item.path), folder=item.path.endswith("/"))
+    ExportStamp({name: _identity(ledger.manifest) for name in written}, written).write(storage, out)
+    return [item for items in written.values() for item in items]
+
+
+def exports_current(ledger: Ledger, out: str | None = None, formats: Sequence[str] = ()) -> bool:
+    """Whether `export_all` with the same arguments would change nothing.
+
+    Raises:
+        ValueError: An unknown format, or one that the task does not yield.
+    """
+    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    stamp = ExportStamp.read(ledger.storage, out)
+    identity = _identity(ledger.manifest)
+    return (
+        stamp is not None
+        and dict(stamp.datasets) == dict.fromkeys(_exporters(ledger, formats), identity)
+        and all(
+            ledger.storage.exists(join(out, item.path))
+            for items in stamp.artifacts.values()
+            for item in items
+            if item.count
+        )
+    )
+
+
+def is_current(ledger: Ledger, stamp: ExportStamp, name: str) -> bool:
+    """Whether the stamp says that this format was finished from the ledger's version."""
+    return stamp.datasets.get(name) == _identity(ledger.manifest)
+
+
+def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
+    """Writes one format straight into a folder of the caller's.
+
+    A format with pictures takes a folder for itself, in which pictures that belong to no image
+    are removed; so that folder must be new, empty, or one that this function filled before.
+
+    Args:
+        ledger: The dataset.
+        name: The format.
+        out: The folder.
+
+    Returns:
+        What was written, paths relative to `out`.
+
+    Raises:
+        StorageError: `out` cannot be written.
+        ValueError: An unknown format, one that the task does not yield, a folder that holds
+            something else, or a damaged ledger.
+    """
+    out = absolute_uri(out)
+    exporter = open_exporter(name, task=ledger.manifest.task)
+    storage = ledger.storage
+    old = ExportStamp.read(storage, out) or ExportStamp()
+    _check_owned(storage, out, exporter, name, old)
+    rest = {key: value for key, value in old.datasets.items() if key != name}
+    others = {key: old.artifacts[key] for key in rest}
+    ExportStamp({**rest, name: ""}, {**others, name: ()}).write(storage, out)
+    made = exporter.export(ledger, out)
+    done = {**rest, name: _identity(ledger.manifest)}
+    ExportStamp(done, {**others, name: made}).write(storage, out)
+    return made
+
+
+def _exporters(ledger: Ledger, formats: Sequence[str]) -> dict[str, Exporter]:
+    task = ledger.manifest.task
+    return {name: open_exporter(name, task=task) for name in formats or formats_of(task)}
+
+
+def _identity(manifest: DatasetManifest) -> str:
+    text = f"{EXPORT_VERSION}\n{manifest.to_json()}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_owned(
+    storage: Storage, out: str, exporter: Exporter, name: str, stamp: ExportStamp
+) -> None:
+    if exporter.owns is None:
+        return
+    others = [key for key in stamp.datasets if key != name]
+    folder = join(out, exporter.owns)
+    if name in stamp.datasets and (exporter.owns or not others):
+        return
+    if storage.is_dir(folder) and next(storage.list(folder, hidden=True), None) is not None:
+        raise ValueError(
+            f"{folder} is not empty and holds no {name} export of its own; "
+            "name a new folder: this format keeps one to itself"
+        )
+
+
+def _under(folder: str, path: str) -> str:
+    return f"{folder}/" if path == "./" else f"{folder}/{path}"
+
+
+def _remove(storage: Storage, uri: str, *, folder: bool) -> None:
+    if not folder:
+        storage.remove(uri)
+    elif storage.is_dir(uri):
+        for entry in storage.list(uri, hidden=True):
+            if entry.path.endswith(".png"):
+                storage.remove(entry.uri)

@@ -1,0 +1,93 @@
+"""The formats: which there are, what each needs, and what an exporter is."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.ledger import Ledger
+from schemas.records import Task
+from schemas.suggest import nearest
+
+EXPORTERS: dict[str, str] = {
+    "coco-instances": "pipeline.exporters.coco_instances:CocoInstances",
+    "coco-panoptic": "pipeline.exporters.coco_panoptic:CocoPanoptic",
+    "coco-results": "pipeline.exporters.coco_results:CocoResults",
+    "semantic-png": "pipeline.exporters.semantic_png:SemanticPng",
+    "semantic-png-stuffthing": "pipeline.exporters.semantic_png:StuffThingPng",
+}
+"""Format → "module:class"; the class is built without arguments."""
+
+_DEFAULTS: dict[Task, tuple[str, ...]] = {
+    "instance": ("coco-instances",),
+    "semantic": ("semantic-png",),
+    "panoptic": ("coco-instances", "coco-panoptic", "semantic-png"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file or a folder of files that an export wrote.
+
+    Attributes:
+        path: Relative to the export's folder; a folder ends in "/", the folder itself is "./".
+        kind: The format.
+        count: Annotations in a file, pictures in a folder.
+    """
+
+    path: str
+    kind: str
+    count: int
+
+
+class Exporter(Protocol):
+    """One format.
+
+    Attributes:
+        tasks: Of the datasets that it can be made from.
+        folder: Where it lies under a dataset's exports/.
+        owns: The folder inside the output that holds nothing but this export's pictures: "" is
+            the output itself, None means that there is no such folder.
+    """
+
+    tasks: tuple[Task, ...]
+    folder: str
+    owns: str | None
+
+    def export(self, ledger: Ledger, out: str) -> list[Artifact]:
+        """Writes the whole dataset in this format, part by part.
+
+        Every file is replaced atomically, the one that names the others last. Same ledger, same
+        bytes.
+
+        Raises:
+            StorageError: The output cannot be written.
+            ValueError: The ledger breaks its own rules.
+        """
+        ...
+
+
+def formats_of(task: str) -> tuple[str, ...]:
+    """The formats that a dataset of this task is exported to unless told otherwise."""
+    return next(formats for key, formats in _DEFAULTS.items() if key == task)
+
+
+def open_exporter(name: str, *, task: str) -> Exporter:
+    """The exporter of a format.
+
+    Raises:
+        ValueError: No such format, or not one for datasets of this task.
+    """
+    if name not in EXPORTERS:
+        raise ValueError(
+            f"unknown format {name!r}{nearest(name, EXPORTERS)}; known: {', '.join(EXPORTERS)}"
+        )
+    module, _, cls = EXPORTERS[name].partition(":")
+    exporter: Exporter = getattr(importlib.import_module(module), cls)()
+    if task not in exporter.tasks:
+        raise ValueError(
+            f"format {name} needs a dataset of task {' or '.join(exporter.tasks)}, "
+            f"this one's is {task}"
+        )
+    return exporter
