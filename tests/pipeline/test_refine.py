@@ -1,0 +1,159 @@
+"""refine.py: no pixel belongs to two segments, and nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import masks
+from pipeline.refine import keep, merge_panoptic, paint, separate
+from schemas.categories import Categories, Category
+from schemas.records import Segment
+
+SIZE = (12, 15)
+CATEGORIES = Categories(
+    (
+        Category(1, "cell", True, "#ff0000"),
+        Category(2, "background", False, "#000000", is_background=True),
+        Category(7, "sky", False, "#0000ff"),
+        Category(9, "grass", False, "#00ff00"),
+    )
+)
+
+
+def segment(mask, category_id=1, score=None) -> Segment:
+    (region,) = masks.regions(np.asarray(mask, np.uint8))
+    return Segment(category_id, region.counts, region.area, region.bbox_xywh, score=score)
+
+
+def box(top, left, bottom, right, category_id=1, score=None) -> Segment:
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom, left:right] = True
+    return segment(mask, category_id, score)
+
+
+def pixels(item: Segment, size=SIZE) -> np.ndarray:
+    return masks.decode(item.counts, *size).astype(bool)
+
+
+def assert_disjoint_and_true(segments, size=SIZE):
+    total = np.zeros(size, int)
+    for item in segments:
+        mask = pixels(item, size)
+        total += mask
+        assert item.area == mask.sum() > 0
+        assert item.bbox_xywh == masks.bbox_xywh(item.counts, *size)
+    assert total.max(initial=0) <= 1
+
+
+@st.composite
+def proposals(draw):
+    items = []
+    for _ in range(draw(st.integers(0, 8))):
+        top, left = draw(st.integers(0, 11)), draw(st.integers(0, 14))
+        bottom, right = draw(st.integers(top + 1, 12)), draw(st.integers(left + 1, 15))
+        category = draw(st.sampled_from([1, 1, 2, 7, 9]))
+        score = draw(st.sampled_from([None, 0.2, 0.5, 0.9]))
+        items.append(box(top, left, bottom, right, category, score))
+    return items
+
+
+def test_keep_drops_by_score_and_area_and_holds_the_order():
+    small, weak, sure = box(0, 0, 1, 2), box(0, 0, 5, 5, score=0.3), box(2, 2, 6, 6)
+    assert keep([sure, weak, small], min_score=0.5, min_area=3) == (sure,)
+    assert keep([sure, weak, small], min_score=0.3, min_area=2) == (sure, weak, small)
+
+
+def test_paint_puts_the_first_on_top():
+    label_map = paint([box(0, 0, 4, 4), box(2, 2, 8, 8)], *SIZE)
+    assert label_map[3, 3] == 1
+    assert label_map[5, 5] == 2
+    assert label_map[11, 14] == 0
+    assert label_map.flags.c_contiguous
+
+
+def test_paint_refuses_another_size():
+    with pytest.raises(ValueError, match="malformed RLE"):
+        paint([box(0, 0, 4, 4)], 11, 15)
+
+
+def test_separate_gives_the_overlap_to_the_higher_score():
+    low, high = box(0, 0, 6, 6, score=0.4), box(3, 3, 9, 9, score=0.8)
+    first, second = separate([low, high], *SIZE)
+    assert (first.score, first.area) == (0.4, 36 - 9)
+    assert second == high
+
+
+def test_separate_prefers_the_earlier_among_equals_and_drops_remains():
+    one, two = box(0, 0, 6, 6, score=0.5), box(0, 0, 6, 7, score=0.5)
+    assert separate([one, two], *SIZE, min_area=7) == (one,)
+    first, second = separate([one, two], *SIZE, min_area=6)
+    assert (first, second.area) == (one, 6)
+    hidden = box(1, 1, 2, 2, score=0.1)
+    assert separate([hidden, one], *SIZE) == (one,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(proposals())
+def test_separate_keeps_the_union(items):
+    result = separate(items, *SIZE)
+    assert_disjoint_and_true(result)
+    assert sum(item.area for item in result) == (paint(items, *SIZE) > 0).sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(proposals(), st.integers(1, 12))
+def test_panoptic_covers_the_picture_with_one_segment_a_stuff_category(items, min_area):
+    result = merge_panoptic(items, CATEGORIES, *SIZE, min_area=min_area)
+    assert_disjoint_and_true(result)
+    assert sum(item.area for item in result) == SIZE[0] * SIZE[1]
+    stuff = [item.category_id for item in result if item.category_id != 1]
+    assert len(stuff) == len(set(stuff))
+    assert all(item.area >= min_area for item in result if item.category_id != 2)
+    assert result == merge_panoptic(items, CATEGORIES, *SIZE, min_area=min_area)
+
+
+def test_panoptic_puts_things_over_stuff_and_fuses_pieces():
+    sky_left, sky_right = box(0, 0, 4, 4, 7, 0.9), box(0, 8, 4, 12, 7, 0.7)
+    cell = box(2, 2, 6, 6, 1, 0.3)
+    result = merge_panoptic([sky_left, cell, sky_right], CATEGORIES, *SIZE)
+    assert [(item.category_id, item.area, item.score) for item in result] == [
+        (1, 16, 0.3),
+        (7, 16 + 16 - 4, 0.9),
+        (2, 12 * 15 - 16 - 28, None),
+    ]
+
+
+def test_panoptic_without_background_leaves_pixels_to_nobody():
+    plain = Categories(tuple(item for item in CATEGORIES if not item.is_background))
+    cell, crumb = box(0, 0, 4, 4), box(10, 10, 11, 11, 9)
+    assert merge_panoptic([crumb, cell], plain, *SIZE, min_area=2) == (cell,)
+    assert merge_panoptic([], plain, *SIZE) == ()
+
+
+def test_panoptic_names_unknown_categories():
+    with pytest.raises(ValueError, match=r"unknown categories: \[5\]"):
+        merge_panoptic([box(0, 0, 2, 2, 5)], CATEGORIES, *SIZE)
+
+
+def test_real_overlapping_objects(shared_data):
+    data = json.loads((shared_data / "coco-photos" / "instances.json").read_text())
+    image = max(
+        data["images"],
+        key=lambda image: sum(item["image_id"] == image["id"] for item in data["annotations"]),
+    )
+    size = image["height"], image["width"]
+    found = [
+        segment(masks.decode(masks.from_coco(item["segmentation"], *size), *size))
+        for item in data["annotations"]
+        if item["image_id"] == image["id"]
+    ]
+    overlap = masks.iou([item.counts for item in found], [item.counts for item in found], *size)
+    assert (overlap - np.eye(len(found))).max() > 0
+    result = separate(found, *size)
+    assert_disjoint_and_true(result, size)
+    assert sum(item.area for item in result) == (paint(found, *size) > 0).sum()
