@@ -46,7 +46,8 @@ class Sources:
         uri: As the user gave it, absolute.
         root: What file names are relative to.
         storage: How files are reached.
-        patterns: Relative to the root; empty = everything below it.
+        names: Files, relative to the root.
+        patterns: Shell patterns, relative to the root. No names and no patterns = everything.
         exclude: URIs of folders that are not input.
         guess: The kind was not given: files of two kinds are an error.
     """
@@ -54,6 +55,7 @@ class Sources:
     uri: str
     root: str
     storage: Storage
+    names: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     guess: bool = False
@@ -98,12 +100,10 @@ class Sources:
         )
 
     def _entries(self) -> Iterator[Entry]:
-        plain = [pattern for pattern in self.patterns if not _is_pattern(pattern)]
-        wild = [pattern for pattern in self.patterns if _is_pattern(pattern)]
-        streams = [iter(self._named(sorted(plain)))]
-        if wild or not self.patterns:
-            match = re.compile("|".join(map(_regex, wild)) or r"(?s:.*)")
-            deep = not wild or any("/" in pattern or "**" in pattern for pattern in wild)
+        streams = [iter(self._named(sorted(self.names)))]
+        if self.patterns or not self.names:
+            match = re.compile("|".join(map(_regex, self.patterns)) or r"(?s:.*)")
+            deep = not self.patterns or any("/" in p or "**" in p for p in self.patterns)
             found = self.storage.list(self.root, recursive=deep, exclude=self.exclude)
             streams.append(entry for entry in found if match.fullmatch(entry.path))
         last = None
@@ -127,17 +127,19 @@ def find_sources(
     if storage.is_dir(uri):
         if uri in outside:
             raise ValueError(f"the input is also the output: {uri}")
-        return Sources(uri, uri, storage, (), outside, guess)
+        return Sources(uri, uri, storage, exclude=outside, guess=guess)
     if storage.exists(uri):
         root, _, name = uri.rpartition("/")
-        return Sources(uri, root or "/", storage, (name,), outside, guess)
+        return Sources(uri, root or "/", storage, names=(name,), guess=guess)
     patterns = _expand(uri)
     if patterns == [uri] and not _is_pattern(uri):
         storage.info(uri)  # says what is missing: the bucket, the folder, the file
         raise MissingError(f"no such file or folder: {uri}")
     root = _fixed_folder(patterns)
-    relative = tuple(pattern[len(root) :].lstrip("/") for pattern in patterns)
-    return Sources(uri, root, storage, relative, outside, guess)
+    relative = [pattern[len(root) :].lstrip("/") for pattern in patterns]
+    names = tuple(path for path in relative if not _is_pattern(path))
+    wild = tuple(path for path in relative if _is_pattern(path))
+    return Sources(uri, root, storage, names, wild, outside, guess)
 
 
 def extension(path: str) -> str:
@@ -173,15 +175,17 @@ def _expand(text: str) -> list[str]:
         span = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
         if span:
             first, last = int(span[1]), int(span[2])
-            width = max(map(len, span.groups())) if "0" in (span[1][0], span[2][0]) else 0
-            options = [f"{n:0{width}d}" for n in range(first, last + 1)]
+            padded = any(len(end) > 1 and end.startswith("0") for end in span.groups())
+            width = max(map(len, span.groups())) if padded else 0
+            numbers = range(first, min(last, first + _MAX_PATTERNS) + 1)
+            options = [f"{n:0{width}d}" for n in numbers]
         elif part.startswith("{") and "," in part:
             options = part[1:-1].split(",")
         else:
             options = [part]
         total *= len(options)
         if total == 0 or total > _MAX_PATTERNS:
-            raise ValueError(f"{part} names {total} files, at most {_MAX_PATTERNS} are allowed")
+            raise ValueError(f"{text} must name 1 to {_MAX_PATTERNS} files")
         choices.append(options)
     return ["".join(picked) for picked in product(*choices)]
 
