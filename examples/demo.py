@@ -44,7 +44,11 @@ def main() -> int:
     step("Validate", "every file is read again with pycocotools and held against the rules")
     job("validate", "--dataset", "demo/dataset")
     step("Evaluate", "against the simulated truth and the empty photographs")
-    job("evaluate", "--dataset", "demo/dataset", "--ground-truth", "demo/truth/instances.json")
+    truth_file = "demo/truth/instances.json"
+    job("evaluate", "--dataset", "demo/dataset", "--ground-truth", truth_file,
+        "--metrics", "matching", "--group-by-folder", "--save")  # fmt: skip
+    step("Report", "drawn again, now with these figures")
+    job("report", "--dataset", "demo/dataset")
     step("Label again", "the same command: nothing has changed, so nothing is computed")
     job("label", "--config", str(CONFIG))
 
