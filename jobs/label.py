@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.progress import shown_progress
-from pipeline.run import RunResult, label, prune
+from pipeline.prune import prune
+from pipeline.run import RunResult, label
 from pipeline.storage import Storage
 from schemas.config import JobConfig, StorageConfig
 from schemas.overrides import layered

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,13 +110,11 @@ def connected(options: ExecutionConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
-    if not options.ray_logs:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     import ray
 
     address = options.address or os.environ.get("RAY_ADDRESS", "")
     own = not address or address == "local"
+    _answers(address)
     # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
     folder = tempfile.mkdtemp(prefix="mm", dir="/tmp") if own else ""
     level = logging.INFO if options.ray_logs else logging.CRITICAL
@@ -135,6 +134,23 @@ def connected(options: ExecutionConfig) -> Iterator[None]:
         ray.shutdown()
         if own:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(address: str) -> None:
+    """Ray itself would wait for minutes where nobody listens.
+
+    Raises:
+        ExecutionError: No connection to `host:port`.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ExecutionError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}"
+        ) from error
 
 
 class _ShardCaller:
@@ -280,7 +296,8 @@ class _RayCrew:
         return done
 
     def result(self, call: Any) -> ShardReceipt | None:
-        errors = self._ray.exceptions
+        from ray import exceptions as errors
+
         try:
             found = self._ray.get(call)
         except errors.RayTaskError as error:

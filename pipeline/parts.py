@@ -28,7 +28,9 @@ from .storage import Storage, join
 
 Row = dict[str, Any]
 
-RETRYABLE = frozenset({ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED})
+RETRYABLE: frozenset[str] = frozenset(
+    {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
+)
 """Failures that another try may not repeat: never copied from an earlier version."""
 
 

@@ -261,7 +261,7 @@ class Pool:
         elif item.deaths < _SINGLE_DEATHS:
             self._queue.appendleft(item)
         else:
-            search.poison.add(records[0].file_name)
+            search.poison.update(record.file_name for record in records)
             self._cleared(search)
 
     def _split(self, search: _Search, records: tuple[ImageRecord, ...]) -> None:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import islice
 
-from schemas.config import JobConfig, config_fingerprint, failure_limit
+from schemas.config import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
-from schemas.records import Status, Task
+from schemas.records import Status
 
-from .execute import connected, resolve_device, run_inline, run_on_ray
+from .execute import ExecutionError, connected, run_inline, run_on_ray
 from .exporters import Artifact, export_all, exports_current
-from .ledger import Ledger, build_manifest, publish, read_receipt, receipt_uri
-from .models.info import ModelInfo, describe
-from .parts import RETRYABLE
-from .prepare import ShardWork, WorkerSpec
+from .ledger import Ledger, build_manifest, publish, read_receipt
+from .models.info import ModelInfo
+from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
-from .readers import open_reader
 from .report import write_report
 from .reuse import EMPTY_INDEX, ReuseIndex, build_index
-from .shards import Listing, Shard
-from .storage import Storage, absolute_uri, join
-
-_log = logging.getLogger(__name__)
+from .storage import StorageError, join
 
 _PACKAGES = ("maskmill", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "torch")
-_MARKER = "job.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,230 +87,120 @@ def label(
     """
     started = time.monotonic()
     progress = progress or RunProgress()
-    info = describe(config.model.name)
-    task = _task(config, info)
-    storage = Storage(config.storage)
-    dataset = absolute_uri(config.output)
-    current = _standing(storage, dataset)
-    storage.check_writable(dataset)
-
-    progress.phase("listing images")
-    reader = open_reader(config.input, storage, exclude=[dataset])
-    listing = Listing(islice(reader.list(), config.input.limit or None))
-    config = _absolute(config, dataset)
-    run = config_fingerprint(
-        config.label_config(task=task, weights_sha256=info.weights_sha256, revision=info.revision)
-    )
-    shards = listing.shards(run=run, mean_size=config.execution.shard_size)
-    storage.write(join(dataset, _MARKER), _marker(config))
-    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
-    todo = [shard for shard in shards if shard.id not in receipts]
-    device = resolve_device(config.model.device, config.execution.gpus_per_worker)
-    spec = WorkerSpec(config, reader, info, task, dataset, run, device)
-    fresh: list[ShardReceipt] = []
-
-    def finished(receipt: ShardReceipt) -> None:
-        receipts[receipt.shard] = receipt
-        fresh.append(receipt)
-        failed = receipt.part.statuses.get(Status.FAILED, 0)
-        progress.advance(images=receipt.part.images, failed=failed)
-
-    if todo:
-        index = _index(storage, dataset, run, progress)
-        works = _Works(listing, todo)
-        done = [receipt.part for receipt in receipts.values()]
-        counts = {
-            "total": len(listing),
-            "done": sum(part.images for part in done),
-            "failed": sum(part.statuses.get(Status.FAILED, 0) for part in done),
-        }
-        if config.execution.inline:
-            progress.phase("loading the model")
-            progress.begin(**counts)
-            run_inline(spec, index, works, finished)
-        else:
-            progress.phase("starting Ray")
-            with connected(config.execution):
-                progress.phase("loading the model in the workers")
-                progress.begin(**counts)
-                run_on_ray(spec, index, works, finished)
-
-    progress.phase("publishing")
-    manifest = publish(
-        storage,
-        dataset,
-        build_manifest(
-            [receipts[shard.id].part for shard in shards],
-            version=1,
-            categories=info.categories,
-            input=config.input.uri,
-            task=task,
-            model=_model(info),
-            config=config.published(),
-            config_fingerprint=run,
-            packages=_packages(),
-        ),
-    )
-    ledger = Ledger(dataset, manifest, storage)
-    new = current is None or current.version != manifest.version
-    artifacts: list[Artifact] = []
-    out = join(dataset, "exports")
-    if export and not exports_current(ledger, out, config.export.formats):
-        progress.phase("exporting")
-        artifacts = export_all(ledger, out, formats=config.export.formats)
-    page = join(dataset, "report", "index.html")
-    if report and (new or not storage.exists(page)):
-        progress.phase("writing the report")
-        page = write_report(
-            ledger,
-            join(dataset, "report"),
-            max_images=config.report.max_images,
-            read=lambda record: reader.read(listing.record(record.image_id)),
-        )
+    plan = make_plan(config, progress, retry_failed=retry_failed)
+    try:
+        fresh = _execute(plan, progress)
+        manifest, new = _publish(plan, progress)
+        ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
+        artifacts = _export(ledger, plan.config, progress) if export else []
+        page = _report(ledger, plan, progress, again=new) if report else ""
+    except StorageError as error:
+        # Input and output were reachable a moment ago: a full disk, a lost network.
+        raise ExecutionError(str(error)) from error
     return RunResult(
-        dataset=dataset,
+        dataset=ledger.uri,
         manifest=manifest,
         new_version=new,
         computed=sum(receipt.computed for receipt in fresh),
         reused=sum(receipt.reused for receipt in fresh),
-        ignored=dict(reader.ignored),
+        ignored=dict(plan.spec.reader.ignored),
         artifacts=tuple(artifacts),
-        report=page if report else "",
-        failure_limit=failure_limit(config.max_failures, len(listing)),
+        report=page,
+        failure_limit=failure_limit(config.max_failures, len(plan.listing)),
         seconds=time.monotonic() - started,
     )
 
 
-def prune(output: str, storage: Storage) -> int:
-    """Removes parts and receipts that no published version names.
+def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
+    """Does the shards that have no receipt; returns the receipts of this run."""
+    todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
+    if not todo:
+        return []
+    index = _index(plan, progress)
+    parts = [receipt.part for receipt in plan.receipts.values()]
+    fresh: list[ShardReceipt] = []
 
-    Returns:
-        Files removed.
-
-    Raises:
-        ValueError: `output` holds no dataset of ours.
-        StorageError: A file cannot be removed.
-    """
-    dataset = absolute_uri(output)
-    if _standing(storage, dataset) is None:
-        raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    kept: set[str] = set()
-    for entry in storage.list(join(dataset, "versions")):
-        kept |= {part.name for part in DatasetManifest.from_json(storage.read(entry.uri)).parts}
-    removed = 0
-    for table in ("images", "annotations"):
-        for entry in list(storage.list(join(dataset, table))):
-            if entry.path.removesuffix(".parquet") not in kept:
-                storage.remove(entry.uri)
-                removed += 1
-    for entry in list(storage.list(join(dataset, "receipts"))):
-        receipt = read_receipt(storage, entry.uri)
-        if receipt is None or receipt.part.name not in kept:
-            storage.remove(entry.uri)
-            removed += 1
-    return removed
-
-
-class _Works(Sequence[ShardWork]):
-    """Shards as work; the records of a shard exist only while it is handed out."""
-
-    def __init__(self, listing: Listing, shards: Sequence[Shard]) -> None:
-        self._listing = listing
-        self._shards = shards
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]
-        if isinstance(at, slice):
-            return _Works(self._listing, self._shards[at])
-        shard = self._shards[at]
-        return ShardWork(shard.id, shard.token, tuple(self._listing.records(shard)))
-
-
-def _task(config: JobConfig, info: ModelInfo) -> Task:
-    task = config.task or info.tasks[0]
-    if task not in info.tasks:
-        raise ValueError(
-            f"task: model {info.name!r} cannot do {task!r}; it can do {', '.join(info.tasks)}"
+    def begin() -> None:
+        progress.begin(
+            total=len(plan.listing),
+            done=sum(part.images for part in parts),
+            failed=sum(part.statuses.get(Status.FAILED, 0) for part in parts),
         )
-    return task
+
+    def finished(receipt: ShardReceipt) -> None:
+        plan.receipts[receipt.shard] = receipt
+        fresh.append(receipt)
+        failed = receipt.part.statuses.get(Status.FAILED, 0)
+        progress.advance(images=receipt.part.images, failed=failed)
+
+    works = Works(plan.listing, todo)
+    if plan.config.execution.inline:
+        progress.phase("loading the model")
+        begin()
+        run_inline(plan.spec, index, works, finished)
+    else:
+        progress.phase("starting Ray")
+        with connected(plan.config.execution):
+            progress.phase("loading the model in the workers")
+            begin()
+            run_on_ray(plan.spec, index, works, finished)
+    return fresh
 
 
-def _standing(storage: Storage, dataset: str) -> DatasetManifest | None:
-    """The current manifest; None for a new dataset or one that was never finished.
-
-    Raises:
-        ValueError: The folder holds something else.
-    """
-    path = join(dataset, "manifest.json")
-    if storage.exists(path):
-        return DatasetManifest.from_json(storage.read(path))
-    if storage.exists(join(dataset, _MARKER)) or not storage.exists(dataset):
-        return None
-    if not storage.is_dir(dataset):
-        raise ValueError(f"output {dataset} is a file, not a folder")
-    first = next(iter(storage.list(dataset)), None)
-    if first is not None:
-        raise ValueError(
-            f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
-            "name an empty or a new folder"
-        )
-    return None
+def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
+    """The manifest that is current now, and whether this run made it."""
+    progress.phase("publishing")
+    spec = plan.spec
+    before = standing_manifest(plan.storage, spec.dataset)
+    manifest = build_manifest(
+        [plan.receipts[shard.id].part for shard in plan.shards],
+        version=1,
+        categories=spec.info.categories,
+        input=plan.config.input.uri,
+        task=spec.task,
+        model=_model(spec.info),
+        config=plan.config.published(),
+        config_fingerprint=spec.run,
+        packages=_packages(),
+    )
+    manifest = publish(plan.storage, spec.dataset, manifest)
+    return manifest, before is None or before.version != manifest.version
 
 
-def _absolute(config: JobConfig, dataset: str) -> JobConfig:
-    """The config with absolute URIs: a worker's folder is never the caller's."""
-    source = config.input.model_copy(update={"uri": absolute_uri(config.input.uri)})
-    return config.model_copy(update={"input": source, "output": dataset})
+def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
+    out = join(ledger.uri, "exports")
+    if exports_current(ledger, out, config.export.formats):
+        return []
+    progress.phase("exporting")
+    return export_all(ledger, out, formats=config.export.formats)
 
 
-def _marker(config: JobConfig) -> bytes:
-    data = config.model_dump(mode="json", exclude={"storage": {"key", "secret"}})
-    return (json.dumps(data, indent=1) + "\n").encode()
+def _report(ledger: Ledger, plan: Plan, progress: RunProgress, *, again: bool) -> str:
+    out = join(ledger.uri, "report")
+    page = join(out, "index.html")
+    if not again and plan.storage.exists(page):
+        return page
+    progress.phase("writing the report")
+    reader, listing = plan.spec.reader, plan.listing
+    return write_report(
+        ledger,
+        out,
+        max_images=plan.config.report.max_images,
+        read=lambda record: reader.read(listing.record(record.image_id)),
+    )
 
 
-def _receipts(
-    storage: Storage, dataset: str, shards: Sequence[Shard], *, retry_failed: bool
-) -> dict[str, ShardReceipt]:
-    """Receipts of the shards that are done and whose files are still there."""
-    standing = {
-        table: {entry.path for entry in _listed(storage, join(dataset, table))}
-        for table in ("receipts", "images", "annotations")
-    }
-    uris = {
-        shard.id: receipt_uri(dataset, shard.id, shard.token)
-        for shard in shards
-        if f"{shard.id}-{shard.token}.json" in standing["receipts"]
-    }
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda uri: read_receipt(storage, uri), uris.values())
-        pairs = zip(uris, found, strict=True)
-        kept: dict[str, ShardReceipt] = {}
-        for shard, receipt in pairs:
-            if receipt is None:
-                continue
-            file = f"{receipt.part.name}.parquet"
-            again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
-            if not again and file in standing["images"] and file in standing["annotations"]:
-                kept[shard] = receipt
-    return kept
-
-
-def _index(storage: Storage, dataset: str, run: str, progress: RunProgress) -> ReuseIndex:
+def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:
     """Fingerprints of all labels that this config has made before."""
-    uris = [entry.uri for entry in _listed(storage, join(dataset, "receipts"))]
+    storage, dataset = plan.storage, plan.spec.dataset
+    uris = [entry.uri for entry in listed(storage, join(dataset, "receipts"))]
     if not uris:
         return EMPTY_INDEX
     progress.phase("looking up earlier labels")
     with ThreadPoolExecutor(16) as pool:
         receipts = list(pool.map(lambda uri: read_receipt(storage, uri), uris))
-    names = [r.part.name for r in receipts if r is not None and r.run == run]
+    names = [r.part.name for r in receipts if r is not None and r.run == plan.spec.run]
     return build_index(storage, dataset, names)
-
-
-def _listed(storage: Storage, folder: str) -> list:  # type: ignore[type-arg]
-    return list(storage.list(folder)) if storage.exists(folder) else []
 
 
 def _model(info: ModelInfo) -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,9 +155,11 @@ def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray
     Raises:
         ValueError: A name occurs twice, or there are more names than ids.
     """
-    if not isinstance(file_names, pa.ChunkedArray):
-        file_names = pa.chunked_array([list(file_names)], type=pa.string())
-    names = file_names
+    names: Any = (
+        file_names
+        if isinstance(file_names, pa.ChunkedArray)
+        else pa.chunked_array([list(file_names)], type=pa.string())
+    )
     if len(names) > MAX_IMAGE_ID:
         raise ValueError(f"{len(names)} images; a dataset holds at most {MAX_IMAGE_ID}")
     hashes = np.fromiter(

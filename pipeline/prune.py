@@ -1,0 +1,39 @@
+"""Prune: removes what no published version names."""
+
+from __future__ import annotations
+
+from schemas.manifest import DatasetManifest
+
+from .ledger import read_receipt
+from .plan import listed, standing_manifest
+from .storage import Storage, absolute_uri, join
+
+
+def prune(output: str, storage: Storage) -> int:
+    """Removes parts and receipts that no published version names.
+
+    Returns:
+        Files removed.
+
+    Raises:
+        ValueError: `output` holds no dataset of ours.
+        StorageError: A file cannot be removed.
+    """
+    dataset = absolute_uri(output)
+    if standing_manifest(storage, dataset) is None:
+        raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
+    kept: set[str] = set()
+    for entry in listed(storage, join(dataset, "versions")):
+        kept |= {part.name for part in DatasetManifest.from_json(storage.read(entry.uri)).parts}
+    removed = 0
+    for table in ("images", "annotations"):
+        for entry in listed(storage, join(dataset, table)):
+            if entry.path.removesuffix(".parquet") not in kept:
+                storage.remove(entry.uri)
+                removed += 1
+    for entry in listed(storage, join(dataset, "receipts")):
+        receipt = read_receipt(storage, entry.uri)
+        if receipt is None or receipt.part.name not in kept:
+            storage.remove(entry.uri)
+            removed += 1
+    return removed
