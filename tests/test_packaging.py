@@ -10,6 +10,7 @@ import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import PurePosixPath
 
+import pathspec
 import pytest
 from source_tree import OURS, ROOT, imports, relative, sources
 
@@ -70,6 +71,21 @@ def test_the_wheel_says_what_the_project_says(wheel):
     assert len(re.findall("^Requires-Dist: ", metadata, re.MULTILINE)) == len(
         PROJECT["dependencies"]
     )
+
+
+def test_the_upload_to_a_cluster_holds_the_program_alone():
+    lines = (ROOT / ".rayignore").read_text("utf-8").splitlines()
+    ignored = pathspec.GitIgnoreSpec.from_lines(lines)
+    for left_out in (
+        "tests/conftest.py",
+        "docs/data-format.md",
+        "demo/input/a.png",
+        ".venv/bin/ray",
+    ):
+        assert ignored.match_file(left_out), left_out
+    for path in (ROOT / "pipeline").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert not ignored.match_file(relative(path)), relative(path)
 
 
 def test_bundled_weights_stay_small():
