@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.readers.shared_cache import SharedCache
 from pipeline.readers.sources import IMAGE_EXTENSIONS, Sources
-from pipeline.storage import Entry, absolute_uri
+from pipeline.storage import Entry, MissingError, absolute_uri, local_path
 from schemas.records import ImageRecord
 
 _CACHE_BYTES = 512 << 20
@@ -79,15 +79,25 @@ class ParquetReader:
     def _rows(self, entry: Entry) -> Iterator[ImageRecord]:
         file = self._file(entry.uri)
         for number, start in enumerate(file.starts):
-            # Bytes that may lie elsewhere can change though this file does not.
-            token = "" if file.may_point_elsewhere(number) else entry.token
+            elsewhere = file.holds_uris or file.has_no_bytes(number)
             for row, path in enumerate(file.paths(number), start):
                 name = (path or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
                 file_name = f"{entry.path}/{row:08d}" + (f"-{name}" if name else "")
-                if file.holds_uris and path:
-                    yield ImageRecord(file_name, _resolve(path, entry.uri))
+                if elsewhere and path:
+                    yield self._pointed_at(_resolve(path, entry.uri), file_name, entry)
                 else:
-                    yield ImageRecord(file_name, entry.uri, token=token, row=row)
+                    yield ImageRecord(file_name, entry.uri, token=entry.token, row=row)
+
+    def _pointed_at(self, uri: str, file_name: str, entry: Entry) -> ImageRecord:
+        """A row's picture in a file of its own. Only a local one is asked for its token: a request
+        a row would take longer than the labels, so a remote one changes with the table."""
+        if local_path(uri) is None:
+            return ImageRecord(file_name, uri, token=entry.token)
+        try:
+            found = self._sources.storage.info(uri)
+        except MissingError:
+            return ImageRecord(file_name, uri)
+        return ImageRecord(file_name, uri, found.size, found.token)
 
     def _file(self, uri: str) -> _File:
         return self._files.get(uri, lambda: _File(uri, self._sources, self._column))
@@ -142,13 +152,14 @@ class _File:
             values = column if self.holds_uris else column.field("path")
             yield from values.to_pylist()
 
-    def may_point_elsewhere(self, number: int) -> bool:
-        """Whether some row of a row group has a path and no bytes of its own."""
+    def has_no_bytes(self, number: int) -> bool:
+        """Whether a row group's images are all without bytes: paths alone, if anything."""
         group = self._metadata.row_group(number)
         for index in range(group.num_columns):
             chunk = group.column(index)
             if chunk.path_in_schema == f"{self.column}.bytes":
-                return chunk.statistics is None or chunk.statistics.null_count != 0
+                nulls = chunk.statistics.null_count if chunk.statistics else 0
+                return nulls == group.num_rows
         return False
 
     def _batches(self, number: int, column: str) -> Iterator[pa.RecordBatch]:
