@@ -130,7 +130,7 @@ def test_the_lock_covers_what_is_declared():
 
 
 def test_no_file_names_a_machine_or_a_registry():
-    pattern = re.compile(r"(?<![\w.])/(?:work|root|home/\w+)/|--(?:extra-)?index-url[ =]http")
+    pattern = re.compile(r"(?<![\w.])/(?:work/\w|root/\.|home/\w+/)|--(?:extra-)?index-url[ =]http")
     folders = (*OURS, "tests", "bench", "docs", "examples", ".ci")
     files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
     files += [path for path in ROOT.iterdir() if path.is_file()]
