@@ -32,7 +32,7 @@ from .picture import (
 from .sniff import is_cut
 from .tiff import decode_tiff
 
-# A format's class itself, not Image.open: that one adds a process-wide pixel limit of its own.
+# A format's class itself, not Image.open, which would guess the format again.
 _Plugin = Callable[[io.BytesIO], ImageFile.ImageFile]
 Decoder = Callable[[bytes, ImagesConfig, int | None], Picture]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,12 @@ from .stretch import stretch
 Pixels = npt.NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
+
+# Pillow's limit is one for the whole process and below what a survey camera takes; every picture
+# is measured against images.max_pixels instead, before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Remarks about damaged metadata, without a file's name; what matters becomes a note or a failure.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def merge_panoptic(
         min_area: Smaller remains of a segment are dropped.
 
     Returns:
-        Things in their order, then stuff by category id.
+        Things in their order, then stuff by category id, then the background.
 
     Raises:
         ValueError: A segment's category is unknown, or its RLE belongs to another picture size.

@@ -38,7 +38,7 @@ def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Pict
         if not (isinstance(orientation, int) and 1 <= orientation <= 8):
             orientation = 1
         if _fits_pillow(page):
-            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+            image = TiffImagePlugin.TiffImageFile(io.BytesIO(_as_stored(data, file, page)))
             image.load()
             return from_pillow(image, orientation, notes)
         pixels = _read(page, data)
@@ -75,6 +75,16 @@ def _fits_pillow(page: Any) -> bool:
     deepest = max(bits) if isinstance(bits, tuple) else bits
     signed = page.sampleformat not in (1, 4)  # unsigned, or undefined
     return deepest <= 8 and not signed and page.samplesperpixel <= 4 and page.imagedepth == 1
+
+
+def _as_stored(data: bytes, file: tifffile.TiffFile, page: Any) -> bytes:
+    """The file with its orientation set to 1: of all formats, Pillow turns only TIFF upright."""
+    tag = page.tags.get(_ORIENTATION)
+    if tag is None or tag.value == 1:
+        return data
+    order = "little" if file.byteorder == "<" else "big"
+    end = tag.valueoffset + tag.valuebytecount
+    return data[: tag.valueoffset] + (1).to_bytes(tag.valuebytecount, order) + data[end:]
 
 
 def _read(page: Any, data: bytes) -> npt.NDArray[Any]:
