@@ -1,4 +1,4 @@
-"""The main job from end to end on example pictures: `python -m examples.demo`, or `make demo`.
+"""The main job from end to end on example pictures: `python -m examples.demo [FOLDER]`.
 
 Each step is a command that works on any folder; the demo only strings them together.
 """
@@ -16,44 +16,45 @@ from pathlib import Path
 from examples.pictures import gather
 from examples.truth import write_truth
 
-DEMO = Path("demo")
-CONFIG = Path("jobs") / "configs" / "demo.toml"
+CONFIG = "jobs/configs/demo.toml"
 
 
-def main() -> int:
-    """Gathers, labels, validates, evaluates, labels again; returns the exit code."""
+def main(folder: str = "demo") -> int:
+    """Gathers, labels, validates, evaluates, labels again under `folder`; returns the exit code."""
     started = time.monotonic()
-    shutil.rmtree(DEMO, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    pictures, truth, dataset = (f"{folder}/{name}" for name in ("input", "truth", "dataset"))
+
     step(
         "Gather pictures", "real ones that scikit-image carries, and simulated fluorescence fields"
     )
-    truth = gather(DEMO / "input")
+    known = gather(Path(pictures))
     nuclei = write_truth(
-        DEMO / "truth",
-        truth,
+        Path(truth),
+        known,
         category="nucleus",
         about="Truth of the demo: simulated nuclei, and photographs that show none",
     )
-    empty = sum(not label_map.any() for label_map in truth.values())
-    print(f"{len(truth) - empty} simulated fields with {nuclei} known nuclei")
+    empty = sum(not label_map.any() for label_map in known.values())
+    print(f"{len(known) - empty} simulated fields with {nuclei} known nuclei")
     print(f"{empty} photographs in which nothing must be found")
     print("4 tiles of a stained tissue section, real, without ground truth")
 
-    step("Label them", "instance, semantic and panoptic output from one panoptic run")
-    job("label", "--config", str(CONFIG))
-    step("Validate", "every file is read again with pycocotools and held against the rules")
-    job("validate", "--dataset", "demo/dataset")
-    step("Evaluate", "against the simulated truth and the empty photographs")
-    truth_file = "demo/truth/instances.json"
-    job("evaluate", "--dataset", "demo/dataset", "--ground-truth", truth_file,
-        "--metrics", "matching", "--group-by-folder", "--save")  # fmt: skip
+    label = ("label", "--config", CONFIG, "--input", pictures, "--output", dataset)
+    step("Label them", "one panoptic run gives instance, semantic and panoptic output")
+    job(*label)
+    step("Validate", "every file is read again and held against the rules")
+    job("validate", "--dataset", dataset)
+    step("Evaluate", "against the simulated truth and the photographs that show nothing")
+    figures = ("--metrics", "matching", "--group-by-folder", "--save")
+    job("evaluate", "--dataset", dataset, "--ground-truth", f"{truth}/instances.json", *figures)
     step("Report", "drawn again, now with these figures")
-    job("report", "--dataset", "demo/dataset")
+    job("report", "--dataset", dataset)
     step("Label again", "the same command: nothing has changed, so nothing is computed")
-    job("label", "--config", str(CONFIG))
+    job(*label)
 
     step("Done", f"in {time.monotonic() - started:.0f} s; what there is now:")
-    show()
+    show(Path(dataset), f"{truth}/instances.json")
     return 0
 
 
@@ -75,26 +76,29 @@ def job(name: str, *arguments: str) -> None:
         raise SystemExit(done.returncode)
 
 
-def show() -> None:
-    """Prints where everything is."""
-    dataset = DEMO / "dataset"
-    manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+def show(dataset: Path, truth: str) -> None:
+    """Prints where everything is.
+
+    Raises:
+        SystemExit: Something is not there.
+    """
     rows = {
         "COCO instances": dataset / "exports" / "coco" / "instances.json",
         "COCO panoptic": dataset / "exports" / "coco" / "panoptic.json",
         "Semantic PNGs": dataset / "exports" / "semantic",
-        "Parquet": dataset / "annotations",
-        "Ground truth": DEMO / "truth" / "instances.json",
+        "Parquet, images": dataset / "images",
+        "Parquet, segments": dataset / "annotations",
+        "Ground truth": Path(truth),
         "HTML report": dataset / "report" / "index.html",
     }
-    counts = manifest["counts"]
+    counts = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))["counts"]
     print(f"{counts['images']} images, {counts['annotations']} segments, {counts['failed']} failed")
     for title, path in rows.items():
         if not path.exists():
             raise SystemExit(f"{path} is missing")
-        print(f"  {title:<15} {path}")
-    print(f"\nOpen {(dataset / 'report' / 'index.html').resolve()} in a browser.")
+        print(f"  {title:<18} {path}")
+    print(f"\nOpen {rows['HTML report'].resolve()} in a browser.")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""The demo, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from source_tree import ROOT
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_end_to_end(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.demo", str(tmp_path / "demo")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing changed" in done.stdout
+    dataset = tmp_path / "demo" / "dataset"
+    manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["version"] == 1
+    assert manifest["counts"]["images"] == 20
+    assert manifest["counts"]["failed"] == 0
+    figures = json.loads((dataset / "report" / "evaluation.json").read_text(encoding="utf-8"))
+    assert figures
