@@ -35,6 +35,7 @@ FLAGS = (
     "--force-color-profile=srgb",
     "--remote-debugging-pipe",
 )
+KEY_CODES = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 # Puts the two inherited pipe ends where Chromium looks for them.
 _LAUNCH = """
 import os, sys
@@ -186,8 +187,8 @@ class Page:
 
     def press(self, key: str) -> None:
         """Types one key where the focus is."""
-        text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, **text})
+        more = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": KEY_CODES[key]}
+        self.call("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, **more})
         self.call("Input.dispatchKeyEvent", {"type": "keyUp", "key": key})
 
     def move(self, x: float, y: float) -> None:

@@ -8,9 +8,9 @@ import html
 import json
 from typing import Any
 
-_SCRIPT = str.maketrans(
-    {char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
-)  # neither ends a <script> element nor a line of JavaScript
+_ESCAPES = tuple((char, f"\\u{ord(char):04x}") for char in "<>&\u2028\u2029")
+"""What could end a <script> element or a line of JavaScript. `str.translate` takes ten times as
+long on megabytes of masks."""
 
 
 def text(value: object) -> str:
@@ -25,7 +25,10 @@ def isolated(value: object) -> str:
 
 def script_json(value: Any) -> str:
     """Compact JSON, safe inside a <script> element and as a JavaScript expression."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_SCRIPT)
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for char, code in _ESCAPES:
+        data = data.replace(char, code)
+    return data
 
 
 def data_script(key: str, value: Any) -> bytes:
