@@ -82,7 +82,7 @@ def match_categories(
     if moved:
         ids = {item.id: by_name[item.name] for item in predicted.values() if item.name in by_name}
     else:
-        ids = {id_: id_ for id_ in predicted if id_ in truth}
+        ids = {i: i for i, item in predicted.items() if i in truth and _plausible(truth[i], item)}
     how = "by name" if moved else "by id"
     if not ids:
         things = [[item for item in side.values() if item.isthing] for side in (truth, predicted)]
@@ -127,6 +127,11 @@ def _one(
         return kept | {item.id: only.id for item in side.values() if item.isthing}
 
     return CategoryMatch(table, ids(truth, truth_is_one), ids(predicted, predicted_is_one), how)
+
+
+def _plausible(truth: ScoredCategory, predicted: ScoredCategory) -> bool:
+    # A file of objects may number its second kind as a model numbers the background.
+    return not (predicted.is_background and truth.isthing) or truth.name == predicted.name
 
 
 def _names(table: Table, limit: int = 5) -> str:

@@ -25,6 +25,8 @@ def read_map(data: bytes, name: str) -> npt.NDArray[np.integer]:
             array = np.squeeze(tifffile.imread(io.BytesIO(data), key=0))
         except Exception as error:  # tifffile raises whatever its parser trips over
             raise ValueError(f"{name} is no readable TIFF: {error}") from None
+        if not array.size:
+            raise ValueError(f"{name} is no readable TIFF: it holds no picture")
     elif data[1:4] == b"PNG" and data[25:26] == b"\x03":
         try:
             # OpenCV would turn the indices of a palette into colours.
