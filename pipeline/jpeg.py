@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,15 @@ from .picture import (
     exif_orientation,
     from_pillow,
 )
+from .sniff import is_cut
 
+_UNKNOWN = ("Unsupported JPEG process", "Unsupported JPEG data precision")
+_REMARKS = (
+    "Invalid SOS parameters for sequential JPEG",
+    "Unknown Adobe color transform code",
+    "Warning: unknown JFIF revision number",
+    "Corrupt JPEG data: bad ICC marker",
+)
 _PADDING = 16  # bytes some cameras put before the end marker; more means lost synchronisation
 
 
@@ -47,47 +56,42 @@ def decode_jpeg(data: bytes, config: ImagesConfig, min_side: int | None) -> Pict
         if factor > 1:
             small = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
             options |= small
-    pixels, warning = _turbo(data, options)
+    pixels, warning = _strict(data, options)
+    if pixels is None and is_cut("JPEG", data):
+        pixels, _ = _strict(data + b"\xff\xd9", options)
+        if pixels is None:  # more is missing than the end marker
+            raise UndecodableError(ErrorCode.TRUNCATED, "JPEG: the file ends inside the picture")
+        warning = "end marker missing"
+    if pixels is None:
+        return _decode_doubtful(data, config, warning)
     if cmyk:
         pixels = _cmyk_to_rgb(pixels)
     return Picture(pixels, (height, width), orientation, (*notes, warning) if warning else notes)
 
 
-def _turbo(data: bytes, options: dict[str, Any]) -> tuple[Pixels, str]:
-    """Decodes strictly; returns pixels and a note, or says whether pixels are missing or wrong."""
-    pixels, warning = _strict(data, options)
-    cut = "Premature end of JPEG file" in warning
-    if cut:  # if only the end marker is missing, nothing else will be amiss
-        data += b"\xff\xd9"
-        pixels, warning = _strict(data, options)
-    if pixels is not None:
-        return pixels, "end marker missing" if cut else ""
-    if cut:
-        raise UndecodableError(ErrorCode.TRUNCATED, "JPEG: the file ends inside the picture")
-    if not _is_harmless(warning):
-        raise UndecodableError(ErrorCode.DECODE_ERROR, f"JPEG: {warning}")
-    try:
-        return simplejpeg.decode_jpeg(data, strict=False, **options), warning
-    except ValueError as error:
-        raise UndecodableError(ErrorCode.DECODE_ERROR, f"JPEG: {error}") from None
-
-
 def _strict(data: bytes, options: dict[str, Any]) -> tuple[Pixels | None, str]:
+    # strict=False would let pass not only warnings but fatal errors, and return grey pixels.
     try:
         return simplejpeg.decode_jpeg(data, **options), ""
     except ValueError as error:
         return None, str(error)
 
 
-def _is_harmless(warning: str) -> bool:
-    """Whether libjpeg's (last) warning leaves the pixels whole."""
+def _decode_doubtful(data: bytes, config: ImagesConfig, warning: str) -> Picture:
+    """Decodes with Pillow what libjpeg warned of, if the (last) warning leaves the pixels whole."""
+    if warning.startswith(_UNKNOWN):
+        raise UndecodableError(ErrorCode.UNSUPPORTED, f"JPEG: {warning}")
     stray = re.search(r"(\d+) extraneous bytes before marker 0x(..)", warning)
-    if not stray:
-        return "Corrupt JPEG data" not in warning or "ICC" in warning
-    marker = int(stray[2], 16)
-    if 0xD0 <= marker <= 0xD7:  # restart markers stand inside the pixels
-        return False
-    return marker != 0xD9 or int(stray[1]) <= _PADDING
+    marker = int(stray[2], 16) if stray else 0
+    harmless = warning.startswith(_REMARKS) or (
+        stray is not None
+        and not 0xD0 <= marker <= 0xD7  # restart markers stand inside the pixels
+        and (marker != 0xD9 or int(stray[1]) <= _PADDING)
+    )
+    if not harmless:
+        raise UndecodableError(ErrorCode.DECODE_ERROR, f"JPEG: {warning}")
+    picture = _decode_odd(data, config)
+    return replace(picture, notes=(*picture.notes, warning))
 
 
 def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:

@@ -76,7 +76,7 @@ def is_cut(kind: str, data: bytes) -> bool:
     """Whether the container says that bytes are missing at its end (PNG, GIF, BMP, WebP, JPEG)."""
     match kind:
         case "JPEG":
-            return not _reaches_jpeg_scan(data)
+            return not _reaches_jpeg_end(data)
         case "PNG":
             return not _reaches_png_end(data)
         case "GIF":
@@ -98,15 +98,15 @@ def _reaches_png_end(data: bytes) -> bool:
     return False
 
 
-def _reaches_jpeg_scan(data: bytes) -> bool:
+def _reaches_jpeg_end(data: bytes) -> bool:
     at = 2
     while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return True  # stray bytes: damaged, but not for lack of length
-        if data[at + 1] == 0xFF:  # padding
+        if data[at] != 0xFF:  # stray bytes before a marker
+            at = max(data.find(b"\xff", at), at + 1)
+        elif data[at + 1] == 0xFF:  # padding
             at += 1
-            continue
-        if data[at + 1] == 0xDA:
-            return True
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        elif data[at + 1] == 0xDA:  # pixels: their bytes never look like a marker
+            return data.find(b"\xff\xd9", at) > 0
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return False

@@ -16,6 +16,9 @@ from schemas.records import ErrorCode
 
 from .picture import Picture, UndecodableError, check_size, from_deep, from_pillow
 
+# OpenCV says on stderr which tags of a GeoTIFF it does not know; failures are told by its result.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 _ORIENTATION = 274
 _SIMPLE_BANDS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3}
 
@@ -73,8 +76,14 @@ def _first_page(file: tifffile.TiffFile, data: bytes) -> Any:
 def _fits_pillow(page: Any) -> bool:
     bits = page.bitspersample
     deepest = max(bits) if isinstance(bits, tuple) else bits
-    signed = page.sampleformat not in (1, 4)  # unsigned, or undefined
-    return deepest <= 8 and not signed and page.samplesperpixel <= 4 and page.imagedepth == 1
+    unsigned = page.sampleformat in (1, 4)  # 4: undefined
+    bands = page.samplesperpixel
+    known = bands in (1, 3, 4) or (bands == 2 and _has_alpha(page))
+    return deepest <= 8 and unsigned and known and page.imagedepth == 1
+
+
+def _has_alpha(page: Any) -> bool:
+    return any(kind in (1, 2) for kind in page.extrasamples)
 
 
 def _as_stored(data: bytes, file: tifffile.TiffFile, page: Any) -> bytes:
@@ -115,7 +124,7 @@ def _choose_bands(pixels: npt.NDArray[Any], page: Any) -> tuple[npt.NDArray[Any]
     color = _SIMPLE_BANDS[page.photometric.name]
     if bands == color:
         return pixels[..., 0] if bands == 1 else pixels, notes
-    if bands == color + 1 and any(kind in (1, 2) for kind in page.extrasamples):
+    if bands == color + 1 and _has_alpha(page):
         return pixels[..., :color] if color > 1 else pixels[..., 0], (*notes, "alpha dropped")
     if bands == 2:
         return pixels[..., 0], (*notes, "first of 2 bands")

@@ -21,7 +21,7 @@ from schemas.config import ImagesConfig
 from schemas.records import ErrorCode, Failure, Sample
 
 # Pillow remarks on damaged metadata; the decoders silence that, but pytest resets their filter.
-pytestmark = pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Tag) data:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 MODES = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
