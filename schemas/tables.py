@@ -6,7 +6,10 @@ import pyarrow as pa
 
 from .manifest import SCHEMA_VERSION
 
-RLE_TYPE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
+# "element" is the name that Parquet gives list items: schemas stay equal through a file.
+_ELEMENT = pa.field("element", pa.int32())
+
+RLE_TYPE = pa.struct([("size", pa.list_(_ELEMENT, 2)), ("counts", pa.string())])
 """pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
 
 _METADATA = {"maskmill_schema_version": str(SCHEMA_VERSION)}
@@ -42,7 +45,7 @@ ANNOTATIONS = pa.schema(
         pa.field("isthing", pa.bool_(), nullable=False),
         pa.field("iscrowd", pa.int8(), nullable=False),
         pa.field("area", pa.int64(), nullable=False),
-        pa.field("bbox_xywh", pa.list_(pa.int32(), 4), nullable=False),
+        pa.field("bbox_xywh", pa.list_(_ELEMENT, 4), nullable=False),
         pa.field("rle", RLE_TYPE, nullable=False),
         pa.field("score", pa.float32()),
         pa.field("task", pa.string(), nullable=False),

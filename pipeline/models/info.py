@@ -62,6 +62,11 @@ def describe(model: str) -> ModelInfo:
     )
 
 
+def bundled() -> list[ModelInfo]:
+    """The models that ship with the program, by name."""
+    return [describe(name) for name in sorted(BUNDLED)]
+
+
 def _from_folder(folder: Path, *, name: str) -> ModelInfo:
     path = folder / "config.json"
     if not path.is_file():

@@ -122,12 +122,13 @@ def test_kill_the_driver_and_workers_and_go_on(tmp_path: Path, ray_cluster: RayC
     rng = random.Random(5)
     receipts = tmp_path / "out/receipts"
     for target in ("driver", "worker", "driver"):
+        log = (tmp_path / "log").open("w+")
         process = subprocess.Popen(
             command(tmp_path, *options),
             cwd=ROOT,
             env=ray_cluster.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         before = len(list(receipts.glob("*"))) if receipts.exists() else 0
         goal = before + rng.randint(1, 8)
@@ -141,7 +142,7 @@ def test_kill_the_driver_and_workers_and_go_on(tmp_path: Path, ray_cluster: RayC
         else:
             for worker in _actors():
                 os.kill(worker, signal.SIGKILL)
-            assert process.wait(120) == 0  # the run itself goes on
+            assert process.wait(120) == 0, (tmp_path / "log").read_text()  # the run goes on
         process.wait(120)
     last = call(tmp_path, *options, env=ray_cluster.environment())
     assert last.returncode == 0, last.stderr
