@@ -1,12 +1,13 @@
 """Formats that a dataset is exported to: one file each behind `Exporter`, one line in the table."""
 
-from .exports import export, export_all, exports_current
+from .exports import check_exports, export, export_all, exports_current
 from .table import EXPORTERS, Artifact, Exporter, formats_of, open_exporter
 
 __all__ = [
     "EXPORTERS",
     "Artifact",
     "Exporter",
+    "check_exports",
     "export",
     "export_all",
     "exports_current",

@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from pipeline.ledger import Ledger
 from pipeline.storage import join
+from schemas.categories import Category
 from schemas.records import Task
 
-from .coco_parts import head, image_entries
+from .coco_parts import check_coco, head, image_entries, rle_pieces
 from .json_file import END, write_object
-from .json_text import batches, concat, items, member, numbers, rle_escaped
-from .table import Artifact
+from .json_text import batches, concat, items, member, numbers
+from .table import Artifact, Report
 from .threads import bounded_map
 
 
@@ -27,21 +28,29 @@ class CocoInstances:
     tasks: tuple[Task, ...] = ("instance", "panoptic")
     folder = "coco"
     owns = None
+    file = "instances.json"
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/instances.json."""
-        things = [item for item in ledger.categories if item.isthing]
         written = write_object(
             ledger.storage,
-            join(out, "instances.json"),
-            head(ledger, things),
-            {"images": image_entries(ledger), "annotations": annotation_entries(ledger)},
+            join(out, self.file),
+            head(ledger, _things(ledger)),
+            {"images": image_entries(ledger), "annotations": _entries(ledger)},
         )
-        return [Artifact("instances.json", "coco-instances", written["annotations"])]
+        return [Artifact(self.file, "coco-instances", written["annotations"])]
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Compares the file with the ledger, entry by entry."""
+        expected = head(ledger, _things(ledger))
+        check_coco(ledger, join(out, self.file), expected, "annotation", _entries(ledger), report)
 
 
-def annotation_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
-    """JSON text of COCO's `annotations`, in the ledger's order."""
+def _things(ledger: Ledger) -> list[Category]:
+    return [item for item in ledger.categories if item.isthing]
+
+
+def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
     columns = [
         "annotation_id",
         "image_id",
@@ -54,10 +63,10 @@ def annotation_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
     ]
     tables = ledger.annotations(columns)
     pieces = (piece for table in tables for piece in batches(table.filter(table["isthing"]), "rle"))
-    return bounded_map(_entries, pieces, threads=2)
+    return bounded_map(_texts, pieces, threads=2)
 
 
-def _entries(batch: pa.RecordBatch) -> pa.StringArray:
+def _texts(batch: pa.RecordBatch) -> pa.StringArray:
     x, y, w, h = items(batch["bbox_xywh"])
     return concat(
         *('{"id":', numbers(batch["annotation_id"])),
@@ -69,10 +78,3 @@ def _entries(batch: pa.RecordBatch) -> pa.StringArray:
         *member("score", numbers(batch["score"])),
         "}" + END,
     )
-
-
-def rle_pieces(column: pa.StructArray) -> tuple[pa.StringArray | str, ...]:
-    """JSON text of {"size":[height,width],"counts":"…"}, for `concat`."""
-    height, width = items(column.field("size"))
-    counts = rle_escaped(column.field("counts"))
-    return '{"size":[', height, ",", width, '],"counts":"', counts, '"}'

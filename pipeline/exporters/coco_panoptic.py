@@ -13,12 +13,13 @@ from pipeline.ledger import Ledger
 from pipeline.storage import join
 from schemas.records import Task
 
-from .coco_parts import LabelledPart, head, image_entries, labelled_parts
+from .coco_parts import LabelledPart, check_coco, head, image_entries, labelled_parts
 from .json_file import END, write_object
 from .json_text import compute, concat, items, member, numbers, quoted
+from .png_check import RGB_8, check_pngs
 from .png_folder import remove_others, write_pngs
 from .png_names import PngNames
-from .table import Artifact
+from .table import Artifact, Report
 
 
 class CocoPanoptic:
@@ -31,23 +32,41 @@ class CocoPanoptic:
     tasks: tuple[Task, ...] = ("panoptic",)
     folder = "coco"
     owns = "panoptic"
+    file = "panoptic.json"
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/panoptic/*.png, then `out`/panoptic.json, then removes stale PNGs."""
         names = PngNames.of_ledger(ledger)
-        folder = join(out, "panoptic")
+        folder = join(out, self.owns)
         pictures = write_pngs(ledger, folder, names, column="segment_id", pixels=bgr_of_ids)
         written = write_object(
             ledger.storage,
-            join(out, "panoptic.json"),
+            join(out, self.file),
             head(ledger, ledger.categories),
             {"images": image_entries(ledger), "annotations": _entries(ledger, names)},
         )
         remove_others(ledger.storage, folder, names)
         return [
-            Artifact("panoptic.json", "coco-panoptic", written["annotations"]),
+            Artifact(self.file, "coco-panoptic", written["annotations"]),
             Artifact("panoptic/", "coco-panoptic", pictures),
         ]
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Compares the file and every PNG with the ledger; panopticapi's rules follow from it."""
+        names = PngNames.of_ledger(ledger)
+        expected = head(ledger, ledger.categories)
+        entries = _entries(ledger, names)
+        check_coco(ledger, join(out, self.file), expected, "image", entries, report)
+        check_pngs(
+            ledger,
+            join(out, self.owns),
+            names,
+            column="segment_id",
+            mode=RGB_8,
+            expected=lambda ids: ids,
+            read=ids_of_bgr,
+            report=report,
+        )
 
 
 def bgr_of_ids(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
@@ -62,6 +81,19 @@ def bgr_of_ids(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     # The bytes of a little-endian id are R, G, B, 0.
     rgb0 = np.ascontiguousarray(ids, "<i4").view(np.uint8).reshape(*ids.shape, 4)
     return np.asarray(cv2.cvtColor(rgb0, cv2.COLOR_RGBA2BGR), np.uint8)
+
+
+def ids_of_bgr(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """The inverse of `bgr_of_ids`.
+
+    Args:
+        picture: HxWx3 uint8: blue, green, red.
+
+    Returns:
+        HxW int32.
+    """
+    blue, green, red = (picture[..., k].astype(np.int32) for k in range(3))
+    return red + 256 * green + 65_536 * blue
 
 
 def _entries(ledger: Ledger, names: PngNames) -> Iterator[pa.StringArray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from pipeline.ledger import Ledger
@@ -15,7 +16,9 @@ from schemas.categories import Category
 from schemas.records import Status
 
 from .json_file import END
-from .json_text import batches, compute, concat, numbers, quoted
+from .json_lines import JsonLines, compare
+from .json_text import batches, compute, concat, items, numbers, quoted, rle_escaped
+from .table import Report
 
 _LOOKED_AT = pa.array([str(Status.OK), str(Status.EMPTY)])
 
@@ -106,3 +109,39 @@ def labelled_parts(
                 f"part {part.name}: annotations do not follow the images; run jobs.validate"
             )
         yield LabelledPart(kept, rows, np.append(0, np.cumsum(sizes, dtype=np.int64)))
+
+
+def rle_pieces(column: pa.StructArray) -> tuple[pa.StringArray | str, ...]:
+    """JSON text of {"size":[height,width],"counts":"…"}, for `concat`."""
+    height, width = items(column.field("size"))
+    counts = rle_escaped(column.field("counts"))
+    return '{"size":[', height, ",", width, '],"counts":"', counts, '"}'
+
+
+def check_coco(
+    ledger: Ledger,
+    uri: str,
+    expected_head: Mapping[str, Any],
+    kind: str,
+    annotations: Iterable[pa.StringArray],
+    report: Report,
+) -> None:
+    """Compares a COCO file with what the ledger would give.
+
+    Args:
+        ledger: The dataset.
+        uri: Of the file.
+        expected_head: Of `head`.
+        kind: What the ids are of that its annotations begin with.
+        annotations: Pieces as the exporter makes them.
+        report: Takes what differs.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    with ledger.storage.open(uri) as file:
+        lines = JsonLines(file)
+        if lines.head != orjson.loads(orjson.dumps(expected_head)):
+            report("export-head", uri.rpartition("/")[2])
+        compare("export-images", "image", lines.entries("images"), image_entries(ledger), report)
+        compare("export-annotations", kind, lines.entries("annotations"), annotations, report)

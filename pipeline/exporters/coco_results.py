@@ -10,10 +10,11 @@ from pipeline.ledger import Ledger
 from pipeline.storage import join
 from schemas.records import Task
 
-from .coco_instances import rle_pieces
+from .coco_parts import rle_pieces
 from .json_file import END, write_list
+from .json_lines import compare, list_entries
 from .json_text import batches, compute, concat, numbers
-from .table import Artifact
+from .table import Artifact, Report
 from .threads import bounded_map
 
 
@@ -27,20 +28,27 @@ class CocoResults:
     tasks: tuple[Task, ...] = ("instance", "panoptic")
     folder = "coco"
     owns = None
+    file = "results.json"
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/results.json."""
-        count = write_list(ledger.storage, join(out, "results.json"), _pieces(ledger))
-        return [Artifact("results.json", "coco-results", count)]
+        count = write_list(ledger.storage, join(out, self.file), _entries(ledger))
+        return [Artifact(self.file, "coco-results", count)]
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Compares the file with the ledger, entry by entry."""
+        with ledger.storage.open(join(out, self.file)) as file:
+            lines = list_entries(file)
+            compare("export-annotations", "detection of image", lines, _entries(ledger), report)
 
 
-def _pieces(ledger: Ledger) -> Iterator[pa.StringArray]:
+def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
     tables = ledger.annotations(["image_id", "category_id", "isthing", "rle", "score"])
     pieces = (piece for table in tables for piece in batches(table.filter(table["isthing"]), "rle"))
-    return bounded_map(_entries, pieces, threads=2)
+    return bounded_map(_texts, pieces, threads=2)
 
 
-def _entries(batch: pa.RecordBatch) -> pa.StringArray:
+def _texts(batch: pa.RecordBatch) -> pa.StringArray:
     return concat(
         *('{"image_id":', numbers(batch["image_id"])),
         *(',"category_id":', numbers(batch["category_id"])),

@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.ledger import Ledger
 from pipeline.storage import MissingError, Storage, absolute_uri, join
 from schemas.manifest import DatasetManifest
 
-from .table import Artifact, Exporter, formats_of, open_exporter
+from .stamp import ExportStamp
+from .table import EXPORTERS, Artifact, Exporter, Report, formats_of, make_exporter, open_exporter
 
 EXPORT_VERSION = 1
 """Raised when an exporter's files change: exports of another version count as out of date."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportStamp:
-    """What lies in a folder of exports; its file is exports.json.
-
-    Attributes:
-        datasets: format → SHA-256 of the manifest that it was made from and `EXPORT_VERSION`;
-            "" while it is being written.
-        artifacts: format → what it consists of, paths relative to the stamp.
-    """
-
-    datasets: Mapping[str, str] = field(default_factory=dict)
-    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, storage: Storage, out: str) -> ExportStamp | None:
-        """The stamp in this folder, None where there is none or a damaged one."""
-        try:
-            data = json.loads(storage.read(join(out, "exports.json")))
-            return cls(
-                {name: str(item["dataset"]) for name, item in data["formats"].items()},
-                {
-                    name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
-                    for name, item in data["formats"].items()
-                },
-            )
-        except (MissingError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def write(self, storage: Storage, out: str) -> None:
-        """Replaces the stamp in this folder."""
-        formats: dict[str, Any] = {
-            name: {
-                "dataset": self.datasets[name],
-                "artifacts": [asdict(item) for item in self.artifacts[name]],
-            }
-            for name in sorted(self.datasets)
-        }
-        text = json.dumps({"formats": formats}, indent=1) + "\n"
-        storage.write(join(out, "exports.json"), text.encode())
 
 
 def export_all(
@@ -83,7 +40,7 @@ def export_all(
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     # From here until the end the stamp promises nothing, but it still knows what there is.
-    begun = {name: "" for name in {**old.datasets, **exporters}}
+    begun = dict.fromkeys({**old.datasets, **exporters}, "")
     known = {name: old.artifacts.get(name, ()) for name in begun}
     ExportStamp(begun, known).write(storage, out)
     written: dict[str, list[Artifact]] = {}
@@ -122,9 +79,37 @@ def exports_current(ledger: Ledger, out: str | None = None, formats: Sequence[st
     )
 
 
-def is_current(ledger: Ledger, stamp: ExportStamp, name: str) -> bool:
-    """Whether the stamp says that this format was finished from the ledger's version."""
-    return stamp.datasets.get(name) == _identity(ledger.manifest)
+def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tuple[str, ...]:
+    """Reads a dataset's exports back and reports what is not as in the ledger.
+
+    Args:
+        ledger: A sound one.
+        report: Takes the rule that is broken and one line about it.
+        out: The folder of exports; <dataset>/exports if None.
+
+    Returns:
+        The formats that were compared: there, finished, and of the ledger's version.
+    """
+    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    storage = ledger.storage
+    stamp = ExportStamp.read(storage, out) or ExportStamp()
+    checked: list[str] = []
+    for name in EXPORTERS:
+        exporter = make_exporter(name)
+        folder = join(out, exporter.folder)
+        path = f"{exporter.folder}/{exporter.file}"
+        there = storage.exists(join(out, path))
+        if not there and name not in stamp.datasets:
+            continue
+        if stamp.datasets.get(name) != _identity(ledger.manifest):
+            report("export-current", f"{path}: unfinished or of another version")
+            continue
+        checked.append(name)
+        try:
+            exporter.check(ledger, folder, report)
+        except (MissingError, ValueError) as error:
+            report("export-json", f"{path}: {error}")
+    return tuple(checked)
 
 
 def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:

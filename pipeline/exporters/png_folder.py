@@ -21,7 +21,17 @@ from .threads import bounded_map
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class Picture:
+    """One image's label map to be.
+
+    Attributes:
+        file_name: Of the image.
+        height: Pixels.
+        width: Pixels.
+        texts: The segments' compressed RLE strings.
+        values: What each segment's pixels become.
+    """
+
     file_name: str
     height: int
     width: int
@@ -55,7 +65,7 @@ def write_pngs(
         ValueError: The ledger's segments overlap or are malformed.
     """
 
-    def write(picture: _Picture) -> None:
+    def write(picture: Picture) -> None:
         try:
             painted = paint(picture.texts, picture.values, picture.height, picture.width)
         except ValueError as error:
@@ -68,7 +78,7 @@ def write_pngs(
             raise ValueError(f"{picture.file_name}: its label map could not be encoded")
         ledger.storage.write(join(folder, names[picture.file_name]), data.tobytes())
 
-    return sum(1 for _ in bounded_map(write, _pictures(ledger, column)))
+    return sum(1 for _ in bounded_map(write, pictures(ledger, column)))
 
 
 def remove_others(storage: Storage, folder: str, names: PngNames) -> None:
@@ -81,7 +91,8 @@ def remove_others(storage: Storage, folder: str, names: PngNames) -> None:
         return  # no image, no folder
 
 
-def _pictures(ledger: Ledger, column: str) -> Iterator[_Picture]:
+def pictures(ledger: Ledger, column: str) -> Iterator[Picture]:
+    """The label maps of all images that were looked at, values from an annotation column."""
     wanted = labelled_parts(ledger, ["file_name", "height", "width"], ["rle", column])
     for part in wanted:
         texts = pa.chunked_array(
@@ -92,4 +103,4 @@ def _pictures(ledger: Ledger, column: str) -> Iterator[_Picture]:
         for index, row in enumerate(rows):
             begin, end = part.bounds[index], part.bounds[index + 1]
             own = texts.slice(begin, end - begin).combine_chunks()
-            yield _Picture(texts=own, values=values[begin:end], **row)
+            yield Picture(texts=own, values=values[begin:end], **row)

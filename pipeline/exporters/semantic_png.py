@@ -13,9 +13,10 @@ from pipeline.storage import join
 from schemas.categories import Categories
 from schemas.records import Task
 
+from .png_check import check_pngs, grey
 from .png_folder import remove_others, write_pngs
 from .png_names import PngNames
-from .table import Artifact
+from .table import Artifact, Report
 
 
 class SemanticPng:
@@ -28,6 +29,7 @@ class SemanticPng:
     tasks: tuple[Task, ...] = ("semantic", "panoptic")
     folder = "semantic"
     owns = ""
+    file = "categories.json"
     name = "semantic-png"
     convention = "category-id"
 
@@ -37,37 +39,64 @@ class SemanticPng:
         Raises:
             ValueError: A category id does not fit into 16 bits.
         """
-        values = self.values(ledger.categories)
-        unlabelled = self.unlabelled(ledger.categories)
-        highest = max([unlabelled, *values.values()])
-        if highest > 65_535:
-            raise ValueError(f"category {max(values)}: its value {highest} needs more than 16 bits")
-        dtype = np.dtype(np.uint8 if highest <= 255 else np.uint16)
-        table = np.full(max([0, *values]) + 1, unlabelled, dtype)
-        for category_id, value in values.items():
-            table[category_id] = value
+        table = self.table(ledger.categories)
 
         def pixels(ids: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
             return table[ids]
 
         names = PngNames.of_ledger(ledger)
-        pictures = write_pngs(ledger, out, names, column="category_id", pixels=pixels)
+        count = write_pngs(ledger, out, names, column="category_id", pixels=pixels)
+        ledger.storage.write(join(out, self.file), self.key(ledger.categories))
+        remove_others(ledger.storage, out, names)
+        return [
+            Artifact(self.file, self.name, len(ledger.categories)),
+            Artifact("./", self.name, count),
+        ]
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Compares the key and every PNG with the ledger."""
+        if ledger.storage.read(join(out, self.file)) != self.key(ledger.categories):
+            report("export-head", self.file)
+        table = self.table(ledger.categories)
+        check_pngs(
+            ledger,
+            out,
+            PngNames.of_ledger(ledger),
+            column="category_id",
+            mode=grey(table.dtype),
+            expected=lambda ids: table[ids],
+            read=lambda picture: picture,
+            report=report,
+        )
+
+    def table(self, categories: Categories) -> npt.NDArray[np.uint8 | np.uint16]:
+        """Pixel value by category id, [0] for unlabelled; its dtype is the pictures'.
+
+        Raises:
+            ValueError: A category id does not fit into 16 bits.
+        """
+        values = self.values(categories)
+        unlabelled = self.unlabelled(categories)
+        highest = max([unlabelled, *values.values()])
+        if highest > 65_535:
+            raise ValueError(f"category {max(values)}: its value {highest} needs more than 16 bits")
+        dtype = np.uint8 if highest <= 255 else np.uint16
+        table = np.full(max([0, *values]) + 1, unlabelled, dtype)
+        for category_id, value in values.items():
+            table[category_id] = value
+        return table
+
+    def key(self, categories: Categories) -> bytes:
+        """The text of categories.json."""
+        values = self.values(categories)
         key = {
             "format": self.name,
             "convention": self.convention,
-            "dtype": dtype.name,
-            "unlabelled": unlabelled,
-            "categories": [
-                {"pixel": values[item.id], **item.to_coco()} for item in ledger.categories
-            ],
+            "dtype": self.table(categories).dtype.name,
+            "unlabelled": self.unlabelled(categories),
+            "categories": [{"pixel": values[item.id], **item.to_coco()} for item in categories],
         }
-        text = orjson.dumps(key, option=orjson.OPT_INDENT_2) + b"\n"
-        ledger.storage.write(join(out, "categories.json"), text)
-        remove_others(ledger.storage, out, names)
-        return [
-            Artifact("categories.json", self.name, len(ledger.categories)),
-            Artifact("./", self.name, pictures),
-        ]
+        return orjson.dumps(key, option=orjson.OPT_INDENT_2) + b"\n"
 
     def values(self, categories: Categories) -> dict[int, int]:
         """category id → pixel value."""

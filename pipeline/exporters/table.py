@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,10 @@ _DEFAULTS: dict[Task, tuple[str, ...]] = {
     "semantic": ("semantic-png",),
     "panoptic": ("coco-instances", "coco-panoptic", "semantic-png"),
 }
+
+
+Report = Callable[[str, str], None]
+"""Takes the name of a broken rule (export-…) and one line: which entry, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,13 @@ class Exporter(Protocol):
         folder: Where it lies under a dataset's exports/.
         owns: The folder inside the output that holds nothing but this export's pictures: "" is
             the output itself, None means that there is no such folder.
+        file: The file, relative to the output, that is replaced last.
     """
 
     tasks: tuple[Task, ...]
     folder: str
     owns: str | None
+    file: str
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes the whole dataset in this format, part by part.
@@ -64,6 +71,19 @@ class Exporter(Protocol):
         Raises:
             StorageError: The output cannot be written.
             ValueError: The ledger breaks its own rules.
+        """
+        ...
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Reads back what `export` wrote and reports what is not as in the ledger.
+
+        Args:
+            ledger: A sound one: of these, masks and order are not checked here.
+            out: Where it lies.
+            report: Called for each difference.
+
+        Raises:
+            ValueError: A file is damaged.
         """
         ...
 
@@ -83,11 +103,16 @@ def open_exporter(name: str, *, task: str) -> Exporter:
         raise ValueError(
             f"unknown format {name!r}{nearest(name, EXPORTERS)}; known: {', '.join(EXPORTERS)}"
         )
-    module, _, cls = EXPORTERS[name].partition(":")
-    exporter: Exporter = getattr(importlib.import_module(module), cls)()
+    exporter = make_exporter(name)
     if task not in exporter.tasks:
         raise ValueError(
             f"format {name} needs a dataset of task {' or '.join(exporter.tasks)}, "
             f"this one's is {task}"
         )
     return exporter
+
+
+def make_exporter(name: str) -> Exporter:
+    """The exporter of a key of `EXPORTERS`, whatever the dataset."""
+    module, _, cls = EXPORTERS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)()

@@ -1,0 +1,47 @@
+"""Write a dataset in one more format: `python -m jobs.export --dataset OUT --format NAME …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.exporters import EXPORTERS, export
+from pipeline.ledger import open_ledger
+from pipeline.progress import shown_progress
+from pipeline.storage import Storage, absolute_uri, join
+from schemas.config import StorageConfig
+
+from .console import exit_codes
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Example: python -m jobs.export --dataset out/ --format coco-instances --output coco/"
+)
+def main(
+    dataset: Annotated[str, typer.Option(help="the dataset, a folder or s3:// URI")],
+    format_: Annotated[str, typer.Option("--format", help=", ".join(EXPORTERS))],
+    output: Annotated[str, typer.Option(help="folder or s3:// URI to write into")],
+    endpoint_url: Annotated[str, typer.Option(help="S3 endpoint, if not Amazon's")] = "",
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without a key")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log and tracebacks")] = False,
+) -> None:
+    """Writes a dataset in one format into a folder; needs no model and no GPU.
+
+    A format with label PNGs wants a folder of its own: new, empty, or from an earlier export.
+    """
+    with exit_codes(verbose=verbose):
+        storage = Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous))
+        ledger = open_ledger(dataset, storage)
+        with shown_progress(quiet=quiet) as progress:
+            progress.phase(f"exporting {ledger.manifest.counts['images']:,} images")
+            artifacts = export(ledger, format_, output)
+        for item in artifacts:
+            typer.echo(f"{join(absolute_uri(output), item.path.removeprefix('./'))}: {item.count}")
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m jobs.export")

@@ -1,0 +1,1 @@
+"""The checks behind `pipeline.validate`: tables, masks, exports."""

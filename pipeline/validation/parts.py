@@ -1,0 +1,99 @@
+"""Reads a part's two files and holds them against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.parts import part_uri
+from pipeline.storage import Storage, StorageError
+from schemas.manifest import DatasetManifest, Part
+from schemas.tables import ANNOTATIONS, IMAGES
+
+from .findings import Findings
+
+VERSION_KEY = b"maskmill_schema_version"
+
+
+def read_checked(
+    storage: Storage, dataset: str, part: Part, findings: Findings
+) -> tuple[pa.Table, pa.Table] | None:
+    """A part's images and annotations, None where they cannot be examined further.
+
+    Args:
+        storage: File access.
+        dataset: Its URI.
+        part: The manifest's entry.
+        findings: Takes what is wrong.
+    """
+    tables: list[pa.Table] = []
+    size = 0
+    for name, digest, rows, schema in (
+        ("images", part.images_sha256, part.images, IMAGES),
+        ("annotations", part.annotations_sha256, part.annotations, ANNOTATIONS),
+    ):
+        label = f"{name}/{part.name}"
+        try:
+            data = storage.read(part_uri(dataset, name, part.name))
+        except StorageError as error:
+            findings.add("part-missing", "part", [f"{label}: {error}"])
+            continue
+        size += len(data)
+        if hashlib.sha256(data).hexdigest() != digest:
+            findings.add("part-bytes", "part", [label])
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+        except (pa.ArrowException, OSError) as error:
+            findings.add("part-missing", "part", [f"{label}: {str(error).splitlines()[0]}"])
+            continue
+        # Not `check_metadata=True`: that also compares the names Parquet gives to list items.
+        said = (table.schema.metadata or {}).get(VERSION_KEY)
+        if not table.schema.equals(schema) or said != schema.metadata[VERSION_KEY]:
+            findings.add("part-schema", "part", [label])
+            continue
+        if len(table) != rows:
+            findings.add("part-rows", "part", [f"{label}: {len(table)} rows, not {rows}"])
+        tables.append(table)
+    if len(tables) < 2:
+        return None
+    if size != part.size:
+        findings.add("part-bytes", "part", [f"{part.name}: {size} bytes, not {part.size}"])
+    images, annotations = tables
+    found = {
+        "statuses": images["status"].to_pylist(),
+        "errors": [code for code in images["error_code"].to_pylist() if code],
+        "categories": [str(item) for item in annotations["category_id"].to_pylist()],
+    }
+    for key, values in found.items():
+        if not _same(Counter(values), getattr(part, key)):
+            findings.add("part-counts", "part", [f"{part.name}: {key}"])
+    return images, annotations
+
+
+def check_manifest(manifest: DatasetManifest, findings: Findings) -> None:
+    """Holds the manifest's totals against the sums over its parts."""
+    sums: dict[str, Counter[str]] = {key: Counter() for key in ("statuses", "errors", "categories")}
+    for part in manifest.parts:
+        for key, counter in sums.items():
+            counter.update(getattr(part, key))
+    counts = {
+        "images": sum(part.images for part in manifest.parts),
+        "annotations": sum(part.annotations for part in manifest.parts),
+        **sums["statuses"],
+    }
+    for key, found, said in (
+        ("counts", counts, manifest.counts),
+        ("error_counts", sums["errors"], manifest.error_counts),
+        ("category_counts", sums["categories"], manifest.category_counts),
+    ):
+        if not _same(found, said):
+            findings.add("manifest-counts", "", [key])
+
+
+def _same(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
+    """Whether two counts agree; what is not named counts as 0."""
+    return {key: n for key, n in a.items() if n} == {key: n for key, n in b.items() if n}
