@@ -122,6 +122,6 @@ def _notice(missing: int, shown: int) -> str:
 
 def _version() -> str:
     try:
-        return version("maskmill")
+        return " " + version("maskmill")
     except PackageNotFoundError:
         return ""

@@ -60,11 +60,12 @@ byId("score-high").oninput = (event) => { choice.high = Math.max(Number(event.ta
 byId("opacity").oninput = (event) => setLook({ opacity: Number(event.target.value) });
 
 document.addEventListener("click", (event) => {
-  const link = event.target.closest("[data-status], [data-category]");
+  const link = event.target.closest("[data-status], [data-category], [data-search]");
   if (link?.matches("a")) {
     event.preventDefault();
     Object.assign(choice, usual, { sort: choice.sort });
     if (link.dataset.status) choice.status = link.dataset.status;
+    if (link.dataset.search) choice.q = link.dataset.search;
     if (link.dataset.category) choice.category = Number(link.dataset.category);
     update();
     byId("gallery").scrollIntoView();

@@ -161,7 +161,11 @@ function segmentAt(event) {
   const { width, height, labels } = open.map;
   const x = Math.floor(((event.clientX - area.left) / area.width) * width);
   const y = Math.floor(((event.clientY - area.top) / area.height) * height);
-  return x < 0 || y < 0 || x >= width || y >= height ? -1 : labels[x * height + y] - 1;
+  if (x < 0 || y < 0 || x >= width || y >= height) return -1;
+  const index = labels[x * height + y] - 1;
+  const category = index >= 0 ? data.categories[open.segments[index][1]] : null;
+  // Background is not painted, so it does not answer the pointer either.
+  return category?.background && choice.category !== category.id ? -1 : index;
 }
 
 function point(event) {
