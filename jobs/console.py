@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from pipeline.execute import ExecutionError
+from pipeline.errors import ExecutionError
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 3
 

@@ -21,8 +21,9 @@ from schemas.config import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
+from .errors import ExecutionError
 from .feed import Feed
-from .pool import ExecutionError, OnReceipt, Pool, WorkerLostError
+from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .reuse import ReuseIndex
 from .storage import StorageError

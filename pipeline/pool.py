@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
+from .errors import ExecutionError
 from .prepare import ShardWork
 
 _log = logging.getLogger(__name__)
@@ -24,10 +25,6 @@ _START_FAILURES = 3
 _SINGLE_DEATHS = 2
 _WAIT_S = 5.0
 _PATIENCE = 12
-
-
-class ExecutionError(RuntimeError):
-    """The run cannot go on; finished shards are kept. The message is one line."""
 
 
 class WorkerLostError(Exception):

@@ -11,7 +11,8 @@ from schemas.config import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
-from .execute import ExecutionError, connected, run_inline, run_on_ray
+from .errors import ExecutionError
+from .execute import connected, run_inline, run_on_ray
 from .exporters import Artifact, export_all, exports_current
 from .ledger import Ledger, build_manifest, publish, read_receipt
 from .models.info import ModelInfo

@@ -14,7 +14,8 @@ from pictures import write_pictures
 from ray_cluster import RayCluster
 
 from pipeline import execute
-from pipeline.execute import ExecutionError, connected, run_inline, run_on_ray
+from pipeline.errors import ExecutionError
+from pipeline.execute import connected, run_inline, run_on_ray
 from pipeline.models.info import describe
 from pipeline.prepare import ShardWork, WorkerSpec
 from pipeline.readers import Reader, open_reader

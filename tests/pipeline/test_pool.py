@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.pool import ExecutionError, Pool, WorkerLostError
+from pipeline.errors import ExecutionError
+from pipeline.pool import Pool, WorkerLostError
 from pipeline.prepare import ShardWork
 from schemas.manifest import Part, ShardReceipt
 from schemas.records import ImageRecord

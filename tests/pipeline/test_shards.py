@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_shards_cover_the_listing_once_and_in_order() -> None:
     plan = listing(NAMES).shards(run="r", mean_size=32)
     assert plan[0].start == 0
     assert plan[-1].stop == len(NAMES)
-    assert all(a.stop == b.start for a, b in zip(plan[:-1], plan[1:], strict=True))
+    assert all(a.stop == b.start for a, b in pairwise(plan))
     assert all(len(shard) <= 64 for shard in plan)
     assert 24 <= np.mean([len(shard) for shard in plan]) <= 40
     assert len({shard.id for shard in plan}) == len(plan)

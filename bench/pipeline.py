@@ -1,0 +1,172 @@
+"""Images/s of a whole run against a bare loop over the same model, and against Ray Data.
+
+    python -m bench.pipeline [--model unet-nuclei] [--images 200] [--peer loop|raydata]
+
+Both sides read the same JPEGs, decode with the same function and call the same segmenter; a run
+also writes Parquet, receipts and a manifest, Ray Data writes Parquet, the loop writes nothing.
+The rate is marginal: (time of 2N images − time of N images) / N, so that start-up drops out; the
+whole time of 2N images is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+SIDE = 256
+
+
+def write_fields(folder: Path, count: int) -> None:
+    """JPEG fields of soft bright discs on noise."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        field = np.zeros((SIDE, SIDE), np.float32)
+        for _ in range(int(rng.integers(8, 25))):
+            x, y = rng.integers(0, SIDE, 2).tolist()
+            cv2.circle(field, (x, y), int(rng.integers(6, 12)), float(rng.uniform(60, 200)), -1)
+        field = cv2.GaussianBlur(field, (0, 0), 1.5) + rng.normal(12, 4, field.shape)
+        cv2.imwrite(str(folder / f"{i:05d}.jpg"), field.clip(0, 255).astype(np.uint8))
+
+
+def segmenter(model: str) -> Any:
+    """The model that a worker would load."""
+    from pipeline.models import FAMILIES
+    from pipeline.models.info import describe
+    from schemas.config import ModelConfig
+
+    info = describe(model)
+    module, _, name = FAMILIES[info.family].partition(":")
+    built = getattr(importlib.import_module(module), name)(
+        info, ModelConfig(name=model), "instance"
+    )
+    built.load("cpu")
+    return built
+
+
+def loop(model: str, folder: Path, out: Path) -> float:
+    """The least that anybody would write: read, decode, segment, keep."""
+    from pipeline.images import decode_image
+    from schemas.config import ImagesConfig
+    from schemas.records import ImageRecord, Sample
+
+    started = time.monotonic()
+    built = segmenter(model)
+    kept = []
+    for path in sorted(folder.iterdir()):
+        sample = decode_image(path.read_bytes(), ImageRecord(path.name, str(path)), ImagesConfig())
+        if isinstance(sample, Sample):
+            kept += built.segment([sample])
+    return time.monotonic() - started
+
+
+def ours(model: str, folder: Path, out: Path) -> float:
+    """A run of this program on a local Ray cluster."""
+    from pipeline.run import label
+    from schemas.config import JobConfig
+
+    started = time.monotonic()
+    data = {"input": {"uri": str(folder)}, "output": str(out), "model": {"name": model}}
+    label(JobConfig.parse({**data, "task": "instance"}), export=False, report=False)
+    return time.monotonic() - started
+
+
+def raydata(model: str, folder: Path, out: Path) -> float:
+    """The same work as a Ray Data pipeline: read, decode, an actor pool, Parquet."""
+    started = time.monotonic()
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+    def decode(row: dict[str, Any]) -> dict[str, Any]:
+        from pipeline.images import decode_image
+        from schemas.config import ImagesConfig
+        from schemas.records import ImageRecord, Sample
+
+        sample = decode_image(row["bytes"], ImageRecord(row["path"], row["path"]), ImagesConfig())
+        if not isinstance(sample, Sample):
+            raise ValueError(row["path"])
+        return {"path": row["path"], "pixels": sample.pixels}
+
+    class Label:
+        def __init__(self) -> None:
+            self.built = segmenter(model)
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            from schemas.records import ImageRecord, Sample
+
+            rows: dict[str, list[Any]] = {"path": [], "counts": [], "area": [], "score": []}
+            for path, pixels in zip(batch["path"], batch["pixels"], strict=True):
+                sample = Sample(ImageRecord(path, path), pixels, pixels.shape[:2])
+                for segment in self.built.segment([sample])[0].segments:
+                    rows["path"].append(path)
+                    rows["counts"].append(segment.counts.decode())
+                    rows["area"].append(segment.area)
+                    rows["score"].append(segment.score)
+            return rows
+
+    (
+        ray.data.read_binary_files(str(folder), include_paths=True)
+        .map(decode)
+        .map_batches(Label, batch_size=8, concurrency=1, num_cpus=1)
+        .write_parquet(str(out))
+    )
+    took = time.monotonic() - started
+    ray.shutdown()
+    return took
+
+
+def timed(peer: str, model: str, folder: Path, out: Path) -> float:
+    """One side in a process of its own, so that nothing is warm."""
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "bench.pipeline", "--one", peer, str(folder), str(out)]
+    done = subprocess.run(
+        [*command, "--model", model], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="unet-nuclei")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--peer", choices=("loop", "raydata"), default="loop")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        name, folder, out = options.one
+        print(json.dumps(globals()[name](options.model, Path(folder), Path(out))))
+        return
+    with tempfile.TemporaryDirectory() as root:
+        counts = (options.images, 2 * options.images)
+        for count in counts:
+            write_fields(Path(root) / f"in{count}", count)
+        rates = {}
+        for side in (options.peer, "ours"):
+            few, many = (
+                timed(side, options.model, Path(root) / f"in{n}", Path(root) / f"{side}{n}")
+                for n in counts
+            )
+            rates[side] = options.images / max(many - few, 1e-9)
+            print(f"{side:8} {rates[side]:8.1f} images/s marginal, {counts[1]} in {many:.1f} s")
+        print(f"ratio ours / {options.peer}: {rates['ours'] / rates[options.peer]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
