@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 import pytest
+from pictures import disc_picture, write_pictures
+from s3_server import S3Server
 
 from pipeline.ledger import open_ledger
 from pipeline.prune import prune
@@ -19,7 +21,6 @@ from pipeline.readers import EmptyInputError
 from pipeline.run import RunResult, label
 from pipeline.storage import Storage
 from schemas.config import JobConfig
-from pictures import disc_picture, write_pictures
 
 COUNT = 40
 
@@ -280,3 +281,30 @@ def test_an_empty_input_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "in/readme.md").write_text("x")
     with pytest.raises(EmptyInputError, match=r"\.jpg"):
         run(tmp_path)
+
+
+def test_from_s3_to_s3_equals_local(folder: Path, s3_server: S3Server) -> None:
+    run(folder)
+    bucket = s3_server.new_bucket()
+    storage = Storage(s3_server.config)
+    for path in sorted((folder / "in").rglob("*.png")):
+        storage.write(f"{bucket}/in/{path.relative_to(folder / 'in')}", path.read_bytes())
+    data = {
+        "input": {"uri": f"{bucket}/in"},
+        "output": f"{bucket}/out",
+        "model": {"name": "otsu"},
+        "execution": {"inline": True, "shard_size": 8},
+        "storage": s3_server.config.model_dump(),
+    }
+    first = label(JobConfig.parse(data))
+    again = label(JobConfig.parse(data))
+    assert first.computed == COUNT
+    assert (again.computed, again.new_version) == (0, False)
+    ledger = open_ledger(f"{bucket}/out", storage)
+    assert ledger.manifest.parts == open_ledger(str(folder / "out")).manifest.parts
+    for name in ("exports/coco/instances.json", "exports/coco/panoptic.json", "report/index.html"):
+        assert storage.exists(f"{bucket}/out/{name}")
+    secrets = (s3_server.config.secret.encode(), b'"secret"')
+    for entry in storage.list(f"{bucket}/out"):
+        if entry.path.endswith(".json"):
+            assert not any(secret in storage.read(entry.uri) for secret in secrets)
