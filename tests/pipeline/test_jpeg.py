@@ -169,3 +169,12 @@ def test_12_bit_jpeg_is_unsupported():
     frame = data.index(b"\xff\xc0")
     data[frame + 1], data[frame + 4] = 0xC1, 12
     assert fail(bytes(data)).code is ErrorCode.UNSUPPORTED
+
+
+def test_a_progressive_file_cut_between_scans_is_coarse_and_noted():
+    """Nothing in such a file tells it from one without its end marker."""
+    data = encoded(scene(), "JPEG", progressive=True)
+    table = data.rindex(b"\xff\xc4")  # the last scan's table
+    sample = decode(data[:table])
+    assert sample.note == "end marker missing"
+    assert np.abs(sample.pixels.astype(int) - pillow(data)).mean() < 3
