@@ -191,8 +191,9 @@ def iou(
     """Overlap of every mask of `a` with every mask of `b`: intersection over union.
 
     Args:
-        a: Compressed strings (the detections).
-        b: Compressed strings (the ground truth).
+        a: Compressed strings (the detections), as `encode` or `from_coco` gives them: pycocotools
+            does not check what it reads.
+        b: Compressed strings (the ground truth), likewise.
         height: Of the picture all masks belong to, pixels.
         width: Of the same.
         iscrowd: One flag a mask of `b`; against a crowd the divisor is the area of `a`'s mask.
