@@ -6,6 +6,7 @@ message ended by a zero byte (`--remote-debugging-pipe`).
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
@@ -251,3 +252,26 @@ def browser() -> Iterator[Browser]:
         pytest.skip(f"needs Chromium to look at the report: none of {', '.join(NAMES)} is there")
     with open_browser() as started:
         yield started
+
+
+def main() -> None:
+    """Takes a picture of a page: `python tests/browser.py PAGE PICTURE [--dark]`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("page", help="a URL or a file")
+    parser.add_argument("picture", type=Path, help="*.png or *.webp to write")
+    parser.add_argument("--size", default="1280x900", help="window, CSS pixels")
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--run", default="", help="JavaScript to run first")
+    args = parser.parse_args()
+    url = args.page if "://" in args.page else Path(args.page).resolve().as_uri()
+    width, height = map(int, args.size.split("x"))
+    with open_browser() as started, Page(started, width=width, height=height) as page:
+        page.colours("dark" if args.dark else "light")
+        page.open(url)
+        page.run(args.run)
+        time.sleep(1)  # thumbnails are painted when they come into view
+        page.screenshot(args.picture, kind=args.picture.suffix[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -149,7 +149,7 @@ def test_viewer_keys_hover_and_zoom(page, make_dataset, tmp_path):
     )
     page.press("Escape")
     page.wait("!document.getElementById('viewer').open")
-    assert page.run("document.activeElement.className") == "card"
+    page.wait("document.activeElement.className === 'card'")
     assert page.errors == []
 
 

@@ -68,9 +68,13 @@ const short = (value) => (value >= 10000 ? brief.format(value) : number.format(N
 function axisTicks(edges, scale) {
   const [low, high] = [edges[0], edges[edges.length - 1]];
   if (scale === "log") {
-    const ticks = [];
-    for (let p = Math.ceil(Math.log10(low) - 1e-6); 10 ** p <= high * 1.0001; p++) ticks.push(10 ** p);
-    return ticks.length > 1 ? ticks : [low, high];
+    const within = (steps) => {
+      const ticks = [];
+      for (let p = Math.floor(Math.log10(low)); 10 ** p <= high; p++) ticks.push(...steps.map((m) => m * 10 ** p));
+      return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+    };
+    const powers = within([1]);
+    return powers.length > 2 ? powers : within([1, 2, 5]);
   }
   const raw = (high - low) / 4;
   const base = 10 ** Math.floor(Math.log10(raw));

@@ -32,7 +32,7 @@ function card(item, place) {
       html("span", {}, html("bdi", { class: "folder" }, item.folder || "\u00a0"), low)));
   const cell = html("li", { class: "cell" }, button);
   cell.dataset.status = item.status;
-  const aspect = item.width ? Math.min(2.6, Math.max(0.5, item.width / item.height)) : 1;
+  const aspect = item.width ? Math.min(2.6, Math.max(0.5, item.width / item.height)) : 1.45;
   cell.style.setProperty("--aspect", aspect.toFixed(4));
   button.onclick = () => openViewer(place);
   if (item.index < 0) {
