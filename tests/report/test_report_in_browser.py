@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -232,3 +235,19 @@ def test_pictures_and_controls_have_names(page, make_dataset, tmp_path):
     assert nameless == []
     label = page.run("document.querySelector('#grid .card').getAttribute('aria-label')")
     assert label == "plate-0/field 000.png: 3 segments"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_works_from_a_web_server_too(page, make_dataset, tmp_path):
+    folder = Path(write_report(make_dataset(), str(tmp_path / "r"))).parent
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page.open(f"http://127.0.0.1:{server.server_port}/index.html", ready=READY)
+        _open_first(page)
+        page.wait("document.getElementById('viewer-picture').src.endsWith('full/1.jpg')")
+        server.shutdown()
+    assert page.errors == []
