@@ -1,4 +1,4 @@
-"""Check a dataset against the rules its readers rely on: `python -m jobs.validate --dataset OUT`."""
+"""Check a dataset against the rules of its readers: `python -m jobs.validate --dataset OUT`."""
 
 from __future__ import annotations
 

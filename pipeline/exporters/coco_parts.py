@@ -140,7 +140,7 @@ def check_coco(
         ValueError: The file is damaged.
     """
     with ledger.storage.open(uri) as file:
-        lines = JsonLines(file)
+        lines = JsonLines(file, "images")
         if lines.head != orjson.loads(orjson.dumps(expected_head)):
             report("export-head", uri.rpartition("/")[2])
         compare("export-images", "image", lines.entries("images"), image_entries(ledger), report)

@@ -65,11 +65,11 @@ def exports_current(ledger: Ledger, out: str | None = None, formats: Sequence[st
         ValueError: An unknown format, or one that the task does not yield.
     """
     out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    wanted = dict.fromkeys(_exporters(ledger, formats), _identity(ledger.manifest))
     stamp = ExportStamp.read(ledger.storage, out)
-    identity = _identity(ledger.manifest)
     return (
         stamp is not None
-        and dict(stamp.datasets) == dict.fromkeys(_exporters(ledger, formats), identity)
+        and dict(stamp.datasets) == wanted
         and all(
             ledger.storage.exists(join(out, item.path))
             for items in stamp.artifacts.values()

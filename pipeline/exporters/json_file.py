@@ -95,7 +95,8 @@ def _staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise explain(error, uri) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink()
 
 
 @contextlib.contextmanager

@@ -25,8 +25,12 @@ class JsonLines:
         head: The small values before the lists.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, first: str) -> None:
         """Reads the head.
+
+        Args:
+            file: At its beginning.
+            first: Key of the first list after the head.
 
         Raises:
             ValueError: The file has another layout.
@@ -35,12 +39,12 @@ class JsonLines:
         self.head: dict[str, object] = {}
         text = b""
         for line in file:
-            if line.endswith((b":[\n", b":[]}\n", b":[],\n")):
+            if line.startswith(orjson.dumps(first) + b":["):
                 self._next = line
                 break
             text += line
         else:
-            raise ValueError("it holds no list")
+            raise ValueError(f"it holds no list of {first}")
         try:
             self.head = orjson.loads(text.removesuffix(END.encode()) + b"}")
         except orjson.JSONDecodeError as error:

@@ -1,0 +1,329 @@
+"""One suite that every exporter passes, read back with the format's own reader."""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from small_datasets import (
+    BACKGROUND,
+    CATEGORIES,
+    EMPTY,
+    HEIGHT,
+    NAMES,
+    NUCLEUS,
+    SKY,
+    WIDTH,
+    category_of,
+    panoptic_map,
+    segmentation,
+    small_dataset,
+)
+
+from pipeline import masks
+from pipeline.exporters import EXPORTERS, check_exports, export, export_all
+from pipeline.exporters.png_names import PngNames
+from pipeline.ledger import Ledger, write_dataset
+from pipeline.storage import Storage, join
+from schemas import coco as shapes
+from schemas.categories import Categories, Category
+from schemas.records import SEGMENT_BITS, ImageRecord, Segmentation
+
+TASKS = ("semantic", "instance", "panoptic")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a format's reader found: per image, category id → union of its masks."""
+
+    images: set[int]
+    unions: dict[tuple[int, int], np.ndarray]
+
+
+def read_instances(out: Path) -> Read:
+    coco = COCO(str(out / "instances.json"))
+    return Read(set(coco.imgs), _unions(coco, coco.anns.values()))
+
+
+def read_results(out: Path) -> Read:
+    truth = COCO()
+    path = out / "results.json"
+    rows: Any = json.loads(path.read_bytes())
+    truth.dataset = {
+        "images": [{"id": n, "height": HEIGHT, "width": WIDTH} for n in NAMES.values()],
+        "categories": [{"id": NUCLEUS.id, "name": NUCLEUS.name}],
+        "annotations": [],
+    }
+    truth.createIndex()
+    found: Any = truth.loadRes(str(path))
+    assert len(found.anns) == len(rows)
+    return Read(set(NAMES.values()), _unions(found, found.anns.values()))
+
+
+def _unions(coco: Any, annotations: Any) -> dict[tuple[int, int], np.ndarray]:
+    unions: dict[tuple[int, int], np.ndarray] = {}
+    for item in annotations:
+        key = (item["image_id"], item["category_id"])
+        unions[key] = unions.get(key, 0) | coco.annToMask(item)
+    return unions
+
+
+def read_panoptic(out: Path) -> Read:
+    data = json.loads((out / "panoptic.json").read_bytes())
+    unions = {}
+    for item in data["annotations"]:
+        rgb = np.array(Image.open(out / "panoptic" / item["file_name"])).astype(np.uint32)
+        ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
+        for segment in item["segments_info"]:
+            key = (item["image_id"], segment["category_id"])
+            unions[key] = unions.get(key, 0) | (ids == segment["id"]).astype(np.uint8)
+    return Read({item["id"] for item in data["images"]}, unions)
+
+
+def read_semantic(out: Path) -> Read:
+    key = json.loads((out / "categories.json").read_bytes())
+    unions, names = {}, PngNames(NAMES)
+    for name, number in NAMES.items():
+        pixels = np.array(Image.open(out / names[name]))
+        for item in key["categories"]:
+            mask = (pixels == item["pixel"]).astype(np.uint8)
+            if mask.any():
+                unions[number, item["id"]] = mask
+    return Read(set(NAMES.values()), unions)
+
+
+READ_BACK = {
+    "coco-instances": read_instances,
+    "coco-results": read_results,
+    "coco-panoptic": read_panoptic,
+    "semantic-png": read_semantic,
+    "semantic-png-stuffthing": read_semantic,
+}
+
+CASES = [
+    ("coco-instances", "instance"),
+    ("coco-instances", "panoptic"),
+    ("coco-results", "instance"),
+    ("coco-results", "panoptic"),
+    ("coco-panoptic", "panoptic"),
+    ("semantic-png", "semantic"),
+    ("semantic-png", "panoptic"),
+    ("semantic-png-stuffthing", "semantic"),
+    ("semantic-png-stuffthing", "panoptic"),
+]
+
+BY_ROW = ("coco-instances", "coco-results")
+"""Formats whose annotations name their image themselves."""
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_every_format_has_its_row():
+    assert set(READ_BACK) == set(EXPORTERS) == {name for name, _ in CASES}
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_the_reader_finds_what_the_ledger_holds(name, task, tmp_path):
+    ledger = small_dataset(tmp_path / "data", task)
+    export(ledger, name, str(tmp_path / "out"))
+    found = READ_BACK[name](tmp_path / "out")
+    assert found.images == set(NAMES.values())
+    expected = {}
+    for number in NAMES.values():
+        labels = panoptic_map(number)
+        things_only = task == "instance" or name in BY_ROW
+        wanted = [NUCLEUS.id] if things_only else [NUCLEUS.id, SKY.id, BACKGROUND.id]
+        by_category = np.vectorize(category_of)(labels)
+        for category in wanted:
+            if (mask := by_category == category).any():
+                expected[number, category] = mask.astype(np.uint8)
+    assert found.unions.keys() == expected.keys()
+    for key, mask in expected.items():
+        assert np.array_equal(found.unions[key], mask), key
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_same_ledger_same_bytes_whatever_the_parts(name, task, tmp_path):
+    trees = []
+    for index, size in enumerate((2, 100)):
+        ledger = small_dataset(tmp_path / f"data{index}", task, shard_size=size)
+        export(ledger, name, str(tmp_path / f"out{index}"))
+        trees.append(tree(tmp_path / f"out{index}"))
+        trees[-1].pop("exports.json")  # names the manifest, which names its parts
+    assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_dataset_without_images_or_segments(name, task, tmp_path):
+    nothing = write_dataset(str(tmp_path / "none"), [], categories=CATEGORIES, task=task)
+    one = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(4, 6))]
+    bare = write_dataset(str(tmp_path / "bare"), one, categories=CATEGORIES, task=task)
+    for ledger, images in ((nothing, 0), (bare, 1)):
+        export_all(ledger, formats=(name,))
+        assert check_exports(ledger, lambda *problem: pytest.fail(str(problem))) == (name,)
+        pngs = list(Path(ledger.uri, "exports").rglob("*.png"))
+        assert len(pngs) == images * (not name.startswith("coco-") or name == "coco-panoptic")
+        for png in pngs:
+            empty = 255 if name == "semantic-png-stuffthing" else 0
+            assert np.unique(np.array(Image.open(png))).tolist() == [empty]
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_on_s3_as_on_disk(name, tmp_path, s3_server):
+    storage = Storage(s3_server.config)
+    bucket = s3_server.new_bucket()
+    local = small_dataset(tmp_path / "data")
+    for entry in Storage().list(local.uri):
+        storage.write(join(bucket, "data", entry.path), Path(entry.uri).read_bytes())
+    remote = Ledger(join(bucket, "data"), local.manifest, storage)
+    export_all(remote, formats=(name,))
+    export_all(local, formats=(name,))
+    there = {
+        entry.path: storage.read(entry.uri)
+        for entry in storage.list(join(remote.uri, "exports"), hidden=True)
+    }
+    assert there == tree(tmp_path / "data" / "exports")
+    problems: list[tuple[str, str]] = []
+    assert check_exports(remote, lambda *problem: problems.append(problem)) == (name,)
+    assert not problems
+    fewer = replace(local.manifest, version=2, parts=local.manifest.parts[:1])
+    export_all(Ledger(remote.uri, fewer, storage), formats=(name,))
+    assert sum(1 for _ in storage.list(join(remote.uri, "exports"), hidden=True)) <= 2 + 3
+
+
+@pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[0] not in BY_ROW])
+def test_a_ledger_out_of_step_is_refused(name, task, tmp_path, monkeypatch):
+    """Whoever reads an export must not get one image's segments under another's name."""
+    ledger = small_dataset(tmp_path / "data", task, shard_size=100)
+    whole = Ledger.annotations
+
+    def shuffled(self, columns=None):
+        for table in whole(self, columns):
+            yield table.take(list(range(len(table) - 1, -1, -1)))
+
+    monkeypatch.setattr(Ledger, "annotations", shuffled)
+    with pytest.raises(ValueError, match=r"run jobs\.validate"):
+        export(ledger, name, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["coco-panoptic", "semantic-png", "semantic-png-stuffthing"])
+def test_overlapping_segments_are_refused_with_the_image(name, tmp_path):
+    full, half = np.ones((4, 6), np.uint8), np.tri(4, 6, dtype=np.uint8)
+    found = tuple(
+        replace(segmentation(7, "panoptic").segments[0], counts=masks.encode(mask))
+        for mask in (full, half)
+    )
+    images = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(4, 6, found))]
+    ledger = write_dataset(str(tmp_path / "data"), images, categories=CATEGORIES)
+    with pytest.raises(ValueError, match=r"a\.jpg: segments overlap; run jobs\.validate"):
+        export(ledger, name, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype", "unlabelled"),
+    [(255, "uint8", 255), (256, "uint16", 65_535), (330, "uint16", 65_535)],
+)
+def test_more_categories_than_a_byte_holds(highest, dtype, unlabelled, tmp_path):
+    many = Categories(
+        tuple(Category(n, f"c{n}", n % 2 == 1, "#000000") for n in range(1, highest + 1))
+    )
+    labels = np.arange(1, highest + 1, dtype=np.int32).reshape(1, -1)
+    labels[0, 0] = 0
+    regions = masks.regions(labels)
+    found = Segmentation(
+        *labels.shape,
+        tuple(
+            replace(segmentation(7, "panoptic").segments[0], category_id=region.label,
+                    counts=region.counts, area=1, bbox_xywh=region.bbox_xywh)
+            for region in regions
+        ),
+    )  # fmt: skip
+    images = [(ImageRecord("a.jpg", "", image_id=1), found)]
+    ledger = write_dataset(str(tmp_path / "d"), images, categories=many, task="semantic")
+    modes = {"uint8": "L", "uint16": "I;16"}
+    for name, empty, less in (("semantic-png", 0, 0), ("semantic-png-stuffthing", unlabelled, 1)):
+        out = tmp_path / name
+        export(ledger, name, str(out))
+        picture = Image.open(out / "a.png")
+        key = json.loads((out / "categories.json").read_bytes())
+        # The plain convention's largest value is the id itself, the other's is 255 or 65535.
+        assert picture.mode == modes[key["dtype"]] == modes[dtype]
+        assert key["unlabelled"] == empty
+        assert np.array_equal(np.array(picture), np.where(labels == 0, empty, labels - less))
+        assert [item["pixel"] for item in key["categories"]] == [
+            item["id"] - less for item in key["categories"]
+        ]
+
+
+def test_a_category_beyond_16_bits_is_refused(tmp_path):
+    far = Categories((Category(65_536, "far", True, "#000000"),))
+    ledger = write_dataset(str(tmp_path / "d"), [], categories=far, task="semantic")
+    with pytest.raises(ValueError, match="more than 16 bits"):
+        export(ledger, "semantic-png", str(tmp_path / "out"))
+
+
+def fits(value: Any, shape: Any) -> bool:
+    """Whether plain data has the shape of a TypedDict, all keys known."""
+    origin, arguments = get_origin(shape), get_args(shape)
+    if origin is NotRequired:
+        return fits(value, arguments[0])
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if isinstance(shape, type) and issubclass(shape, dict):
+        hints = get_type_hints(shape, include_extras=True)
+        needed = {key for key, hint in hints.items() if get_origin(hint) is not NotRequired}
+        return (
+            needed <= value.keys() <= hints.keys()
+            and all(fits(item, hints[key]) for key, item in value.items())
+        )  # fmt: skip
+    assert isinstance(shape, type | types.GenericAlias)
+    if shape is float:
+        return isinstance(value, int | float)
+    return isinstance(value, shape) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize(
+    ("file", "shape"),
+    [
+        ("instances.json", shapes.CocoInstances),
+        ("panoptic.json", shapes.CocoPanoptic),
+        ("results.json", list[shapes.CocoResult]),
+    ],
+)
+def test_files_have_the_published_shapes(file, shape, tmp_path):
+    ledger = small_dataset(tmp_path / "data")
+    export(ledger, "coco-" + file.removesuffix(".json"), str(tmp_path / "out"))
+    data = json.loads((tmp_path / "out" / file).read_bytes())
+    assert fits(data, shape)
+    assert not fits({**data, "stray": 1} if isinstance(data, dict) else [{}], shape)
+
+
+def test_annotations_carry_the_ledgers_ids_and_scores(tmp_path):
+    ledger = small_dataset(tmp_path / "data")
+    export(ledger, "coco-instances", str(tmp_path / "out"))
+    data = json.loads((tmp_path / "out" / "instances.json").read_bytes())
+    rows = {row["annotation_id"]: row for _, found in ledger.rows() for row in found}
+    things = {number for number, row in rows.items() if row["isthing"]}
+    assert {item["id"] for item in data["annotations"]} == things
+    assert max(things) > (2**31 - 1) << SEGMENT_BITS
+    assert max(things) < 2**52
+    for item in data["annotations"]:
+        row = rows[item["id"]]
+        assert (item["image_id"], item["segmentation"]) == (row["image_id"], row["rle"])
+        assert (item["area"], item["bbox"]) == (row["area"], row["bbox_xywh"])
+        assert item.get("score") == row["score"]
+    assert [item["name"] for item in data["categories"]] == ["nucleus"]
+    assert data["info"]["config_fingerprint"] == ledger.manifest.config_fingerprint
+    assert EMPTY in {item["id"] for item in data["images"]}
