@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from pictures import disc_picture, write_pictures
 from s3_server import S3Server
 
+from pipeline.errors import ExecutionError
 from pipeline.ledger import open_ledger
 from pipeline.prune import prune
 from pipeline.readers import EmptyInputError
@@ -308,3 +310,35 @@ def test_from_s3_to_s3_equals_local(folder: Path, s3_server: S3Server) -> None:
     for entry in storage.list(f"{bucket}/out"):
         if entry.path.endswith(".json"):
             assert not any(secret in storage.read(entry.uri) for secret in secrets)
+
+
+def test_a_full_disk_stops_the_run_and_it_can_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        written[0] += 1
+        if written[0] > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ExecutionError, match=r"(?i)no space left") as caught:
+            run(folder)
+    assert "\n" not in str(caught.value)
+    assert 0 < run(folder).computed < COUNT
+    run(folder, "fresh")
+    assert published(folder) == published(folder, "fresh")
+
+
+def test_wrong_credentials_are_one_line_without_the_secret(
+    folder: Path, s3_server: S3Server
+) -> None:
+    bucket = s3_server.new_bucket()
+    wrong = {**s3_server.config.model_dump(), "key": "nobody", "secret": "hush-hush"}
+    with pytest.raises(OSError, match="s3://") as caught:
+        run(folder, input={"uri": f"{bucket}/in"}, storage=wrong)
+    assert "\n" not in str(caught.value)
+    assert "hush" not in str(caught.value)
