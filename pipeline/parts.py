@@ -24,7 +24,7 @@ from schemas.records import (
 )
 from schemas.tables import ANNOTATIONS, IMAGES
 
-from .storage import Storage, join
+from .storage import Storage, StorageError, join
 
 Row = dict[str, Any]
 
@@ -32,6 +32,10 @@ RETRYABLE: frozenset[str] = frozenset(
     {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
 )
 """Failures that another try may not repeat: never copied from an earlier version."""
+
+
+class TooManySegmentsError(ValueError):
+    """One image has more segments than there are ids."""
 
 
 def part_uri(dataset: str, table: str, name: str) -> str:
@@ -54,8 +58,12 @@ def read_part(
             # Not pq.read_table: it imports pandas, two seconds a process.
             wanted = list(columns) if columns is not None else None
             return pq.ParquetFile(file).read(columns=wanted)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{uri} is not a readable Parquet file: {error}") from error
+        except StorageError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            # Damage shows as any of these: OSError for a page that does not decompress.
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
 
 
 def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
@@ -127,10 +135,11 @@ def annotation_rows(
         origin: Values of the columns task, model, model_revision and run.
 
     Raises:
-        ValueError: More segments than ids, or an unknown category.
+        TooManySegmentsError: More segments than ids.
+        ValueError: An unknown category.
     """
     if len(segmentation.segments) >= 1 << SEGMENT_BITS:
-        raise ValueError(
+        raise TooManySegmentsError(
             f"{len(segmentation.segments)} segments, at most {(1 << SEGMENT_BITS) - 1}"
         )
     table = categories.by_id()

@@ -55,13 +55,13 @@ def build_index(storage: Storage, dataset: str, names: Iterable[str]) -> ReuseIn
     for name in sorted(set(names)):
         try:
             table = read_part(storage, dataset, "images", name, wanted)
-        except (StorageError, ValueError):
+            own = [
+                int(key[:16], 16)
+                for key, code in zip(*(table[c].to_pylist() for c in wanted), strict=True)
+                if key and code not in RETRYABLE
+            ]
+        except (StorageError, ValueError, KeyError):
             continue
-        own = [
-            int(key[:16], 16)
-            for key, code in zip(*(table[c].to_pylist() for c in wanted), strict=True)
-            if key and code not in RETRYABLE
-        ]
         kept.append(name)
         keys.append(np.array(own, np.uint64))
     flat = np.concatenate(keys) if keys else np.empty(0, np.uint64)
@@ -91,7 +91,7 @@ class StandingLabels:
         with self._lock:
             try:
                 return self._rows(part).get(fingerprint)
-            except (StorageError, ValueError):
+            except (StorageError, ValueError, KeyError):
                 return None  # removed or damaged since planning: the image is done again
 
     def _rows(self, part: str) -> dict[str, tuple[Row, list[Row]]]:

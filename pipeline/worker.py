@@ -19,7 +19,14 @@ from schemas.records import (
 
 from .ledger import write_receipt
 from .models import FAMILIES, Segmenter
-from .parts import RETRYABLE, Row, annotation_rows, image_row, write_part
+from .parts import (
+    RETRYABLE,
+    Row,
+    TooManySegmentsError,
+    annotation_rows,
+    image_row,
+    write_part,
+)
 from .prepare import Prepared, Preparer, ShardWork, Standing, WorkerSpec, one_line
 from .reuse import EMPTY_INDEX, ReuseIndex
 from .storage import Storage
@@ -146,6 +153,12 @@ class ShardWorker:
     def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> tuple[Row, list[Row]]:
         if found.failure is not None:
             return self._failed(item, found.failure), []
+        if (found.height, found.width) != sample.original_hw:
+            message = (
+                f"the model gave masks of {found.height} × {found.width} for a picture of "
+                f"{sample.original_hw[0]} × {sample.original_hw[1]} pixels"
+            )
+            return self._failed(item, Failure(ErrorCode.MODEL_ERROR, message)), []
         try:
             segments = annotation_rows(
                 item.record.image_id,
@@ -153,9 +166,11 @@ class ShardWorker:
                 categories=self.spec.info.categories,
                 origin=self._origin,
             )
-        except ValueError as error:
-            failure = Failure(ErrorCode.TOO_MANY_SEGMENTS, one_line(error))
+        except TooManySegmentsError as error:
+            failure = Failure(ErrorCode.TOO_MANY_SEGMENTS, str(error))
             return self._failed(item, failure), []
+        except ValueError as error:
+            return self._failed(item, Failure(ErrorCode.MODEL_ERROR, one_line(error))), []
         image = image_row(
             item.record,
             segments=segments,
