@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,7 +96,7 @@ def main(
     with exit_codes(verbose=verbose):
         data = layered(config, set_ or (), flags)
         if prune_ and "input" not in data and "model" not in data:
-            storage = StorageConfig.model_validate(data.get("storage", {}))
+            storage = StorageConfig.parse(data.get("storage", {}))
             _say_pruned(prune(_output(data), Storage(storage)))
             return
         job = JobConfig.parse(_named(data))
@@ -123,9 +123,9 @@ def _named(data: dict) -> dict:  # type: ignore[type-arg]
         ValueError: Names the flags that are missing.
     """
     wanted = {
-        "--input": data.get("input", {}).get("uri"),
+        "--input": _inside(data.get("input"), "uri"),
         "--output": data.get("output"),
-        "--model": data.get("model", {}).get("name"),
+        "--model": _inside(data.get("model"), "name"),
     }
     missing = [flag for flag, value in wanted.items() if not value]
     if missing:
@@ -133,10 +133,16 @@ def _named(data: dict) -> dict:  # type: ignore[type-arg]
     return data
 
 
+def _inside(section: Any, key: str) -> Any:
+    """A section's value; what is no section is left to `JobConfig.parse` to complain about."""
+    return section.get(key) if isinstance(section, dict) else section
+
+
 def _output(data: dict) -> str:  # type: ignore[type-arg]
-    if not data.get("output"):
+    output = data.get("output")
+    if not isinstance(output, str) or not output:
         raise ValueError("missing --output (the dataset to prune)")
-    return data["output"]
+    return output
 
 
 def _say_pruned(count: int) -> None:

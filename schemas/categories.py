@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_COLOR = re.compile(r"^#[0-9a-f]{6}$")
+_MAX_ID = 2**31 - 1
+_COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,16 @@ class Category:
     is_background: bool = False
 
     def __post_init__(self) -> None:
-        if self.id < 1:
-            raise ValueError(f"category {self.name!r}: id must be ≥ 1, got {self.id}")
-        if not self.name:
-            raise ValueError(f"category {self.id}: name must not be empty")
-        if not _COLOR.match(self.color):
+        if not isinstance(self.id, int) or not 1 <= self.id <= _MAX_ID:
+            raise ValueError(
+                f"category {self.name!r}: id must be an integer ≥ 1 (32 bits), got {self.id!r}"
+            )
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"category {self.id}: name must be text and not empty")
+        for key in ("isthing", "is_background"):
+            if not isinstance(getattr(self, key), bool):
+                raise ValueError(f"category {self.name!r}: {key} must be true or false")
+        if not isinstance(self.color, str) or not _COLOR.fullmatch(self.color):
             raise ValueError(f"category {self.name!r}: color must be '#rrggbb', got {self.color!r}")
         if self.is_background and self.isthing:
             raise ValueError(f"category {self.name!r}: background cannot be a thing")

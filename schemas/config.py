@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from .manifest import SCHEMA_VERSION
 from .records import Task
@@ -25,7 +27,22 @@ _PLACEMENT = {"model": {"name", "device", "batch_size"}, "images": set[str]()}
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Validates plain data (a parsed TOML file with flags laid over it).
+
+        Raises:
+            ValueError: One line per problem, naming the key, the nearest valid key and the
+                allowed values.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError("\n".join(_explain(cls, item) for item in error.errors())) from None
 
 
 class InputConfig(Section):
@@ -139,19 +156,6 @@ class JobConfig(Section):
     def _number_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Validates plain data (a parsed TOML file with flags laid over it).
-
-        Raises:
-            ValueError: One line per problem, naming the key, the nearest valid key and the
-                allowed values.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError("\n".join(_explain(cls, item) for item in error.errors())) from None
-
     def label_config(self, *, task: Task, weights_sha256: str, revision: str) -> dict[str, Any]:
         """Everything besides an image's bytes that its labels depend on."""
         data = self.model_dump(mode="json")
@@ -190,27 +194,46 @@ def failure_limit(max_failures: str, images: int) -> int:
     if max_failures == "any":
         return max(images - 1, 0)
     if max_failures.endswith("%"):
-        return int(images * float(max_failures[:-1]) / 100)
+        return int(images * Decimal(max_failures[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
     return int(max_failures)
 
 
 def _explain(model: type[BaseModel], error: Any) -> str:
     path = [str(part) for part in error["loc"]]
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        section: Any = model
-        for part in path[:-1]:
-            section = section.model_fields[part].annotation
-        return (
-            f"unknown key {key!r}{nearest(path[-1], section.model_fields)}; allowed: "
-            + ", ".join(section.model_fields)
-        )
-    if error["type"] == "missing":
+    key, kind, value = ".".join(path), error["type"], error.get("input")
+    field = _deepest_field(model, path)
+    if kind == "extra_forbidden":
+        keys = _keys(field.annotation if field else model)
+        return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
+    if kind == "missing":
         return f"{key}: missing"
-    value = error.get("input")
-    message = re.sub(r"^(Input|Value error,) ?", "", error["msg"])
-    hint = ""
+    if kind == "model_type":
+        keys = _keys(field.annotation if field else model)
+        return f"{key}: must be a section with some of the keys {', '.join(keys)}"
+    message = re.sub(r"^(Input|String|Value error,) ?", "", error["msg"])
+    if kind == "string_pattern_mismatch":
+        message = "not in an allowed form"
+    hint = about = ""
     expected = (error.get("ctx") or {}).get("expected", "")
     if isinstance(value, str) and expected:
         hint = nearest(value, re.findall(r"'([^']+)'", expected))
-    return f"{key}: {message}, got {value!r}{hint}"
+    if field is not None and field.description:
+        about = f" ({field.description})"
+    got = f", got {value!r}" if field is None or field.repr else ""  # never a secret
+    return f"{key}: {message}{got}{hint}{about}"
+
+
+def _deepest_field(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
+    found: FieldInfo | None = None
+    section: Any = model
+    for part in path:
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            break
+        field = fields[part]
+        found, section = field, field.annotation
+    return found
+
+
+def _keys(section: Any) -> list[str]:
+    return list(section.model_fields)

@@ -73,7 +73,7 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
         raise ValueError(f"{folder} is no checkpoint: it holds no config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != "maskmill":
         raise ValueError(f'{path} has no "format": "maskmill"; other formats are not supported')
@@ -83,11 +83,6 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
             f"{path}: unknown family {family!r}{nearest(family, FAMILIES)}; "
             f"known: {', '.join(FAMILIES)}"
         )
-    tasks = tuple(task for task in TASKS if task in config.get("tasks", ()))
-    if not tasks:
-        raise ValueError(f"{path}: tasks must name some of {', '.join(TASKS)}")
-    default = config["tasks"][0]
-    ordered = tuple(sorted(tasks, key=lambda task: (task != default, TASKS.index(task))))
     digest = weights_hash(folder, without_weights=family == "otsu")
     return ModelInfo(
         name=name,
@@ -96,10 +91,29 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
         revision=digest[:12],
         weights_sha256=digest,
         licence=str(config.get("licence", "unknown")),
-        tasks=ordered,
-        categories=Categories.from_json(config["categories"]),
+        tasks=_tasks(path, config.get("tasks")),
+        categories=_categories(path, config.get("categories")),
         config=config,
     )
+
+
+def _tasks(path: Path, given: Any) -> tuple[Task, ...]:
+    """The default first, as the file has it, the others in the order of `TASKS`."""
+    if not isinstance(given, list) or not given or not all(task in TASKS for task in given):
+        raise ValueError(f"{path}: tasks must be a list of some of {', '.join(TASKS)}")
+    own: list[Task] = [task for task in TASKS if task in given]
+    own.sort(key=lambda task: task != given[0])
+    return tuple(own)
+
+
+def _categories(path: Path, given: Any) -> Categories:
+    try:
+        categories = Categories.from_json(given or ())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not len(categories):
+        raise ValueError(f"{path}: categories must be a list of at least one")
+    return categories
 
 
 def weights_hash(folder: Path, *, without_weights: bool = False) -> str:
