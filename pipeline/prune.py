@@ -20,9 +20,10 @@ def prune(output: str, storage: Storage) -> int:
         StorageError: A file cannot be removed.
     """
     dataset = absolute_uri(output)
-    if standing_manifest(storage, dataset) is None:
+    current = standing_manifest(storage, dataset)
+    if current is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    kept: set[str] = set()
+    kept = {part.name for part in current.parts}
     for entry in listed(storage, join(dataset, "versions")):
         kept |= {part.name for part in DatasetManifest.from_json(storage.read(entry.uri)).parts}
     removed = 0
