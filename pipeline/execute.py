@@ -197,7 +197,7 @@ class _Actor:
         self._spec = spec
         self._index = index
         self._caller = _ShardCaller(spec, index)
-        self._streams: dict[str, Any] = {}
+        self._streams: dict[ShardWork, Any] = {}
 
     def ready(self) -> bool:
         return True
@@ -205,10 +205,10 @@ class _Actor:
     def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
         if self._spec.config.execution.read == "actor":
             return self._caller.run(work, upcoming)
-        stream = self._streams.pop(work.shard, None) or self._stream(work)
+        stream = self._streams.pop(work, None) or self._stream(work)
         self._streams = {}  # a shard that was announced and went elsewhere is dropped
         if upcoming is not None:
-            self._streams[upcoming.shard] = self._stream(upcoming)
+            self._streams[upcoming] = self._stream(upcoming)
         return self._caller.worker.run(work, _pulled(stream))
 
     def probe(self, work: ShardWork) -> None:

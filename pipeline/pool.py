@@ -147,7 +147,7 @@ class Pool:
                 item = slot.reserved or self._take()
                 slot.reserved = None
                 if item is None:
-                    break
+                    continue  # a later one may have something reserved
                 self._idle.remove(slot)
                 self._call(slot, item)
             done = self._crew.wait(list(self._busy), _WAIT_S)
