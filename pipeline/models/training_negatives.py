@@ -1,0 +1,97 @@
+"""Pictures in which nothing must be found, drawn at random: textures, text, lines, empty fields."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+def draw_negative(rng: np.random.Generator, size: int) -> Floats:
+    """A random picture without nuclei, size x size x 3 float32 in 0…1."""
+    kind = _KINDS[int(rng.integers(len(_KINDS)))]
+    grey = np.clip(kind(rng, size), 0, 1)
+    if rng.random() < 0.5:
+        grey = 1 - grey
+    return np.repeat(grey[..., None], 3, 2).astype(np.float32)
+
+
+def _empty(rng: np.random.Generator, size: int) -> Floats:
+    return np.full((size, size), rng.random() * 0.1, np.float32)
+
+
+def _gradient(rng: np.random.Generator, size: int) -> Floats:
+    corners = rng.random((2, 2)).astype(np.float32)
+    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _texture(rng: np.random.Generator, size: int) -> Floats:
+    """Noise of several scales, as in grass, gravel, walls and cloth."""
+    out = np.zeros((size, size), np.float32)
+    for cells in (4, 8, 16, 32, 64, 128):
+        shape = (cells, max(2, int(cells * np.exp(rng.normal(0, 0.5)))))
+        noise = rng.normal(0, 1, shape).astype(np.float32)
+        weight = rng.random() * cells ** -rng.uniform(0, 0.6)
+        out += weight * cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+    return 0.5 + out * (0.25 / max(float(out.std()), 1e-3))
+
+
+def _lines(rng: np.random.Generator, size: int) -> Floats:
+    out = np.full((size, size), rng.random() * 0.3, np.float32)
+    for _ in range(int(rng.integers(3, 40))):
+        ends = rng.integers(-size // 2, size * 3 // 2, 4).tolist()
+        value, thick = float(rng.uniform(0.3, 1)), int(rng.integers(1, 12))
+        cv2.line(out, (ends[0], ends[1]), (ends[2], ends[3]), value, thick, cv2.LINE_AA)
+    return out
+
+
+def _bricks(rng: np.random.Generator, size: int) -> Floats:
+    out = np.full((size, size), 0.2, np.float32)
+    height = int(rng.integers(12, 60))
+    width = int(height * rng.uniform(1.5, 4))
+    gap = int(rng.integers(1, 6))
+    for row, top in enumerate(range(0, size, height)):
+        for left in range(-(row % 2) * width // 2, size, width):
+            value = float(rng.uniform(0.4, 0.9))
+            corner = (left + width - gap, top + height - gap)
+            cv2.rectangle(out, (left, top), corner, value, cv2.FILLED)
+    return cv2.GaussianBlur(out, (0, 0), 0.5 + rng.random())
+
+
+def _text(rng: np.random.Generator, size: int) -> Floats:
+    out = np.zeros((size, size), np.uint8)
+    letters = list(string.ascii_letters + string.digits + "   .,-")
+    scale = float(rng.uniform(0.3, 1.5))
+    step = int(40 * scale)
+    for top in range(step, size + step, step):
+        words = "".join(rng.choice(letters, 60))
+        font = int(rng.integers(0, 8))
+        origin = (int(rng.integers(-30, 10)), top)
+        cv2.putText(out, words, origin, font, scale, 255, int(rng.integers(1, 4)), cv2.LINE_AA)
+    return out.astype(np.float32) / 255
+
+
+def _shapes(rng: np.random.Generator, size: int) -> Floats:
+    """Large flat polygons: buildings, paper, cloth."""
+    out = np.full((size, size), rng.random(), np.float32)
+    for _ in range(int(rng.integers(2, 12))):
+        corners = rng.integers(-size // 3, size * 4 // 3, (int(rng.integers(3, 6)), 2))
+        cv2.fillPoly(out, [corners.astype(np.int32)], float(rng.random()), cv2.LINE_AA)
+    return out
+
+
+_KINDS: tuple[Callable[[np.random.Generator, int], Floats], ...] = (
+    _empty,
+    _gradient,
+    _texture,
+    _texture,
+    _lines,
+    _bricks,
+    _text,
+    _shapes,
+)

@@ -1,0 +1,94 @@
+"""The U-Net: an encoder, a decoder, and a skip connection at every resolution.
+
+After Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
+(MICCAI 2015), with batch normalisation, padded convolutions (output as large as the input) and six
+resolutions instead of five.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_CONTRAST = 8.0
+"""Slope of the compressive copy of the picture; dim nuclei beside bright ones become visible."""
+
+
+def normalise(pixels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Stretches pictures to their own percentiles and adds a compressed copy.
+
+    Args:
+        pixels: Bx3xHxW, 0…255, any dtype.
+        low: B, the percentile that becomes 0.
+        high: B, the percentile that becomes 1; must exceed `low`.
+
+    Returns:
+        Bx6xHxW float32: x and asinh(8 x) / asinh(8), where x = (pixels − low) / (high − low).
+    """
+    low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
+    x = (pixels.float() - low) / (high - low)
+    compressed = torch.asinh(x * _CONTRAST) / torch.asinh(torch.tensor(_CONTRAST)).item()
+    return torch.cat([x, compressed], 1)
+
+
+class _ConvBlock(nn.Sequential):
+    """`depth` times 3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(self, inside: int, outside: int, *, depth: int = 2) -> None:
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            source = inside if index == 0 else outside
+            layers.append(nn.Conv2d(source, outside, 3, padding=1, bias=False))
+            layers.append(nn.BatchNorm2d(outside))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """Six-channel pictures (see `normalise`) → maps of the same height and width.
+
+    Args:
+        widths: Channels at full, half, quarter… resolution.
+        outputs: Maps to predict.
+    """
+
+    def __init__(self, *, widths: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.stride = 2 ** (len(widths) - 1)
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.stem = _ConvBlock(6, widths[0])
+        self.down = nn.ModuleList(_ConvBlock(fine, coarse) for fine, coarse in pairs)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in reversed(pairs)
+        )
+        # One convolution less at full resolution, where it costs most and adds least.
+        self.merge = nn.ModuleList(
+            _ConvBlock(2 * fine, fine, depth=1 if fine == widths[0] else 2)
+            for fine, _ in reversed(pairs)
+        )
+        self.head = nn.Conv2d(widths[0], outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bx6xHxW → BxCxHxW logits; H and W are multiples of `stride`."""
+        x = self.stem(x)
+        skips = []
+        for block in self.down:
+            skips.append(x)
+            x = block(functional.max_pool2d(x, 2))
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+    def fused(self) -> UNet:
+        """A copy for inference with every batch normalisation folded into its convolution."""
+        net = copy.deepcopy(self).eval()
+        for block in [m for m in net.modules() if isinstance(m, _ConvBlock)]:
+            layers = list(block)
+            for index in range(0, len(layers), 3):
+                block[index] = fuse_conv_bn_eval(layers[index], layers[index + 1])
+                block[index + 1] = nn.Identity()
+        return net
