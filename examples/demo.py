@@ -5,16 +5,17 @@ Each step is a command that works on any folder; the demo only strings them toge
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from examples.pictures import gather
 from examples.truth import write_truth
+from pipeline.ledger import open_ledger
 
 CONFIG = "jobs/configs/demo.toml"
 
@@ -91,8 +92,14 @@ def show(dataset: Path, truth: str) -> None:
         "Ground truth": Path(truth),
         "HTML report": dataset / "report" / "index.html",
     }
-    counts = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))["counts"]
-    print(f"{counts['images']} images, {counts['annotations']} segments, {counts['failed']} failed")
+    found: Counter[str] = Counter()
+    images: Counter[str] = Counter()
+    for image, segments in open_ledger(str(dataset)).rows():
+        folder = image["file_name"].partition("/")[0]
+        images[folder] += 1
+        found[folder] += sum(segment["isthing"] for segment in segments)
+    for folder, count in sorted(images.items()):
+        print(f"  {folder:<18} {count} images, {found[folder]} nuclei found")
     for title, path in rows.items():
         if not path.exists():
             raise SystemExit(f"{path} is missing")

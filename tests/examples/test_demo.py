@@ -27,4 +27,6 @@ def test_the_demo_runs_from_end_to_end(tmp_path):
     assert manifest["counts"]["images"] == 20
     assert manifest["counts"]["failed"] == 0
     figures = json.loads((dataset / "report" / "evaluation.json").read_text(encoding="utf-8"))
-    assert figures
+    by_folder = {group["group"]: group["overall"]["matching"] for group in figures["groups"]}
+    assert by_folder["simulated"]["accuracy_50"] > 0.85
+    assert by_folder["photos"]["thresholds"][0]["fp"] <= 8
