@@ -1,0 +1,105 @@
+"""Manifest and receipt: round trips, and files that are something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from schemas.categories import Categories, Category
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt
+
+PART = Part("00000001-ab", 3, 4, {"ok": 2, "failed": 1}, {"truncated": 1}, {"1": 4}, "a", "b", 99)
+RECEIPT = ShardReceipt("00000001", "token", "run", PART, 2, 1, 0.25)
+TABLE = Categories((Category(1, "ünï", True, "#ff0000"),))
+MANIFEST = DatasetManifest(
+    schema_version=SCHEMA_VERSION,
+    version=3,
+    input="/in",
+    task="panoptic",
+    model={"name": "m"},
+    categories=TABLE.to_json(),
+    config={"model": {"threshold": 0.5}},
+    config_fingerprint="f",
+    packages={"numpy": "2"},
+    counts={"images": 3},
+    category_counts={"1": 4},
+    error_counts={"truncated": 1},
+    parts=(PART, dataclasses.replace(PART, name="00000002-cd")),
+)
+
+
+def changed(text: str, **changes: Any) -> str:
+    data = json.loads(text)
+    return json.dumps({**data, **changes})
+
+
+def test_round_trips() -> None:
+    assert ShardReceipt.from_json(RECEIPT.to_json()) == RECEIPT
+    assert ShardReceipt.from_json(RECEIPT.to_json().encode()) == RECEIPT
+    again = DatasetManifest.from_json(MANIFEST.to_json().encode())
+    assert again == MANIFEST
+    assert again.to_json() == MANIFEST.to_json()
+    assert again.category_table() == TABLE
+
+
+def test_manifest_text_is_the_same_whatever_the_order_of_keys() -> None:
+    turned = dataclasses.replace(
+        MANIFEST, counts=dict(reversed(list({"images": 3, "ok": 1}.items())))
+    )
+    straight = dataclasses.replace(MANIFEST, counts={"images": 3, "ok": 1})
+    assert turned.to_json() == straight.to_json()
+    assert MANIFEST.to_json().endswith("}\n")
+    assert "ünï" in MANIFEST.to_json()
+
+
+def test_same_dataset_looks_at_everything_but_the_version() -> None:
+    assert MANIFEST.same_dataset(dataclasses.replace(MANIFEST, version=9))
+    for item in dataclasses.fields(MANIFEST):
+        if item.name != "version":
+            other = dataclasses.replace(MANIFEST, **{item.name: "something else"})
+            assert not MANIFEST.same_dataset(other), item.name
+
+
+def test_same_dataset_holds_after_a_round_trip() -> None:
+    assert DatasetManifest.from_json(MANIFEST.to_json()).same_dataset(MANIFEST)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "5", "null", "{}", '"text"', '{"schema_version": "x"}'),
+        '{"schema_version": null}',
+        '{"schema_version": 1}',
+        changed(MANIFEST.to_json(), parts=None),
+        changed(MANIFEST.to_json(), parts=[5]),
+        changed(MANIFEST.to_json(), parts=[{"name": "x"}]),
+        changed(MANIFEST.to_json(), unheard_of=1),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match="not a maskmill manifest") as caught:
+        DatasetManifest.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_schema_is_named_before_anything_else_is_looked_at() -> None:
+    text = json.dumps({"schema_version": SCHEMA_VERSION + 1, "another": "shape"})
+    with pytest.raises(ValueError, match=f"schema version {SCHEMA_VERSION + 1}.*newer maskmill"):
+        DatasetManifest.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "5", "null", "{}", b"\xff"),
+        changed(RECEIPT.to_json(), part=None),
+        changed(RECEIPT.to_json(), part={"name": "x"}),
+        changed(RECEIPT.to_json(), more=1),
+    ],
+)
+def test_what_is_no_receipt_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's own message, or ours
+        ShardReceipt.from_json(text)
