@@ -2,7 +2,8 @@
 
 Ours reads the ledger's Parquet and writes the file; the peer gets its Python objects for free and
 only its `json.dump` is timed. Chunked orjson from rows of the ledger is shown for comparison.
-Memory is the peak of a fresh process over what it had after its imports.
+Ours may use two threads, so processor time is shown beside wall time. Memory is the peak of a
+fresh process over what it had after its imports.
 
     python -m bench.coco_json [--annotations N]
 """
@@ -28,13 +29,15 @@ from pipeline.ledger import Ledger, open_ledger, write_dataset
 from schemas.categories import Categories, Category
 from schemas.records import ImageRecord, Segment, Segmentation
 
+Times = tuple[float, float]
+Writer = Callable[[Ledger, str], tuple[Times, str]]
 HEIGHT, WIDTH, PER_IMAGE = 480, 640, 50
 THINGS = Categories((Category(1, "nucleus", True, "#4169e1"),))
 
 
 def main() -> None:
     """Prints one line a writer, then the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="COCO JSON: ours against json.dump")
     parser.add_argument("--annotations", type=int, default=1_000_000)
     wanted = parser.parse_args().annotations
     with tempfile.TemporaryDirectory() as folder:
@@ -42,29 +45,32 @@ def main() -> None:
         write_dataset(dataset, _images(wanted // PER_IMAGE), categories=THINGS, task="instance")
         out = str(Path(folder) / "out")
         seconds: dict[str, float] = {}
+        busy: dict[str, float] = {}
         for name, run in (("ours", _ours), ("orjson", _orjson), ("json.dump", _json_dump)):
-            seconds[name], memory, size = _measure(run, dataset, out)
+            seconds[name], busy[name], memory, size = _measure(run, dataset, out)
             print(
-                f"{name:>10}: {seconds[name]:7.2f} s  +{memory:6.0f} MB  {size / 1e6:.0f} MB file",
+                f"{name:>10}: {seconds[name]:6.2f} s, {busy[name]:6.2f} s of processor, "
+                f"+{memory:.0f} MB, file of {size / 1e6:.0f} MB",
                 flush=True,
             )
         same = json.loads(Path(out, "json.json").read_bytes()) == json.loads(
             Path(out, "instances.json").read_bytes()
         )
     print(f"same content: {same}")
-    print(f"json.dump / ours: {seconds['json.dump'] / seconds['ours']:.1f}x")
-    print(f"orjson / ours: {seconds['orjson'] / seconds['ours']:.1f}x")
+    for peer in ("json.dump", "orjson"):
+        wall, processor = seconds[peer] / seconds["ours"], busy[peer] / busy["ours"]
+        print(f"{peer} / ours: {wall:.1f}x, processor time {processor:.1f}x")
     sys.exit(0 if same else 1)
 
 
-def _ours(ledger: Ledger, out: str) -> tuple[float, str]:
-    begin = time.perf_counter()
+def _ours(ledger: Ledger, out: str) -> tuple[Times, str]:
+    begin = _now()
     CocoInstances().export(ledger, out)
-    return time.perf_counter() - begin, f"{out}/instances.json"
+    return _since(begin), f"{out}/instances.json"
 
 
-def _orjson(ledger: Ledger, out: str) -> tuple[float, str]:
-    begin = time.perf_counter()
+def _orjson(ledger: Ledger, out: str) -> tuple[Times, str]:
+    begin = _now()
     path = f"{out}/orjson.json"
     with open(path, "wb") as file:
         file.write(b'{"images":[')
@@ -75,10 +81,10 @@ def _orjson(ledger: Ledger, out: str) -> tuple[float, str]:
             piece = b",".join(orjson.dumps(_coco_annotation(row)) for row in rows)
             file.write(b"," * (index > 0) + piece)
         file.write(b"]}")
-    return time.perf_counter() - begin, path
+    return _since(begin), path
 
 
-def _json_dump(ledger: Ledger, out: str) -> tuple[float, str]:
+def _json_dump(ledger: Ledger, out: str) -> tuple[Times, str]:
     head = json.loads(Path(f"{out}/instances.json").read_bytes())
     images, annotations = [], []
     for row, rows in ledger.rows():
@@ -86,10 +92,10 @@ def _json_dump(ledger: Ledger, out: str) -> tuple[float, str]:
         annotations.extend(_coco_annotation(item) for item in rows)
     whole = head | {"images": images, "annotations": annotations}
     path = f"{out}/json.json"
-    begin = time.perf_counter()
+    begin = _now()
     with open(path, "w", encoding="utf-8") as file:
         json.dump(whole, file)
-    return time.perf_counter() - begin, path
+    return _since(begin), path
 
 
 def _coco_image(row: dict[str, Any]) -> dict[str, Any]:
@@ -130,23 +136,31 @@ def _images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
         yield record, Segmentation(HEIGHT, WIDTH, found)
 
 
-def _measure(
-    run: Callable[[Ledger, str], tuple[float, str]], dataset: str, out: str
-) -> tuple[float, float, int]:
-    """Seconds, extra megabytes at the peak, bytes of the file; each run in a fresh process."""
+def _measure(run: Writer, dataset: str, out: str) -> tuple[float, float, float, int]:
+    """Seconds, seconds of processor, extra megabytes at the peak, bytes of the file.
+
+    Each run has a process of its own.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_child, (run, dataset, out))
 
 
-def _child(
-    run: Callable[[Ledger, str], tuple[float, str]], dataset: str, out: str
-) -> tuple[float, float, int]:
+def _child(run: Writer, dataset: str, out: str) -> tuple[float, float, float, int]:
     ledger = open_ledger(dataset)
     Path(out).mkdir(exist_ok=True)
     before = _peak_mb()
-    seconds, path = run(ledger, out)
-    return seconds, _peak_mb() - before, Path(path).stat().st_size
+    times, path = run(ledger, out)
+    return *times, _peak_mb() - before, Path(path).stat().st_size
+
+
+def _now() -> Times:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(begin: Times) -> Times:
+    now = _now()
+    return now[0] - begin[0], now[1] - begin[1]
 
 
 def _peak_mb() -> float:

@@ -11,7 +11,7 @@ from pipeline.storage import join
 from schemas.categories import Category
 from schemas.records import Task
 
-from .coco_parts import check_coco, head, image_entries, rle_pieces
+from .coco_parts import check_coco, head, image_entries, rle_pieces, things
 from .json_file import END, write_object
 from .json_text import batches, concat, items, member, numbers
 from .table import Artifact, Report
@@ -62,7 +62,7 @@ def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
         "score",
     ]
     tables = ledger.annotations(columns)
-    pieces = (piece for table in tables for piece in batches(table.filter(table["isthing"]), "rle"))
+    pieces = (piece for table in tables for piece in batches(things(table), "rle"))
     return bounded_map(_texts, pieces, threads=2)
 
 

@@ -52,6 +52,12 @@ def looked_at(images: pa.Table) -> pa.Table:
     return images.filter(compute.is_in(images["status"], _LOOKED_AT))
 
 
+def things(annotations: pa.Table) -> pa.Table:
+    """The rows of things; the table itself, not a copy, where there is no stuff."""
+    isthing = annotations["isthing"]
+    return annotations if compute.all(isthing, min_count=0).as_py() else annotations.filter(isthing)
+
+
 def image_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
     """JSON text of COCO's `images`, in the ledger's order."""
     for table in ledger.images(["image_id", "width", "height", "file_name", "status"]):

@@ -10,7 +10,7 @@ from pipeline.ledger import Ledger
 from pipeline.storage import join
 from schemas.records import Task
 
-from .coco_parts import rle_pieces
+from .coco_parts import rle_pieces, things
 from .json_file import END, write_list
 from .json_lines import compare, list_entries
 from .json_text import batches, compute, concat, numbers
@@ -44,7 +44,7 @@ class CocoResults:
 
 def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
     tables = ledger.annotations(["image_id", "category_id", "isthing", "rle", "score"])
-    pieces = (piece for table in tables for piece in batches(table.filter(table["isthing"]), "rle"))
+    pieces = (piece for table in tables for piece in batches(things(table), "rle"))
     return bounded_map(_texts, pieces, threads=2)
 
 
