@@ -63,7 +63,20 @@ def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
     path = join(uri, "manifest.json")
     if not storage.exists(path):
         raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json")
-    return Ledger(uri, DatasetManifest.from_json(storage.read(path)), storage)
+    return Ledger(uri, read_manifest(storage, path), storage)
+
+
+def read_manifest(storage: Storage, uri: str) -> DatasetManifest:
+    """The manifest in this file.
+
+    Raises:
+        StorageError: It cannot be read.
+        ValueError: It is not a manifest, or of a newer schema version; names the file.
+    """
+    try:
+        return DatasetManifest.from_json(storage.read(uri))
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from error
 
 
 def receipt_uri(dataset: str, shard: str, token: str) -> str:
@@ -111,7 +124,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
     """
     current = join(dataset, "manifest.json")
     if storage.exists(current):
-        standing = DatasetManifest.from_json(storage.read(current))
+        standing = read_manifest(storage, current)
         if standing.same_dataset(manifest):
             return standing
         manifest = replace(manifest, version=standing.version + 1)

@@ -15,7 +15,7 @@ from schemas.records import Task
 
 from .execute import resolve_device
 from .exporters import open_exporter
-from .ledger import read_receipt, receipt_uri
+from .ledger import read_manifest, read_receipt, receipt_uri
 from .models.info import ModelInfo, describe
 from .parts import RETRYABLE
 from .prepare import ShardWork, WorkerSpec
@@ -116,7 +116,7 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
     """
     path = join(dataset, "manifest.json")
     if storage.exists(path):
-        return DatasetManifest.from_json(storage.read(path))
+        return read_manifest(storage, path)
     if storage.exists(join(dataset, _MARKER)) or not storage.exists(dataset):
         return None
     if not storage.is_dir(dataset):
@@ -168,6 +168,6 @@ def _receipts(
     return kept
 
 
-def listed(storage: Storage, folder: str) -> list[Entry]:
+def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:
     """The files of a folder that may not be there yet."""
-    return list(storage.list(folder)) if storage.exists(folder) else []
+    return list(storage.list(folder, hidden=hidden)) if storage.exists(folder) else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.manifest import DatasetManifest
-
-from .ledger import read_receipt
+from .ledger import read_manifest, read_receipt
 from .plan import listed, standing_manifest
 from .storage import Storage, absolute_uri, join
 
@@ -25,14 +23,15 @@ def prune(output: str, storage: Storage) -> int:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
     kept = {part.name for part in current.parts}
     for entry in listed(storage, join(dataset, "versions")):
-        kept |= {part.name for part in DatasetManifest.from_json(storage.read(entry.uri)).parts}
+        kept |= {part.name for part in read_manifest(storage, entry.uri).parts}
     removed = 0
     for table in ("images", "annotations"):
-        for entry in listed(storage, join(dataset, table)):
+        # Hidden ones too: what a killed writer had not yet renamed.
+        for entry in listed(storage, join(dataset, table), hidden=True):
             if entry.path.removesuffix(".parquet") not in kept:
                 storage.remove(entry.uri)
                 removed += 1
-    for entry in listed(storage, join(dataset, "receipts")):
+    for entry in listed(storage, join(dataset, "receipts"), hidden=True):
         receipt = read_receipt(storage, entry.uri)
         if receipt is None or receipt.part.name not in kept:
             storage.remove(entry.uri)
