@@ -172,11 +172,11 @@ def _say(result: RunResult) -> None:
     if result.ignored:
         kinds = ", ".join(f"{n} × {e or 'no extension'}" for e, n in sorted(result.ignored.items()))
         typer.echo(f"  not images, left out: {kinds}")
-    typer.echo(f"  dataset  {result.dataset}")
+    typer.echo(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
-        typer.echo(f"  {artifact.kind:<14} {artifact.path}")
+        typer.echo(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
     if result.report:
-        typer.echo(f"  report   {result.report}")
+        typer.echo(f"  {'report':<14} {result.report}")
 
 
 if __name__ == "__main__":

@@ -80,4 +80,4 @@ class OtsuSegmenter:
         small = stats[:, cv2.CC_STAT_AREA] < self._min_area
         small[0] = True
         renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
-        return renumbered[label_map], float(cut)
+        return renumbered[np.asarray(label_map, np.intp)], float(cut)
