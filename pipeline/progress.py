@@ -31,8 +31,8 @@ class RunProgress:
 
     def __init__(self) -> None:
         self.total = self.done = self.failed = 0
-        self._begun = time.monotonic()
-        self._at_begin = 0
+        self._since: float | None = None  # first finished shard: loading a model is no labelling
+        self._before = 0
 
     def phase(self, text: str) -> None:
         """A step that has no count of its own starts."""
@@ -40,22 +40,27 @@ class RunProgress:
     def begin(self, *, total: int, done: int, failed: int) -> None:
         """Labelling starts: images in all, already done, failed among those."""
         self.total, self.done, self.failed = total, done, failed
-        self._begun, self._at_begin = time.monotonic(), done
+        self._since = None
 
     def advance(self, *, images: int, failed: int) -> None:
         """A shard is done."""
         self.done += images
         self.failed += failed
+        if self._since is None:
+            self._since, self._before = time.monotonic(), self.done
 
     def rate(self) -> float:
-        """Images a second since `begin`."""
-        return (self.done - self._at_begin) / max(time.monotonic() - self._begun, 1e-6)
+        """Images a second since the first shard of this run was done; 0 before the second."""
+        seconds = time.monotonic() - self._since if self._since is not None else 0.0
+        return (self.done - self._before) / max(seconds, 1e-6)
 
     def status(self) -> str:
         """Images a second, failed, time left."""
         rate = self.rate()
-        left = f"{_clock((self.total - self.done) / rate)} left" if rate > 0 else "starting"
-        return f"{rate:.1f} images/s, {self.failed} failed, {left}"
+        if not rate:
+            return f"{self.failed} failed"
+        left = _clock((self.total - self.done) / rate)
+        return f"{rate:.1f} images/s, {self.failed} failed, {left} left"
 
 
 class LineProgress(RunProgress):
@@ -97,7 +102,7 @@ class BarProgress(RunProgress):
 
     def begin(self, *, total: int, done: int, failed: int) -> None:
         super().begin(total=total, done=done, failed=failed)
-        self._bar.update(self._task, total=total, completed=done, description="labelling")
+        self._bar.update(self._task, total=total, completed=done)
 
     def advance(self, *, images: int, failed: int) -> None:
         super().advance(images=images, failed=failed)
