@@ -36,6 +36,9 @@ class TrainConfig(Section):
         "brightfield_gray": 0.06,
         "negative": 0.12,
     }
+    restain: Annotated[
+        float, Field(ge=0, le=1, description="share of crops painted anew as stained tissue")
+    ] = 0.2
     validate_every: Annotated[int, Field(ge=1, description="epochs")] = 1
     workers: Annotated[int, Field(ge=0, description="processes that draw batches; 0 = none")] = 2
     seed: Annotated[int, Field(ge=0)] = 0

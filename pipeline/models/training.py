@@ -64,7 +64,7 @@ class _Run:
     def __init__(self, output: Path, config: TrainConfig, device: str, report: Report) -> None:
         self.output, self.config, self.device, self.report = output, config, device, report
         self.net = UNet(widths=config.widths, outputs=len(MAPS)).to(device)
-        self.net = cast(UNet, self.net.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = UNet(widths=config.widths, outputs=len(MAPS)).to(device)
         self.average.load_state_dict(self.net.state_dict())
         self.optimizer = torch.optim.AdamW(
@@ -110,6 +110,7 @@ class _Run:
         batches = Batches(
             load,
             shares=config.shares,
+            restain=config.restain,
             size=config.size,
             batch_size=config.batch_size,
             batches=total,
@@ -194,7 +195,7 @@ class _Run:
     def _tune(self, val: list[Picture]) -> None:
         """Chooses the best epoch's thresholds, with its weights as they were stored."""
         config = json.loads((self.output / "config.json").read_text("utf-8"))
-        net = cast(UNet, load_unet(self.output, config).to(self.device))
+        net = load_unet(self.output, config)
         self._save(net, tune(picture_maps(net, val, self.device), val))
 
     def _save(self, net: UNet, decoding: Decoding) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from .training_data import Picture
 from .training_score import NO_MATCHES, Matches, match
@@ -20,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 def picture_maps(net: UNet, pictures: Sequence[Picture], device: str) -> list[Floats]:
     """3xHxW float32 maps of each picture: interior, touch, distance, all in 0…1."""
-    fused = net.fused().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fused = net.fused(device)
     return [predict_maps(fused, picture.levels[0], device) for picture in pictures]
 
 
@@ -30,7 +29,7 @@ def score_maps(
     """Pooled matches: kind → counts, and "all"."""
 
     def one(index: int) -> Matches:
-        found, _ = decode_nuclei(*maps[index], decoding)
+        found, _ = decode_nuclei(maps[index], decoding)
         return match(found, pictures[index].label_map)
 
     pooled: dict[str, Matches] = {"all": NO_MATCHES}

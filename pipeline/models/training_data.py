@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.transforms.augment import draw_geometry, draw_intensity, recolour, source_grid, warp
 
 from .training_negatives import draw_negative
+from .training_stain import restain
 from .training_targets import rim_distance, target_planes
 from .unet_range import picture_range, sample_range
 
@@ -146,6 +147,7 @@ class Batches:
             cheaper than sending them.
         shares: kind → share of the crops; `NEGATIVE` covers photographs and drawn pictures, half
             each.
+        restain: Share of the crops with nuclei that are painted anew, see `restain`.
         size: Side of a crop, pixels.
         batch_size: Crops a batch.
         batches: Length of the stream.
@@ -157,6 +159,7 @@ class Batches:
         load: Callable[[], list[Picture]],
         *,
         shares: Mapping[str, float],
+        restain: float,
         size: int,
         batch_size: int,
         batches: int,
@@ -165,6 +168,7 @@ class Batches:
         self._load = load
         self._pictures: list[Picture] = []
         self._shares = dict(shares)
+        self._restain = restain
         self._size = size
         self._batch_size = batch_size
         self._batches = batches
@@ -199,8 +203,12 @@ class Batches:
             sample = pixels.reshape(-1, 3)[:: max(1, size * size // _SAMPLE)]
         else:
             index = int(rng.choice(len(self._pictures), p=self._odds))
-            pixels, planes = _cut(self._pictures[index], size, rng)
-            sample = self._pictures[index].sample
+            picture = self._pictures[index]
+            pixels, label_map, planes = _cut(picture, size, rng)
+            sample = picture.sample
+            if picture.diameter and rng.random() < self._restain:
+                pixels = restain(label_map, pixels, rng)
+                sample = pixels.reshape(-1, 3)[:: max(1, size * size // _SAMPLE)]
         image, changed = recolour(pixels, sample, draw_intensity(rng))
         # A whole picture that looks like this crop, or the picture that it was cut from.
         low, high = picture_range(image) if rng.random() < 0.3 else sample_range(changed)
@@ -228,8 +236,11 @@ def _odds(pictures: Sequence[Picture], shares: Mapping[str, float]) -> npt.NDArr
 
 def _cut(
     picture: Picture, size: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """A warped crop on the scale 0…1, and its target planes; mirrored margins weigh nothing."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+    """A warped crop on the scale 0…1, its label map and target planes.
+
+    Mirrored margins weigh nothing.
+    """
     geometry = draw_geometry(rng, zoom=_zooms(picture, rng))
     height, width = picture.label_map.shape
     reach = size / geometry.zoom / 2
@@ -244,11 +255,10 @@ def _cut(
     low, high = picture.range
     pixels = warp(picture.levels[level], (grid + 0.5) / 2**level - 0.5).astype(np.float32)
     pixels = (pixels - low) / (high - low)
-    planes = target_planes(
-        warp(picture.label_map, grid, nearest=True), warp(picture.distance, grid)
-    )
+    label_map = warp(picture.label_map, grid, nearest=True)
+    planes = target_planes(label_map, warp(picture.distance, grid))
     planes[3][(grid < 0).any(2) | (grid[..., 0] > width - 1) | (grid[..., 1] > height - 1)] = 0
-    return pixels, planes
+    return pixels, label_map, planes
 
 
 def _center(picture: Picture, reach: float, rng: np.random.Generator) -> tuple[float, float]:

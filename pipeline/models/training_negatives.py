@@ -27,7 +27,7 @@ def _empty(rng: np.random.Generator, size: int) -> Floats:
 
 def _gradient(rng: np.random.Generator, size: int) -> Floats:
     corners = rng.random((2, 2)).astype(np.float32)
-    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
 
 def _texture(rng: np.random.Generator, size: int) -> Floats:
@@ -38,7 +38,7 @@ def _texture(rng: np.random.Generator, size: int) -> Floats:
         noise = rng.normal(0, 1, shape).astype(np.float32)
         weight = rng.random() * cells ** -rng.uniform(0, 0.6)
         out += weight * cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
-    return 0.5 + out * (0.25 / max(float(out.std()), 1e-3))
+    return (0.5 + out * (0.25 / max(float(out.std()), 1e-3))).astype(np.float32)
 
 
 def _lines(rng: np.random.Generator, size: int) -> Floats:
@@ -60,7 +60,7 @@ def _bricks(rng: np.random.Generator, size: int) -> Floats:
             value = float(rng.uniform(0.4, 0.9))
             corner = (left + width - gap, top + height - gap)
             cv2.rectangle(out, (left, top), corner, value, cv2.FILLED)
-    return cv2.GaussianBlur(out, (0, 0), 0.5 + rng.random())
+    return cv2.GaussianBlur(out, (0, 0), 0.5 + rng.random()).astype(np.float32)
 
 
 def _text(rng: np.random.Generator, size: int) -> Floats:
@@ -73,7 +73,7 @@ def _text(rng: np.random.Generator, size: int) -> Floats:
         font = int(rng.integers(0, 8))
         origin = (int(rng.integers(-30, 10)), top)
         cv2.putText(out, words, origin, font, scale, 255, int(rng.integers(1, 4)), cv2.LINE_AA)
-    return out.astype(np.float32) / 255
+    return np.float32(1 / 255) * out.astype(np.float32)
 
 
 def _shapes(rng: np.random.Generator, size: int) -> Floats:
@@ -82,6 +82,45 @@ def _shapes(rng: np.random.Generator, size: int) -> Floats:
     for _ in range(int(rng.integers(2, 12))):
         corners = rng.integers(-size // 3, size * 4 // 3, (int(rng.integers(3, 6)), 2))
         cv2.fillPoly(out, [corners.astype(np.int32)], float(rng.random()), cv2.LINE_AA)
+    return out
+
+
+def _pebbles(rng: np.random.Generator, size: int) -> Floats:
+    """Packed stones, lit from one side: as round as nuclei, but with no ground between them."""
+    spacing = float(np.exp(rng.uniform(np.log(7), np.log(40))))
+    points = rng.integers(0, size, (max(4, int((size / spacing) ** 2)), 2))
+    ground = np.ones((size, size), np.uint8)
+    ground[points[:, 0], points[:, 1]] = 0
+    _, nearest = cv2.distanceTransformWithLabels(
+        ground, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = nearest.astype(np.int64)
+    cells = nearest.astype(np.float32)
+    window = np.ones((3, 3), np.uint8)
+    inner = (cv2.dilate(cells, window) == cv2.erode(cells, window)).astype(np.uint8)
+    depth = cv2.distanceTransform(inner, cv2.DIST_L2, cv2.DIST_MASK_5)
+    height = cv2.GaussianBlur(np.sqrt(np.minimum(depth, spacing / 3)), (0, 0), 1.0)
+    slope_y, slope_x = np.gradient(height)
+    angle = rng.uniform(0, 2 * np.pi)
+    value = rng.normal(0.55, rng.uniform(0.03, 0.2), int(nearest.max()) + 1).astype(np.float32)
+    light = np.cos(angle) * slope_x + np.sin(angle) * slope_y
+    out = value[nearest] + rng.uniform(0.1, 0.8) * light
+    out *= 1 - np.exp(-depth / rng.uniform(0.4, 2.0)) * rng.uniform(0.3, 1.0)
+    return (out + (_texture(rng, size) - 0.5) * rng.uniform(0.05, 0.4)).astype(np.float32)
+
+
+def _blades(rng: np.random.Generator, size: int) -> Floats:
+    """Grass, straw, fur: short strokes over one another."""
+    out = np.full((size, size), rng.uniform(0, 0.3), np.float32)
+    lean = rng.uniform(0, np.pi)
+    spread = rng.uniform(0.1, 1.5)
+    length = rng.uniform(6, 40)
+    for _ in range(int(size * size / (length * rng.uniform(2, 6)))):
+        x, y = rng.integers(0, size, 2).tolist()
+        angle = lean + rng.normal(0, spread)
+        end = (int(x + length * np.cos(angle)), int(y + length * np.sin(angle)))
+        value = float(np.clip(rng.normal(0.5, 0.2), 0, 1))
+        cv2.line(out, (x, y), end, value, int(rng.integers(1, 4)), cv2.LINE_AA)
     return out
 
 
@@ -94,4 +133,7 @@ _KINDS: tuple[Callable[[np.random.Generator, int], Floats], ...] = (
     _bricks,
     _text,
     _shapes,
+    _pebbles,
+    _pebbles,
+    _blades,
 )

@@ -55,7 +55,7 @@ def object_weight(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     area = np.bincount(label_map.ravel())
     weight = np.clip(24 / np.sqrt(np.maximum(area, 1)), 1, 3).astype(np.float32)
     weight[0] = 1
-    return cv2.dilate(weight[label_map], np.ones((5, 5), np.uint8))
+    return cv2.dilate(weight[label_map], np.ones((5, 5), np.uint8)).astype(np.float32)
 
 
 def target_planes(

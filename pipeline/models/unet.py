@@ -52,12 +52,9 @@ class UNetSegmenter:
         Raises:
             ValueError: The weights do not fit the architecture in config.json.
         """
-        import torch
-
         from .unet_files import load_unet
 
-        net = load_unet(Path(self._info.folder), self._info.config).fused()
-        self._net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = load_unet(Path(self._info.folder), self._info.config).fused(device)
         self._device = device
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
@@ -83,7 +80,7 @@ class UNetSegmenter:
         self._net = None
 
     def _segmentation(self, sample: Sample, maps: npt.NDArray[np.float32]) -> Segmentation:
-        label_map, scores = decode_nuclei(*maps, self._decoding)
+        label_map, scores = decode_nuclei(maps, self._decoding)
         interior = maps[0]
         height, width = sample.original_hw
         if label_map.shape != (height, width):

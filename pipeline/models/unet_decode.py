@@ -18,7 +18,7 @@ class Decoding:
     Attributes:
         interior: Least probability of a nucleus pixel.
         seed: Least normalised distance (0 at the rim, 1 in the middle) of a seed pixel.
-        touch: A seed pixel's probability of lying between two nuclei is no higher than this; 1 = any.
+        touch: Largest probability, of lying between two nuclei, of a seed pixel; 1 = any.
         min_area: Smaller nuclei are dropped, pixels.
         min_score: Nuclei with a lower mean interior probability are dropped.
     """
@@ -31,26 +31,31 @@ class Decoding:
 
 
 def decode_nuclei(
-    interior: Floats, touch: Floats, distance: Floats, decoding: Decoding
+    maps: Floats, decoding: Decoding
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Cuts the interior into nuclei.
 
     Args:
-        interior: HxW, probability of a nucleus.
-        touch: HxW, probability of lying between two touching nuclei.
-        distance: HxW, distance to the nucleus's rim over its largest, 0…1.
+        maps: 3xHxW in 0…1: probability of a nucleus; probability of lying between two touching
+            nuclei; distance to the nucleus's rim over its largest.
         decoding: Thresholds.
 
     Returns:
         HxW int32, 0 = none, 1…n in scan order of the seeds; and n scores: the mean interior
         probability over each nucleus, rounded to 4 decimals.
     """
+    interior, touch, distance = maps
     inside = interior > decoding.interior
-    _, blobs = cv2.connectedComponents(inside.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    _, blobs = _components(inside)
     seed = inside & (distance > decoding.seed) & (touch <= decoding.touch)
-    found, seeds = cv2.connectedComponents(seed.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    found, seeds = _components(seed)
     label_map = _grow(blobs, seeds, found, distance)
     return _keep(label_map, interior, decoding)
+
+
+def _components(mask: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int32]]:
+    count, numbers = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return count, numbers.astype(np.int32, copy=False)
 
 
 def _grow(

@@ -8,6 +8,8 @@ resolutions instead of five.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +61,7 @@ class UNet(nn.Module):
     def __init__(self, *, widths: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         self.stride = 2 ** (len(widths) - 1)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.stem = _ConvBlock(6, widths[0])
         self.down = nn.ModuleList(_ConvBlock(fine, coarse) for fine, coarse in pairs)
         self.up = nn.ModuleList(
@@ -83,12 +85,13 @@ class UNet(nn.Module):
             x = merge(torch.cat([skips.pop(), up(x)], 1))
         return self.head(x)
 
-    def fused(self) -> UNet:
-        """A copy for inference with every batch normalisation folded into its convolution."""
+    def fused(self, device: str = "cpu") -> UNet:
+        """A copy for inference, channels last, batch normalisation folded into convolutions."""
         net = copy.deepcopy(self).eval()
         for block in [m for m in net.modules() if isinstance(m, _ConvBlock)]:
             layers = list(block)
             for index in range(0, len(layers), 3):
-                block[index] = fuse_conv_bn_eval(layers[index], layers[index + 1])
+                conv, norm = cast("tuple[nn.Conv2d, nn.BatchNorm2d]", layers[index : index + 2])
+                block[index] = fuse_conv_bn_eval(conv, norm)
                 block[index + 1] = nn.Identity()
-        return net
+        return net.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 LOW_PERCENTILE = 1.0
 HIGH_PERCENTILE = 99.8
 LEAST_RANGE = 8.0
-"""8-bit steps. A nearly flat picture is not stretched further, or its noise would look like cells."""
+"""8-bit steps. A nearly flat picture is not stretched further: its noise would look like cells."""
 
 
 def picture_range(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:

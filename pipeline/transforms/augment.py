@@ -237,7 +237,8 @@ def recolour(
     eight = np.clip(np.rint(out, out=out), 0, 255).astype(np.uint8)
     if intensity.jpeg:
         _, data = cv2.imencode(".jpg", eight, [cv2.IMWRITE_JPEG_QUALITY, intensity.jpeg])
-        eight = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        eight = np.asarray(decoded, np.uint8)
     return eight, np.clip(sample * (high - low) + low, 0, 255)
 
 
@@ -248,16 +249,24 @@ def _degrade(out: Floats, intensity: Intensity) -> Floats:
         out *= np.exp(shading)[..., None]
     if intensity.coarsen > 1:
         small = (max(1, int(width / intensity.coarsen)), max(1, int(height / intensity.coarsen)))
-        out = cv2.resize(cv2.resize(out, small, interpolation=cv2.INTER_AREA), (width, height))
+        out = _floats(
+            cv2.resize(
+                _floats(cv2.resize(out, small, interpolation=cv2.INTER_AREA)), (width, height)
+            )
+        )
     if intensity.blur:
-        out = cv2.GaussianBlur(out, (0, 0), intensity.blur)
+        out = _floats(cv2.GaussianBlur(out, (0, 0), intensity.blur))
     if intensity.sharpen:
-        out = out + intensity.sharpen * (out - cv2.GaussianBlur(out, (0, 0), 1.5))
+        out = _floats(out + intensity.sharpen * (out - cv2.GaussianBlur(out, (0, 0), 1.5)))
     if intensity.noise or intensity.shot:
         rng = np.random.default_rng(intensity.seed)
         # Grey cameras have one noise for all channels, colour cameras one each.
         channels = 1 if intensity.seed % 2 else 3
         noise = rng.standard_normal((height, width, channels), dtype=np.float32)
         scale = intensity.noise**2 + intensity.shot**2 * np.maximum(out, 0) * 0.25
-        out = out + noise * np.sqrt(scale)
+        out = _floats(out + noise * np.sqrt(scale))
     return out
+
+
+def _floats(values: npt.ArrayLike) -> Floats:
+    return np.asarray(values, np.float32)

@@ -17,8 +17,10 @@ def tile_starts(length: int, *, tile: int, overlap: int, align: int = 1) -> list
     where the tile starts on a multiple of its stride.
 
     Raises:
-        ValueError: The overlap leaves no step.
+        ValueError: The overlap leaves no step, or `tile` is no multiple of `align`.
     """
+    if tile % align:
+        raise ValueError(f"tile must be a multiple of {align}, got {tile}")
     if not 0 <= overlap <= tile - align:
         raise ValueError(f"overlap must be in 0…{tile - align}, got {overlap}")
     if length <= tile:
