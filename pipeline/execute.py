@@ -21,7 +21,7 @@ from schemas.config import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
-from .errors import ExecutionError
+from .errors import ExecutionError, ModelLoadError
 from .feed import Feed
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Prepared, Preparer, ShardWork, WorkerSpec, one_line
@@ -65,6 +65,7 @@ def run_on_ray(
 
     Raises:
         ExecutionError: Workers cannot start, or die without an image to blame.
+        ModelLoadError: The model cannot be loaded.
         StorageError: The output cannot be written.
     """
     spec = _placed(spec)
@@ -196,10 +197,12 @@ class _Actor:
     def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
         self._spec = spec
         self._index = index
-        self._caller = _ShardCaller(spec, index)
+        self._caller: _ShardCaller
         self._streams: dict[ShardWork, Any] = {}
 
     def ready(self) -> bool:
+        # Not in __init__: what that raises arrives as the death of an actor, its reason lost.
+        self._caller = _ShardCaller(self._spec, self._index)
         return True
 
     def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
@@ -303,7 +306,7 @@ class _RayCrew:
             found = self._ray.get(call)
         except errors.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, StorageError):
+            if isinstance(cause, (StorageError, ModelLoadError)):
                 raise cause from None
             if isinstance(cause, errors.RayError):
                 raise WorkerLostError(one_line(cause), blame=True, worker_lives=True) from error

@@ -17,6 +17,7 @@ from schemas.records import (
     annotation_id,
 )
 
+from .errors import ModelLoadError
 from .ledger import write_receipt
 from .models import FAMILIES, Segmenter
 from .parts import (
@@ -35,7 +36,11 @@ _log = logging.getLogger(__name__)
 
 
 class ShardWorker:
-    """Holds a loaded model and does whole shards."""
+    """Holds a loaded model and does whole shards.
+
+    Raises:
+        ModelLoadError: The model cannot be loaded.
+    """
 
     def __init__(self, spec: WorkerSpec, index: ReuseIndex = EMPTY_INDEX) -> None:
         self.spec = spec
@@ -48,10 +53,7 @@ class ShardWorker:
             "model_revision": spec.info.revision,
             "run": spec.run,
         }
-        module, _, name = FAMILIES[spec.info.family].partition(":")
-        family = getattr(importlib.import_module(module), name)
-        self._model: Segmenter = family(spec.info, spec.config.model, spec.task)
-        self._model.load(spec.device)
+        self._model = _loaded(spec)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
         """Labels a shard and writes its part and its receipt.
@@ -213,3 +215,18 @@ class ShardWorker:
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
             return [Segmentation(*samples[0].original_hw, failure=failure)]
+
+
+def _loaded(spec: WorkerSpec) -> Segmenter:
+    info = spec.info
+    module, _, name = FAMILIES[info.family].partition(":")
+    try:
+        family = getattr(importlib.import_module(module), name)
+        model: Segmenter = family(info, spec.config.model, spec.task)
+        model.load(spec.device)
+    except Exception as error:
+        raise ModelLoadError(
+            f"model {info.name!r} of {info.folder} cannot be loaded on {spec.device}: "
+            f"{one_line(error)}"
+        ) from error
+    return model

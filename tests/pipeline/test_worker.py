@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from recording_model import (
 )
 
 from pipeline import parts
+from pipeline.errors import ModelLoadError
 from pipeline.ledger import read_receipt
 from pipeline.parts import read_part, rows_by_image
 from pipeline.prepare import ShardWork, WorkerSpec
@@ -361,3 +363,20 @@ def test_the_model_is_built_from_the_table(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(RecordingSegmenter, "__init__", noted)
     ShardWorker(spec)
     assert seen == [(spec.info, spec.config.model, "panoptic")]
+
+
+def test_a_model_that_cannot_be_loaded_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES)
+
+    def broken(self: RecordingSegmenter, device: str) -> None:
+        raise OSError("half a\nfile")
+
+    monkeypatch.setattr(RecordingSegmenter, "load", broken)
+    message = r"^model 'recording' of  ?cannot be loaded on cpu: OSError: half a file$"
+    with pytest.raises(ModelLoadError, match=message):
+        ShardWorker(spec)
+    with pytest.raises(ModelLoadError, match="KeyError: 'answer'"):
+        ShardWorker(replace(spec, info=replace(spec.info, config={"log": []})))
+    assert pickle.loads(pickle.dumps(ModelLoadError("x"))).args == ("x",)
