@@ -8,11 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-import skimage.data
 import torch
 
+from examples.simulate import render_field
 from pipeline.models.info import describe
 from pipeline.models.unet import UNetSegmenter
 from pipeline.models.unet_decode import Decoding, decode_nuclei
@@ -24,16 +25,14 @@ from schemas.records import ImageRecord, Sample
 
 def main() -> None:
     """Prints medians of CPU milliseconds and the ratio to the bare net."""
-    from pathlib import Path
-
     torch.set_num_threads(1)
     info = describe("unet-nuclei")
     net = load_unet(Path(info.folder), info.config).fused()
     model = UNetSegmenter(info, ModelConfig(name="unet-nuclei"), "instance")
     model.load("cpu")
-    cells = np.ascontiguousarray(skimage.data.human_mitosis())
     for side in (256, 512):
-        pixels = np.repeat(cells[:side, :side, None], 3, 2)
+        field = render_field(0, size_hw=(side, side), nuclei=side * side // 2000)
+        pixels = np.repeat(field.pixels.astype(np.uint8)[..., None], 3, 2)
         x = torch.randn(1, 6, side, side).contiguous(memory_format=torch.channels_last)
         sample = Sample(ImageRecord("bench", "bench"), pixels, pixels.shape[:2])
         maps = predict_maps(net, pixels, "cpu")
