@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: augmentation and tiling. No torch here."""
