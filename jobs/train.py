@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
-import sys
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.train import TrainConfig, train
+from pipeline.train import train
+from schemas.overrides import layered
+from schemas.train_config import TrainConfig
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+from .console import exit_codes
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(
+    epilog="Example: python -m jobs.train --data nuclei --output out/unet "
+    "--config jobs/configs/unet-nuclei.toml"
+)
 def main(
     data: Annotated[Path, typer.Option(help="Folder with index.json, pictures and label maps.")],
     output: Annotated[Path, typer.Option(help="Folder for weights, log and last.pt.")],
@@ -38,77 +45,49 @@ def main(
 ) -> None:
     """Train the embedded U-Net on pictures with label maps.
 
-    Example: python -m jobs.train --data nuclei --output out/unet --config
-    jobs/configs/unet-nuclei.toml
+    OUTPUT becomes a checkpoint that --model OUTPUT loads. Ctrl-C keeps the last epoch: the same
+    command with --resume goes on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        best = _run(data, output, config, negatives, init, epochs, settings or [], device, resume)
-    except (ValueError, OSError) as error:
-        if verbose:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with --resume --output {output}", file=sys.stderr)
-        raise typer.Exit(3) from None
-    print(f"best epoch {best['epoch']}: {_figures(best)}\nmodel: {output}")
+    with exit_codes(verbose=verbose):
+        logging.getLogger().setLevel(logging.INFO)
+        values = layered(config, settings or (), {"epochs": epochs})
+        parsed = TrainConfig.parse(values)
+        with _shown(parsed.epochs) as report:
+            best = train(
+                data,
+                output,
+                parsed,
+                negatives=negatives,
+                init=init,
+                device=device,
+                resume=resume,
+                report=report,
+            )
+        typer.echo(f"best epoch {best['epoch']}: {_figures(best)}\nmodel: {output}")
 
 
-def _run(
-    data: Path,
-    output: Path,
-    config: Path | None,
-    negatives: Path | None,
-    init: Path | None,
-    epochs: int | None,
-    settings: list[str],
-    device: str,
-    resume: bool,
-) -> Mapping[str, Any]:
-    values: dict[str, Any] = tomllib.loads(config.read_text("utf-8")) if config else {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator:
-            raise ValueError(f"--set wants key=value, got {setting!r}")
-        values[key.strip()] = _parse(value.strip())
-    if epochs is not None:
-        values["epochs"] = epochs
-    parsed = TrainConfig.parse(values)
+@contextmanager
+def _shown(epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """What to call with each epoch's line: a bar on a terminal, lines elsewhere."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("epochs", total=parsed.epochs)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("epochs", total=epochs)
 
         def report(line: Mapping[str, Any]) -> None:
             progress.update(bar, completed=line["epoch"], description=_figures(line))
             if progress.disable:
                 rate = line["images_per_second"]
-                logging.info(
-                    "epoch %d/%d  %s  %s img/s", line["epoch"], parsed.epochs, _figures(line), rate
+                typer.echo(
+                    f"epoch {line['epoch']}/{epochs}  {_figures(line)}  {rate} img/s", err=True
                 )
 
-        return train(
-            data,
-            output,
-            parsed,
-            negatives=negatives,
-            init=init,
-            device=device,
-            resume=resume,
-            report=report,
-        )
-
-
-def _parse(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        yield report
 
 
 def _figures(line: Mapping[str, Any]) -> str:

@@ -30,7 +30,6 @@ PLUGINS = (
 MAY = {
     "report": {"readers"},  # it shows the input's pictures
     "train": {"models"},  # the front of models/training*.py, free of torch
-    "models": {"train"},
     "evaluate": {"evaluation"},
     "validate": {"validation"},
     "validation": {"exporters"},  # it holds an export against what its exporter writes

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.train import TrainConfig
+from schemas.train_config import TrainConfig
 
 from .training_check import picture_maps, score_maps
 from .training_data import Batches, Picture, read_pictures, read_training

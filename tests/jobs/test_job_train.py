@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pipeline.train import TrainConfig
+from schemas.train_config import TrainConfig
 
 
 def run(*arguments):

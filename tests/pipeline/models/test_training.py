@@ -5,7 +5,8 @@ from safetensors.numpy import load_file
 from tiny_nuclei import write_tiny_nuclei
 
 from pipeline.models.info import describe
-from pipeline.train import TrainConfig, train
+from pipeline.train import train
+from schemas.train_config import TrainConfig
 
 CONFIG = TrainConfig.parse(
     {"epochs": 2, "steps": 3, "batch_size": 2, "size": 32, "widths": [8, 8], "workers": 0}
