@@ -79,15 +79,20 @@ def run_on_ray(
 
 
 def _placed(spec: WorkerSpec) -> WorkerSpec:
-    """The spec with GPUs a worker and device settled for the connected cluster."""
+    """The spec with a worker's GPUs, CPUs and device settled for the connected cluster."""
     import ray
 
     execution, device = spec.config.execution, spec.config.model.device
-    gpus = execution.gpus_per_worker
+    total = ray.cluster_resources()
+    gpus, cpus = execution.gpus_per_worker, execution.cpus_per_worker
     if gpus is None:
-        gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-    execution = execution.model_copy(update={"gpus_per_worker": gpus})
-    config = spec.config.model_copy(update={"execution": execution})
+        gpus = 1.0 if device != "cpu" and total.get("GPU", 0) >= 1 else 0.0
+    if cpus is None:
+        # Beside a GPU one core is not enough to read and decode; more than eight are not used.
+        share = total.get("CPU", 1) * gpus // max(total.get("GPU", 0), 1)
+        cpus = min(8.0, max(1.0, share))
+    settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
+    config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
     return replace(spec, config=config, device=resolve_device(device, gpus))
 
 
@@ -162,7 +167,7 @@ class _ShardCaller:
         execution = spec.config.execution
         self.worker = ShardWorker(spec, index)
         self._ahead = execution.prefetch
-        threads = max(2, min(16, round(execution.cpus_per_worker) * 2))
+        threads = max(2, min(16, round(execution.cpus_per_worker or 1) * 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._next: Feed | None = None
 
@@ -260,26 +265,27 @@ class _RayCrew:
 
         self._ray = ray
         self._options = spec.config.execution
+        self._cpus = self._options.cpus_per_worker or 1.0
+        self._gpus = self._options.gpus_per_worker or 0.0
         self._arguments = (ray.put(spec), ray.put(index))
         # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
         self._actor = ray.remote(_Actor).options(
-            num_cpus=self._options.cpus_per_worker,
-            num_gpus=self._options.gpus_per_worker,
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
             max_restarts=0,
             max_task_retries=0,
         )
 
     def capacity(self) -> int:
-        options, total = self._options, self._ray.cluster_resources()
+        read, total = self._options.read, self._ray.cluster_resources()
         cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
-        fit = cpus // (options.cpus_per_worker + (options.read == "tasks"))
-        if options.gpus_per_worker:
-            fit = min(fit, gpus // options.gpus_per_worker)
+        fit = cpus // (self._cpus + (read == "tasks"))
+        if self._gpus:
+            fit = min(fit, gpus // self._gpus)
         if fit < 1:
             raise ExecutionError(
-                f"no room for a worker of {options.cpus_per_worker:g} CPU and "
-                f"{options.gpus_per_worker:g} GPU (read = {options.read!r}) in a cluster of "
-                f"{cpus:g} CPU and {gpus:g} GPU"
+                f"no room for a worker of {self._cpus:g} CPU and {self._gpus:g} GPU "
+                f"(read = {read!r}) in a cluster of {cpus:g} CPU and {gpus:g} GPU"
             )
         return int(fit)
 

@@ -57,7 +57,7 @@ def read_part(
         try:
             # Not pq.read_table: it imports pandas, two seconds a process.
             wanted = list(columns) if columns is not None else None
-            return pq.ParquetFile(file).read(columns=wanted)
+            return pq.ParquetFile(file, page_checksum_verification=True).read(columns=wanted)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -225,7 +225,9 @@ def write_part(
 
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=65_536)
+    pq.write_table(
+        table, buffer, compression="zstd", row_group_size=65_536, write_page_checksum=True
+    )
     return buffer.getvalue()
 
 

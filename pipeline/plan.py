@@ -70,11 +70,11 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     run = config_fingerprint(
         config.label_config(task=task, weights_sha256=info.weights_sha256, revision=info.revision)
     )
-    shards = listing.shards(run=run, mean_size=config.execution.shard_size)
-    storage.write(join(dataset, _MARKER), _marker(config))
-    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
     spec = WorkerSpec(config, reader, info, task, dataset, run, device)
+    shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
+    storage.write(join(dataset, _MARKER), _marker(config))
+    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
     return Plan(config, storage, listing, shards, receipts, spec)
 
 
@@ -117,7 +117,7 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
     path = join(dataset, "manifest.json")
     if storage.exists(path):
         return read_manifest(storage, path)
-    if storage.exists(join(dataset, _MARKER)) or not storage.exists(dataset):
+    if not storage.exists(dataset) or _is_marked(storage, dataset):
         return None
     if not storage.is_dir(dataset):
         raise ValueError(f"output {dataset} is a file, not a folder")
@@ -134,6 +134,16 @@ def _absolute(config: JobConfig, dataset: str) -> JobConfig:
     """The config with absolute URIs: a worker's folder is never the caller's."""
     source = config.input.model_copy(update={"uri": absolute_uri(config.input.uri)})
     return config.model_copy(update={"input": source, "output": dataset})
+
+
+def _is_marked(storage: Storage, dataset: str) -> bool:
+    """Whether a run of ours began here: job.json holds a job, not somebody else's settings."""
+    path = join(dataset, _MARKER)
+    try:
+        data = json.loads(storage.read(path)) if storage.exists(path) else None
+    except ValueError:
+        return False
+    return isinstance(data, dict) and {"input", "output", "model"} <= data.keys()
 
 
 def _marker(config: JobConfig) -> bytes:

@@ -39,6 +39,14 @@ class WorkerSpec:
     run: str
     device: str
 
+    @property
+    def wording(self) -> str:
+        """Config fingerprint and model name: all that a part's rows say beside its images.
+
+        A renamed model changes the rows but not the labels: parts are written anew from them.
+        """
+        return f"{self.run} {self.info.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class ShardWork:

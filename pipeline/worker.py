@@ -83,7 +83,7 @@ class ShardWorker:
             self._storage,
             self.spec.dataset,
             shard=work.shard,
-            run=self.spec.run,
+            run=self.spec.wording,
             images=images,
             annotations=annotations,
             background=self._background,
@@ -112,17 +112,14 @@ class ShardWorker:
     def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
         """(image row, annotation rows, reused?) of every image, in order.
 
-        Pictures go to the model in windows of `batch_size`, cut by position alone, so that the
-        same shard always gives the same batches.
+        Pictures go to the model in windows of `batch_size` images, cut by position alone.
         """
         window: list[Prepared] = []
-        waiting = 0
         for item in prepared:
             window.append(item)
-            waiting += isinstance(item.outcome, Sample)
-            if waiting >= self.spec.config.model.batch_size or len(window) >= 256:
+            if len(window) == self.spec.config.model.batch_size:
                 yield from self._finish(window)
-                window, waiting = [], 0
+                window = []
         yield from self._finish(window)
 
     def _finish(self, window: Sequence[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:

@@ -24,6 +24,10 @@ LABEL_SECTIONS = ("model", "images")
 _PLACEMENT = {"model": {"name", "device", "batch_size"}, "images": set[str]()}
 
 
+_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
+"""What changes no row of the tables: changing it alone publishes no new version."""
+
+
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are frozen."""
 
@@ -92,7 +96,10 @@ class ExecutionConfig(Section):
         str, Field(description="Ray address; '' = RAY_ADDRESS, else a cluster of its own")
     ] = ""
     workers: Annotated[int, Field(ge=0, description="actors; 0 = as many as fit")] = 0
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    cpus_per_worker: Annotated[
+        float | None,
+        Field(gt=0, description="unset = 1, or a worker's share of the CPUs where it holds a GPU"),
+    ] = None
     gpus_per_worker: Annotated[
         float | None, Field(ge=0, description="0 = CPU; unset = 1 where the cluster has GPUs")
     ] = None
@@ -173,7 +180,7 @@ class JobConfig(Section):
 
     def published(self) -> dict[str, Any]:
         """The part that goes into the manifest: no secrets, nothing that only says where it ran."""
-        data = self.model_dump(mode="json", exclude={"output", "execution", "storage"})
+        data = self.model_dump(mode="json", exclude=_UNPUBLISHED)
         data["model"] = {
             k: v for k, v in data["model"].items() if k not in ("device", "batch_size")
         }

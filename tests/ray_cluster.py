@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# The GPUs are a number to schedule by, no device is needed.
 # A cluster needs a process that owns it: this one starts Ray, says where, and waits to be ended.
 _OWNER = """
 import json, socket, sys
@@ -25,7 +26,8 @@ with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
 context = ray.init(
-    address="local", num_cpus=4, include_dashboard=True, dashboard_port=port, _temp_dir=sys.argv[1],
+    address="local", num_cpus=4, num_gpus=2, include_dashboard=True, dashboard_port=port,
+    _temp_dir=sys.argv[1],
     logging_level="ERROR", log_to_driver=False, object_store_memory=400_000_000,
 )
 address = ray.get_runtime_context().gcs_address

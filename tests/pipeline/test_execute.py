@@ -54,7 +54,7 @@ def job(tmp_path: Path) -> tuple[WorkerSpec, list[ShardWork]]:
             "input": {"uri": str(tmp_path / "in")},
             "output": str(tmp_path / "ray"),
             "model": {"name": "otsu", "batch_size": 4},
-            "execution": {"workers": 2, "shard_size": 6},
+            "execution": {"workers": 2, "shard_size": 6, "gpus_per_worker": 0},
         }
     )
     reader = open_reader(config.input)
@@ -132,6 +132,23 @@ def test_a_worker_that_cannot_fit_is_an_error_that_says_so(
         pytest.raises(ExecutionError, match=r"no room for a worker of 64 CPU"),
     ):
         run_on_ray(greedy, EMPTY_INDEX, works, lambda _: None)
+
+
+def test_workers_hold_the_gpus_they_are_given(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster
+) -> None:
+    """Two logical GPUs: half of one each makes four workers, one each makes two."""
+    spec, works = job
+    with connected(ExecutionConfig(address=ray_cluster.address)):
+        unset = execute._placed(with_execution(spec, gpus_per_worker=None))
+        assert (unset.device, unset.config.execution.gpus_per_worker) == ("cuda", 1)
+        assert unset.config.execution.cpus_per_worker == 2  # a GPU's share of four cores
+        assert execute._RayCrew(unset, EMPTY_INDEX).capacity() == 2
+        half = execute._placed(with_execution(spec, gpus_per_worker=0.5, cpus_per_worker=1))
+        assert execute._RayCrew(half, EMPTY_INDEX).capacity() == 4
+        receipts: list[ShardReceipt] = []
+        run_on_ray(half, EMPTY_INDEX, works, receipts.append)
+    assert len(receipts) == len(works)
 
 
 def test_no_cluster_at_the_address_is_one_line() -> None:

@@ -94,6 +94,19 @@ class PretendCrew:
         self.alive.discard(worker)
 
 
+class HastyCrew(PretendCrew):
+    """All calls in flight end at once."""
+
+    def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+        assert calls, "waited for nothing: the loop would hang"
+        return list(calls)
+
+
+@pytest.mark.parametrize(("places", "shards"), [(3, 4), (4, 5), (2, 9)])
+def test_calls_that_end_together_leave_nobody_waiting(places: int, shards: int) -> None:
+    assert len(drive(HastyCrew(set(), places=places), works([1] * shards))) == shards
+
+
 def drive(crew: PretendCrew, work: list[ShardWork]) -> list[ShardReceipt]:
     receipts: list[ShardReceipt] = []
     pool = Pool(crew, work, receipts.append, workers=0, max_crashes=3)

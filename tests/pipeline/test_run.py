@@ -18,6 +18,7 @@ from s3_server import S3Server
 
 from pipeline.errors import ExecutionError
 from pipeline.ledger import open_ledger
+from pipeline.models import info
 from pipeline.prune import prune
 from pipeline.readers import EmptyInputError
 from pipeline.run import RunResult, label
@@ -141,6 +142,24 @@ def test_the_input_may_move(folder: Path) -> None:
     assert result.computed == 0
 
 
+def test_a_renamed_model_is_not_computed_again_and_its_rows_say_the_new_name(folder: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(Path(info.__file__).parent / "weights/otsu", folder / name)
+    run(folder, model={"name": str(folder / "one")})
+    result = run(folder, model={"name": str(folder / "two")})
+    assert (result.computed, result.reused) == (0, COUNT)
+    names = {s["model"] for row in rows(folder).values() for s in row["segments"]}
+    assert names == {"two"}
+    run(folder, "fresh", model={"name": str(folder / "two")})
+    assert published(folder) == published(folder, "fresh")
+
+
+def test_what_changes_no_row_publishes_no_version(folder: Path) -> None:
+    run(folder)
+    again = run(folder, max_failures="3", report={"max_images": 5})
+    assert (again.computed, again.new_version) == (0, False)
+
+
 def test_shard_size_and_read_ahead_change_no_label(folder: Path) -> None:
     run(folder)
     run(folder, "other", execution={"shard_size": 3, "prefetch": 1})
@@ -251,6 +270,11 @@ def _foreign(folder: Path) -> None:
     (folder / "out/thesis.doc").write_bytes(b"x")
 
 
+def _settings_of_others(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out/job.json").write_text('{"model": "T"}')
+
+
 def _newer(folder: Path) -> None:
     run(folder)
     path = folder / "out/manifest.json"
@@ -264,6 +288,7 @@ def _newer(folder: Path) -> None:
         (None, {"input": {"uri": "/no/such/folder"}}, "/no/such/folder"),
         (_file, {}, "is a file, not a folder"),
         (_foreign, {}, r"no dataset of ours and not empty \(it holds thesis.doc\)"),
+        (_settings_of_others, {}, "no dataset of ours and not empty"),
         (_newer, {}, "schema version 99, this program knows up to 1"),
         (None, {"export": {"formats": ["coco-instance"]}}, "did you mean 'coco-instances'"),
     ],

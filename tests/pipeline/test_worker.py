@@ -110,13 +110,13 @@ def test_batches_are_cut_by_position_and_are_the_same_each_time(
     assert logs == [cut, cut]
 
 
-def test_pictures_that_fail_take_no_place_in_a_batch(
+def test_a_picture_that_fails_keeps_its_place_in_the_window(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     files = {**FILES, "01.png": BROKEN, "02.png": BROKEN}
     spec, log = worker_spec(monkeypatch, tmp_path, files, batch_size=4)
     _, rows = label(spec, shard_work(NAMES))
-    assert log[1:-1] == [["00.png", "03.png", "04.png", "05.png"], NAMES[6:]]
+    assert log[1:-1] == [["00.png", "03.png"], NAMES[4:8], NAMES[8:]]
     assert rows["01.png"]["error_code"] == "not_an_image"
 
 
