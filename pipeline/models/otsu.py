@@ -15,6 +15,7 @@ from schemas.records import Sample, Segment, Segmentation, Task
 from .info import ModelInfo
 
 _OBJECT, _BACKGROUND = 1, 2
+_MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
 class OtsuSegmenter:
@@ -42,19 +43,18 @@ class OtsuSegmenter:
         return [self._one(sample) for sample in batch]
 
     def _one(self, sample: Sample) -> Segmentation:
-        grey = sample.pixels.mean(axis=2, dtype=np.float32).round().astype(np.uint8)
+        grey = cv2.transform(sample.pixels, _MEAN).reshape(sample.pixels.shape[:2])
         height, width = sample.original_hw
         if grey.shape != sample.original_hw:
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
-        label_map, cut = self._label_map(grey)
+        label_map, cut = self._label_map(np.asarray(grey, np.uint8))
         found: list[Segment] = []
         kept = np.zeros(1, bool) if not label_map.any() else np.zeros(label_map.max() + 1, bool)
         if self._task == "semantic":
             label_map = (label_map > 0).astype(np.int32)
+        total = np.bincount(label_map.ravel(), weights=grey.ravel())
         for region in regions(label_map):
-            x, y, w, h = region.bbox_xywh
-            inside = label_map[y : y + h, x : x + w] == region.label
-            contrast = float(grey[y : y + h, x : x + w][inside].mean()) - cut
+            contrast = float(total[region.label]) / region.area - cut
             score = round(min(1.0, max(0.0, 0.5 + contrast / 255)), 4)
             if score >= self._min_score and region.area >= self._min_area:
                 kept[region.label] = True
@@ -68,7 +68,8 @@ class OtsuSegmenter:
 
     def _label_map(self, grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], float]:
         """Components larger than `min_area`, 1…n, and the threshold in grey levels."""
-        low, high = np.percentile(grey, (1, 99))
+        shares = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+        low, high = np.searchsorted(shares, (0.01, 0.99)).tolist()
         if high - low < self._min_contrast:
             return np.zeros(grey.shape, np.int32), 255.0
         if self._threshold is None:
