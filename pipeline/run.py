@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def label(
         manifest, new = _publish(plan, progress)
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
         artifacts = _export(ledger, plan.config, progress) if export else []
-        page = _report(ledger, plan, progress, again=new) if report else ""
+        page = _report(ledger, plan, progress) if report else ""
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
@@ -176,19 +178,32 @@ def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Ar
     return export_all(ledger, out, formats=config.export.formats)
 
 
-def _report(ledger: Ledger, plan: Plan, progress: RunProgress, *, again: bool) -> str:
+def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
+    """Writes the report unless the one that stands shows this version.
+
+    The stamp comes last: a run that was killed after publishing leaves a report of the version
+    before, and the next run must see that.
+    """
     out = join(ledger.uri, "report")
-    page = join(out, "index.html")
-    if not again and plan.storage.exists(page):
+    page, stamp = join(out, "index.html"), join(out, "report.json")
+    shown = {
+        "manifest": hashlib.sha256(ledger.manifest.to_json().encode()).hexdigest(),
+        "max_images": plan.config.report.max_images,
+    }
+    data = (json.dumps(shown, sort_keys=True) + "\n").encode()
+    storage = plan.storage
+    if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
         return page
     progress.phase("writing the report")
     reader, listing = plan.spec.reader, plan.listing
-    return write_report(
+    page = write_report(
         ledger,
         out,
         max_images=plan.config.report.max_images,
         read=lambda record: reader.read(listing.record(record.image_id)),
     )
+    storage.write(stamp, data)
+    return page
 
 
 def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:

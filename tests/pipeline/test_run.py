@@ -160,6 +160,37 @@ def test_what_changes_no_row_publishes_no_version(folder: Path) -> None:
     assert (again.computed, again.new_version) == (0, False)
 
 
+def test_a_report_of_an_older_version_is_drawn_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after publishing, before the report: the next run changes nothing else."""
+    data = {
+        "input": {"uri": str(folder / "in")},
+        "output": str(folder / "out"),
+        "model": {"name": "otsu"},
+        "execution": {"inline": True},
+    }
+    label(JobConfig.parse(data), export=False)
+    page = folder / "out/report/index.html"
+    before = page.read_bytes()
+    (folder / "in/a/p000.png").unlink()
+
+    def killed(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.run.write_report", killed)
+        with pytest.raises(KeyboardInterrupt):
+            label(JobConfig.parse(data), export=False)
+    assert page.read_bytes() == before
+    again = label(JobConfig.parse(data), export=False)
+    assert (again.computed, again.new_version) == (0, False)
+    assert page.read_bytes() != before
+    drawn = page.stat().st_mtime_ns
+    label(JobConfig.parse(data), export=False)
+    assert page.stat().st_mtime_ns == drawn
+
+
 def test_shard_size_and_read_ahead_change_no_label(folder: Path) -> None:
     run(folder)
     run(folder, "other", execution={"shard_size": 3, "prefetch": 1})
