@@ -16,6 +16,9 @@ FAMILIES: dict[str, str] = {
 }
 """family → "module:class"; the class is built as `cls(info, options, task)`."""
 
+WEIGHTLESS = frozenset({"otsu"})
+"""Families whose checkpoint is a config.json alone."""
+
 BUNDLED: dict[str, str] = {
     "otsu": "otsu",
     "unet-nuclei": "unet-nuclei",

@@ -13,7 +13,7 @@ from schemas.categories import Categories
 from schemas.records import TASKS, Task
 from schemas.suggest import nearest
 
-from . import BUNDLED, FAMILIES
+from . import BUNDLED, FAMILIES, WEIGHTLESS
 
 WEIGHTS_ROOT = Path(__file__).parent / "weights"
 
@@ -83,7 +83,7 @@ def _from_folder(folder: Path, *, name: str) -> ModelInfo:
             f"{path}: unknown family {family!r}{nearest(family, FAMILIES)}; "
             f"known: {', '.join(FAMILIES)}"
         )
-    digest = weights_hash(folder, without_weights=family == "otsu")
+    digest = weights_hash(folder, without_weights=family in WEIGHTLESS)
     return ModelInfo(
         name=name,
         family=family,
