@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--model", default="unet-nuclei")
     arguments = parser.parse_args()
     options = ModelConfig(name=arguments.model)
-    model = UNetSegmenter(describe(arguments.model), options, "instance")
+    model = UNetSegmenter(describe(arguments.model), options, ("instance",))
     model.load("cpu")
     pooled: dict[str, Matches] = {}
     for picture in read_pictures(arguments.data, arguments.split):

@@ -28,7 +28,7 @@ def main() -> None:
     torch.set_num_threads(1)
     info = describe("unet-nuclei")
     net = load_unet(Path(info.folder), info.config).fused()
-    model = UNetSegmenter(info, ModelConfig(name="unet-nuclei"), "instance")
+    model = UNetSegmenter(info, ModelConfig(name="unet-nuclei"), ("instance",))
     model.load("cpu")
     for side in (256, 512):
         field = render_field(0, size_hw=(side, side), nuclei=side * side // 2000)

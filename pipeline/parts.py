@@ -162,8 +162,10 @@ def annotation_rows(
                 "bbox_xywh": list(segment.bbox_xywh),
                 "rle": {"size": size, "counts": segment.counts.decode("ascii")},
                 "score": segment.score,
+                "tta_agreement": segment.tta_agreement,
                 "prompt": segment.prompt,
                 **origin,
+                **({} if segment.task is None else {"task": segment.task}),
             }
         )
     return rows

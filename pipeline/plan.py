@@ -56,22 +56,27 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         StorageError: Input or output cannot be reached.
     """
     info = describe(config.model.name)
-    task = _task(config, info)
+    tasks = _tasks(config, info)
     storage = Storage(config.storage)
     dataset = absolute_uri(config.output)
     standing_manifest(storage, dataset)
     for name in config.export.formats:
-        open_exporter(name, task=task)
+        open_exporter(name, task=tasks[0])
     storage.check_writable(dataset)
     progress.phase("listing images")
     config = _absolute(config, dataset)
     reader = open_reader(config.input, storage, exclude=[dataset])
     listing = Listing(islice(reader.list(), config.input.limit or None))
     run = config_fingerprint(
-        config.label_config(task=task, weights_sha256=info.weights_sha256, revision=info.revision)
+        config.label_config(
+            tasks=tasks,
+            weights_sha256=info.weights_sha256,
+            revision=info.revision,
+            categories=info.categories.to_json(),
+        )
     )
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
-    spec = WorkerSpec(config, reader, info, task, dataset, run, device)
+    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device)
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
     storage.write(join(dataset, _MARKER), _marker(config))
     receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
@@ -99,13 +104,14 @@ class Works(Sequence[ShardWork]):
         return ShardWork(shard.id, shard.token, tuple(self._listing.records(shard)))
 
 
-def _task(config: JobConfig, info: ModelInfo) -> Task:
-    task = config.task or info.tasks[0]
-    if task not in info.tasks:
-        raise ValueError(
-            f"task: model {info.name!r} cannot do {task!r}; it can do {', '.join(info.tasks)}"
-        )
-    return task
+def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:
+    tasks = config.task or info.tasks[:1]
+    for task in tasks:
+        if task not in info.tasks:
+            raise ValueError(
+                f"task: model {info.name!r} cannot do {task!r}; it can do {', '.join(info.tasks)}"
+            )
+    return tasks
 
 
 def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:

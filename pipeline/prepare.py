@@ -25,7 +25,7 @@ class WorkerSpec:
         config: The resolved job, URIs absolute.
         reader: Of the input.
         info: The model.
-        task: What to ask of it.
+        tasks: What to ask of it, in the order of `TASKS`.
         dataset: Absolute URI of the output.
         run: Config fingerprint.
         device: "cpu" or "cuda".
@@ -34,7 +34,7 @@ class WorkerSpec:
     config: JobConfig
     reader: Reader
     info: ModelInfo
-    task: Task
+    tasks: tuple[Task, ...]
     dataset: str
     run: str
     device: str

@@ -48,7 +48,7 @@ class ShardWorker:
         self._storage = Storage(spec.config.storage)
         self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
         self._origin = {
-            "task": spec.task,
+            "task": spec.tasks[0],
             "model": spec.info.name,
             "model_revision": spec.info.revision,
             "run": spec.run,
@@ -219,7 +219,7 @@ def _loaded(spec: WorkerSpec) -> Segmenter:
     module, _, name = FAMILIES[info.family].partition(":")
     try:
         family = getattr(importlib.import_module(module), name)
-        model: Segmenter = family(info, spec.config.model, spec.task)
+        model: Segmenter = family(info, spec.config.model, spec.tasks)
         model.load(spec.device)
     except Exception as error:
         raise ModelLoadError(

@@ -8,45 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, field_validator
 
 from .manifest import SCHEMA_VERSION
-from .records import Task
-from .suggest import nearest
+from .model_config import ModelConfig, RefineConfig, TilingConfig
+from .records import TASKS, Task
+from .section import Section
 
-LABEL_SECTIONS = ("model", "images")
-_PLACEMENT = {"model": {"name", "device", "batch_size"}, "images": set[str]()}
+LABEL_SECTIONS = ("model", "images", "tiling", "refine")
+_PLACEMENT = {"name", "revision", "allow_pickle", "device", "batch_size", "compile"}
+"""Keys of [model] that say where it is and how fast it runs; the weights' hash says what it is."""
 
 
 _UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
 """What changes no row of the tables: changing it alone publishes no new version."""
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Validates plain data (a parsed TOML file with flags laid over it).
-
-        Raises:
-            ValueError: One line per problem, naming the key, the nearest valid key and the
-                allowed values.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError("\n".join(_explain(cls, item) for item in error.errors())) from None
 
 
 class InputConfig(Section):
@@ -68,24 +47,6 @@ class ImagesConfig(Section):
         Literal["percentile", "full"],
         Field(description="16-bit → 8-bit: the 0.1…99.9 percentiles of the picture, or 0…65535"),
     ] = "percentile"
-
-
-class ModelConfig(Section):
-    """Which model, and its thresholds."""
-
-    name: Annotated[str, Field(min_length=1, description="short name or checkpoint folder")]
-    threshold: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="interior probability; the model's own if unset"),
-    ] = None
-    min_score: Annotated[float, Field(ge=0, le=1, description="segments below are dropped")] = 0.0
-    min_area: Annotated[
-        int | None, Field(ge=1, description="smaller segments are dropped, in pixels")
-    ] = None
-    device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
-    ] = "auto"
-    batch_size: Annotated[int, Field(ge=1, description="pictures a forward pass at most")] = 8
 
 
 class ExecutionConfig(Section):
@@ -144,7 +105,10 @@ class JobConfig(Section):
     input: InputConfig
     output: Annotated[str, Field(min_length=1)]
     model: ModelConfig
-    task: Task | None = None
+    task: Annotated[
+        tuple[Task, ...] | None,
+        Field(description="one or several of semantic, instance, panoptic; unset = the model's"),
+    ] = None
     max_failures: Annotated[
         str,
         Field(
@@ -153,6 +117,8 @@ class JobConfig(Section):
         ),
     ] = "any"
     images: ImagesConfig = ImagesConfig()
+    tiling: TilingConfig = TilingConfig()
+    refine: RefineConfig = RefineConfig()
     execution: ExecutionConfig = ExecutionConfig()
     storage: StorageConfig = StorageConfig()
     export: ExportConfig = ExportConfig()
@@ -163,18 +129,43 @@ class JobConfig(Section):
     def _number_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    def label_config(self, *, task: Task, weights_sha256: str, revision: str) -> dict[str, Any]:
-        """Everything besides an image's bytes that its labels depend on."""
+    @field_validator("task", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """`"panoptic"`, `"semantic,instance"` or a list; kept in the order of `TASKS`."""
+        if isinstance(value, str):
+            value = [item.strip() for item in value.split(",")]
+        if isinstance(value, list | tuple) and set(value) <= set(TASKS):
+            return tuple(task for task in TASKS if task in value) or None
+        return value
+
+    def label_config(
+        self,
+        *,
+        tasks: tuple[Task, ...],
+        weights_sha256: str,
+        revision: str,
+        categories: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Everything besides an image's bytes that its labels depend on.
+
+        Args:
+            tasks: What is asked of the model.
+            weights_sha256: Of the weights and the files that say how to use them.
+            revision: Of the weights.
+            categories: `Categories.to_json` of the table that its labels are given in.
+        """
         data = self.model_dump(mode="json")
         sections = {
-            name: {k: v for k, v in data[name].items() if k not in _PLACEMENT[name]}
+            name: {k: v for k, v in data[name].items() if name != "model" or k not in _PLACEMENT}
             for name in LABEL_SECTIONS
         }
         return {
             "schema_version": SCHEMA_VERSION,
-            "task": task,
+            "tasks": list(tasks),
             "weights_sha256": weights_sha256,
             "revision": revision,
+            "categories": list(categories),
             **sections,
         }
 
@@ -182,7 +173,7 @@ class JobConfig(Section):
         """The part that goes into the manifest: no secrets, nothing that only says where it ran."""
         data = self.model_dump(mode="json", exclude=_UNPUBLISHED)
         data["model"] = {
-            k: v for k, v in data["model"].items() if k not in ("device", "batch_size")
+            k: v for k, v in data["model"].items() if k not in ("device", "batch_size", "compile")
         }
         return data
 
@@ -203,44 +194,3 @@ def failure_limit(max_failures: str, images: int) -> int:
     if max_failures.endswith("%"):
         return int(images * Decimal(max_failures[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
     return int(max_failures)
-
-
-def _explain(model: type[BaseModel], error: Any) -> str:
-    path = [str(part) for part in error["loc"]]
-    key, kind, value = ".".join(path), error["type"], error.get("input")
-    field = _deepest_field(model, path)
-    if kind == "extra_forbidden":
-        keys = _keys(field.annotation if field else model)
-        return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
-    if kind == "missing":
-        return f"{key}: missing"
-    if kind == "model_type":
-        keys = _keys(field.annotation if field else model)
-        return f"{key}: must be a section with some of the keys {', '.join(keys)}"
-    message = re.sub(r"^(Input|String|Value error,) ?", "", error["msg"])
-    if kind == "string_pattern_mismatch":
-        message = "not in an allowed form"
-    hint = about = ""
-    expected = (error.get("ctx") or {}).get("expected", "")
-    if isinstance(value, str) and expected:
-        hint = nearest(value, re.findall(r"'([^']+)'", expected))
-    if field is not None and field.description:
-        about = f" ({field.description})"
-    got = f", got {value!r}" if field is None or field.repr else ""  # never a secret
-    return f"{key}: {message}{got}{hint}{about}"
-
-
-def _deepest_field(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
-    found: FieldInfo | None = None
-    section: Any = model
-    for part in path:
-        fields = getattr(section, "model_fields", {})
-        if part not in fields:
-            break
-        field = fields[part]
-        found, section = field, field.annotation
-    return found
-
-
-def _keys(section: Any) -> list[str]:
-    return list(section.model_fields)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .categories import Categories
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -94,6 +95,8 @@ class Sample:
         orientation: EXIF orientation that was applied, 1…8 (1 = as stored).
         image_format: "JPEG", "PNG", …
         note: What was dropped or assumed in decoding ("first of 3 pages"), or "".
+        whole: Of a tile: the picture it was cut from, for models that look at it as a whole
+            (percentiles); None where `pixels` is the picture.
     """
 
     record: ImageRecord
@@ -102,6 +105,7 @@ class Sample:
     orientation: int = 1
     image_format: str = ""
     note: str = ""
+    whole: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class Segment:
         bbox_xywh: Tight box (x, y, width, height) in pixels, 0-indexed from the top left.
         score: Confidence in 0…1, or None where the model gives none.
         prompt: The prompt that found it, or None.
+        tta_agreement: Share of the views of test-time augmentation that agree, 0…1; None without.
+        task: Which of the run's tasks it answers; None = the only one.
     """
 
     category_id: int
@@ -124,6 +130,8 @@ class Segment:
     bbox_xywh: tuple[int, int, int, int]
     score: float | None = None
     prompt: str | None = None
+    tta_agreement: float | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,8 @@ class Segmentation:
     Attributes:
         height: Of the original image, pixels.
         width: Of the original image, pixels.
-        segments: In the order that segment ids 1…n follow. Must be deterministic.
+        segments: In the order that segment ids 1…n follow. Must be deterministic. Those of
+            several tasks one after the other, in the order of `TASKS`.
         failure: Set where the model could not do this image; `segments` is then empty.
     """
 
@@ -141,6 +150,22 @@ class Segmentation:
     width: int
     segments: tuple[Segment, ...] = field(default=())
     failure: Failure | None = None
+
+
+def answer(height: int, width: int, found: Mapping[Task, Sequence[Segment]]) -> Segmentation:
+    """The segmentation of one image, from what was found for each task.
+
+    Args:
+        height: Of the original image, pixels.
+        width: Of the original image, pixels.
+        found: Task → its segments, in the order of `TASKS`. Where there are several tasks, each
+            segment names its own.
+    """
+    if len(found) == 1:
+        (segments,) = found.values()
+        return Segmentation(height, width, tuple(segments))
+    named = (replace(one, task=task) for task, segments in found.items() for one in segments)
+    return Segmentation(height, width, tuple(named))
 
 
 def annotation_id(image_id: int, segment_id: int) -> int:

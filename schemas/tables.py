@@ -48,6 +48,7 @@ ANNOTATIONS = pa.schema(
         pa.field("bbox_xywh", pa.list_(_ELEMENT, 4), nullable=False),
         pa.field("rle", RLE_TYPE, nullable=False),
         pa.field("score", pa.float32()),
+        pa.field("tta_agreement", pa.float32()),
         pa.field("task", pa.string(), nullable=False),
         pa.field("prompt", pa.string()),
         pa.field("model", pa.string(), nullable=False),

@@ -14,7 +14,7 @@ FAMILIES: dict[str, str] = {
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
     "unet": "pipeline.models.unet:UNetSegmenter",
 }
-"""family → "module:class"; the class is built as `cls(info, options, task)`."""
+"""family → "module:class"; the class is built as `cls(info, options, tasks)`."""
 
 WEIGHTLESS = frozenset({"otsu"})
 """Families whose checkpoint is a config.json alone."""
@@ -37,7 +37,8 @@ class Segmenter(Protocol):
         """Labels pictures of any sizes.
 
         Returns:
-            One `Segmentation` a sample, in the same order, masks in `sample.original_hw` pixels.
+            One `Segmentation` a sample, in the same order, masks in `sample.original_hw` pixels,
+            with the segments of all tasks; where there are several, each names its own.
             The result of a sample never depends on its neighbours in the batch.
         """
         ...

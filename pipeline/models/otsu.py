@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.masks import encode, regions
 from schemas.config import ModelConfig
-from schemas.records import Sample, Segment, Segmentation, Task
+from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
 
@@ -24,9 +24,9 @@ class OtsuSegmenter:
     Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
 
-    def __init__(self, info: ModelInfo, options: ModelConfig, task: Task) -> None:
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         defaults = info.config["postprocess"]
-        self._task = task
+        self._tasks = tasks
         self._threshold = options.threshold
         self._min_score = options.min_score
         self._min_area = options.min_area or int(defaults["min_area"])
@@ -47,10 +47,23 @@ class OtsuSegmenter:
         height, width = sample.original_hw
         if grey.shape != sample.original_hw:
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
-        label_map, cut = self._label_map(np.asarray(grey, np.uint8))
+        grey = np.asarray(grey, np.uint8)
+        label_map, cut = self._label_map(grey)
+        found: dict[Task, list[Segment]] = {
+            task: self._found(task, grey, label_map, cut) for task in self._tasks
+        }
+        return answer(height, width, found)
+
+    def _found(
+        self,
+        task: Task,
+        grey: npt.NDArray[np.uint8],
+        label_map: npt.NDArray[np.int32],
+        cut: float,
+    ) -> list[Segment]:
         found: list[Segment] = []
         kept = np.zeros(1, bool) if not label_map.any() else np.zeros(label_map.max() + 1, bool)
-        if self._task == "semantic":
+        if task == "semantic":
             label_map = (label_map > 0).astype(np.int32)
         total = np.bincount(label_map.ravel(), weights=grey.ravel())
         for region in regions(label_map):
@@ -59,12 +72,12 @@ class OtsuSegmenter:
             if score >= self._min_score and region.area >= self._min_area:
                 kept[region.label] = True
                 found.append(Segment(_OBJECT, region.counts, region.area, region.bbox_xywh, score))
-        if self._task != "instance":
+        if task != "instance":
             ground = ~kept[label_map]
             if ground.any():
                 (region,) = regions(ground.astype(np.int32))
                 found.append(Segment(_BACKGROUND, encode(ground), region.area, region.bbox_xywh))
-        return Segmentation(height, width, tuple(found))
+        return found
 
     def _label_map(self, grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], float]:
         """Components larger than `min_area`, 1…n, and the threshold in grey levels."""

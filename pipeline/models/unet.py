@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline import masks
 from schemas.config import ModelConfig
-from schemas.records import Sample, Segment, Segmentation, Task
+from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
 from .unet_decode import Decoding, decode_nuclei
@@ -31,16 +31,16 @@ class UNetSegmenter:
     Args:
         info: The checkpoint.
         options: `threshold`, `min_area` and `min_score` go before the checkpoint's own values.
-        task: "instance" yields nuclei; "panoptic" nuclei and one background segment of all other
+        tasks: "instance" yields nuclei; "panoptic" nuclei and one background segment of all other
             pixels; "semantic" one nucleus region and one background region.
 
     Raises:
         ValueError: The checkpoint's config.json has unknown post-processing keys.
     """
 
-    def __init__(self, info: ModelInfo, options: ModelConfig, task: Task) -> None:
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
-        self._task = task
+        self._tasks = tasks
         self._batch_size = options.batch_size
         self._decoding = _decoding(info, options)
         self._device = "cpu"
@@ -86,17 +86,29 @@ class UNetSegmenter:
         if label_map.shape != (height, width):
             label_map = _enlarge(label_map, height, width)
             interior = cv2.resize(interior, (width, height), interpolation=cv2.INTER_LINEAR)
-        if self._task == "semantic":
+        found: dict[Task, list[Segment]] = {
+            task: self._found(task, label_map, scores, interior) for task in self._tasks
+        }
+        return answer(height, width, found)
+
+    @staticmethod
+    def _found(
+        task: Task,
+        label_map: npt.NDArray[np.int32],
+        scores: npt.NDArray[np.float64],
+        interior: npt.NDArray[np.float32],
+    ) -> list[Segment]:
+        if task == "semantic":
             segments = _regions((label_map > 0).astype(np.int32), _NUCLEUS)
             segments = [replace(s, score=_mean(interior, label_map > 0)) for s in segments]
         else:
             segments = _regions(label_map, _NUCLEUS, scores)
-        if self._task != "instance":
+        if task != "instance":
             rest = label_map == 0
             score = _mean(1 - interior, rest)
             ground = _regions(rest.astype(np.int32), _BACKGROUND)
             segments += [replace(s, score=score) for s in ground]
-        return Segmentation(height, width, tuple(segments))
+        return segments
 
 
 def _decoding(info: ModelInfo, options: ModelConfig) -> Decoding:

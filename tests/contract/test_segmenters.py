@@ -28,7 +28,7 @@ EVERY_MODEL = pytest.mark.parametrize("name", sorted(BUNDLED))
 def loaded(name: str, task: Task, **options: Any) -> Segmenter:
     info = describe(name)
     module, _, cls = FAMILIES[info.family].partition(":")
-    model = getattr(import_module(module), cls)(info, ModelConfig(name=name, **options), task)
+    model = getattr(import_module(module), cls)(info, ModelConfig(name=name, **options), (task,))
     model.load("cpu")
     return model
 

@@ -17,7 +17,7 @@ from schemas.records import ImageRecord, Sample, Segmentation, Task
 
 
 def segment(picture: np.ndarray, task: Task = "instance", **options: Any) -> Segmentation:
-    model = OtsuSegmenter(describe("otsu"), ModelConfig(name="otsu", **options), task)
+    model = OtsuSegmenter(describe("otsu"), ModelConfig(name="otsu", **options), (task,))
     model.load("cpu")
     sample = Sample(ImageRecord("a", ""), picture, (picture.shape[0], picture.shape[1]))
     (found,) = model.segment([sample])

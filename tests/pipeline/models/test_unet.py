@@ -13,7 +13,9 @@ RECORD = ImageRecord("a.png", "file:///a.png")
 
 
 def segmenter(task="instance", **options):
-    model = UNetSegmenter(describe("unet-nuclei"), ModelConfig(name="unet-nuclei", **options), task)
+    model = UNetSegmenter(
+        describe("unet-nuclei"), ModelConfig(name="unet-nuclei", **options), (task,)
+    )
     model.load("cpu")
     return model
 
@@ -105,7 +107,7 @@ def test_masks_are_in_original_pixels(instance):
 
 
 def test_it_has_to_be_loaded_first():
-    model = UNetSegmenter(describe("unet-nuclei"), ModelConfig(name="unet-nuclei"), "instance")
+    model = UNetSegmenter(describe("unet-nuclei"), ModelConfig(name="unet-nuclei"), ("instance",))
     with pytest.raises(RuntimeError, match="load"):
         model.segment([])
 
