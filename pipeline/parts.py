@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -157,7 +158,7 @@ def annotation_rows(
                 "category_id": category.id,
                 "category": category.name,
                 "isthing": category.isthing,
-                "iscrowd": 0,
+                "iscrowd": int(segment.iscrowd),
                 "area": segment.area,
                 "bbox_xywh": list(segment.bbox_xywh),
                 "rle": {"size": size, "counts": segment.counts.decode("ascii")},
@@ -166,6 +167,7 @@ def annotation_rows(
                 "prompt": segment.prompt,
                 **origin,
                 **({} if segment.task is None else {"task": segment.task}),
+                **({} if segment.evidence is None else asdict(segment.evidence)),
             }
         )
     return rows

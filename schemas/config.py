@@ -16,10 +16,19 @@ from pydantic import Field, field_validator
 
 from .manifest import SCHEMA_VERSION
 from .model_config import ModelConfig, RefineConfig, TilingConfig
+from .prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
 from .records import TASKS, Task
 from .section import Section
 
-LABEL_SECTIONS = ("model", "images", "tiling", "refine")
+LABEL_SECTIONS = (
+    "model",
+    "images",
+    "tiling",
+    "refine",
+    "prompts",
+    "everything",
+    "conflicts",
+)
 _PLACEMENT = {"name", "revision", "allow_pickle", "device", "batch_size", "compile"}
 """Keys of [model] that say where it is and how fast it runs; the weights' hash says what it is."""
 
@@ -119,6 +128,9 @@ class JobConfig(Section):
     images: ImagesConfig = ImagesConfig()
     tiling: TilingConfig = TilingConfig()
     refine: RefineConfig = RefineConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    everything: EverythingConfig = EverythingConfig()
+    conflicts: ConflictsConfig = ConflictsConfig()
     execution: ExecutionConfig = ExecutionConfig()
     storage: StorageConfig = StorageConfig()
     export: ExportConfig = ExportConfig()

@@ -109,6 +109,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a promptable model came to a segment; every value may be unknown.
+
+    Attributes:
+        predicted_iou: SAM's own estimate of the mask's quality.
+        stability_score: IoU of the mask cut a little higher and a little lower (SAM).
+        point_xy: The point that prompted it, pixels of the original picture.
+        crop_xywh: The crop of the picture that the model saw, pixels.
+        prompt_bbox_xywh: The box that prompted it, pixels; `bbox_xywh` is the mask's own.
+        source_id: Id of the annotation in the file of prompts.
+    """
+
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+    point_xy: tuple[float, float] | None = None
+    crop_xywh: tuple[int, int, int, int] | None = None
+    prompt_bbox_xywh: tuple[float, float, float, float] | None = None
+    source_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One region of one category, in the original image's pixels.
 
@@ -122,6 +143,9 @@ class Segment:
         prompt: The prompt that found it, or None.
         tta_agreement: Share of the views of test-time augmentation that agree, 0…1; None without.
         task: Which of the run's tasks it answers; None = the only one.
+        iscrowd: A region of objects nobody outlined one by one, handed through from a file of
+            prompts; a model finds none.
+        evidence: How a promptable model came to it, or None.
     """
 
     category_id: int
@@ -132,6 +156,8 @@ class Segment:
     prompt: str | None = None
     tta_agreement: float | None = None
     task: Task | None = None
+    iscrowd: bool = False
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

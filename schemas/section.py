@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -36,14 +36,14 @@ class Section(BaseModel):
 def _explain(model: type[BaseModel], error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     key, kind, value = ".".join(path), error["type"], error.get("input")
-    field = _deepest_field(model, path)
+    section, field = _descend(model, path)
     if kind == "extra_forbidden":
-        keys = _keys(field.annotation if field else model)
+        keys = list(section.model_fields)
         return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
     if kind == "missing":
         return f"{key}: missing"
     if kind == "model_type":
-        keys = _keys(field.annotation if field else model)
+        keys = list(section.model_fields)
         return f"{key}: must be a section with some of the keys {', '.join(keys)}"
     message = re.sub(r"^(Input|String|Value error,) ?", "", error["msg"])
     if kind == "string_pattern_mismatch":
@@ -54,21 +54,28 @@ def _explain(model: type[BaseModel], error: Any) -> str:
         hint = nearest(value, re.findall(r"'([^']+)'", expected))
     if field is not None and field.description:
         about = f" ({field.description})"
+    if kind == "value_error" and not isinstance(value, str | int | float):
+        return f"{key}: {message}" if key else message  # what broke a rule is in the message
     got = f", got {value!r}" if field is None or field.repr else ""  # never a secret
     return f"{key}: {message}{got}{hint}{about}"
 
 
-def _deepest_field(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
-    found: FieldInfo | None = None
-    section: Any = model
+def _descend(
+    model: type[BaseModel], path: Sequence[str]
+) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The innermost section on a path, and the last field of it that the path names."""
+    section, field = model, None
     for part in path:
-        fields = getattr(section, "model_fields", {})
-        if part not in fields:
-            break
-        field = fields[part]
-        found, section = field, field.annotation
-    return found
+        if part not in section.model_fields:
+            continue  # an index of a list, or a key of a table
+        field = section.model_fields[part]
+        section = _section_in(field.annotation) or section
+    return section, field
 
 
-def _keys(section: Any) -> list[str]:
-    return list(section.model_fields)
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds: itself, or as the items of a list or a table."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(inner) for inner in get_args(annotation))
+    return next((item for item in found if item is not None), None)

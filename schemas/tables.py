@@ -8,6 +8,7 @@ from .manifest import SCHEMA_VERSION
 
 # "element" is the name that Parquet gives list items: schemas stay equal through a file.
 _ELEMENT = pa.field("element", pa.int32())
+_REAL = pa.field("element", pa.float32())
 
 RLE_TYPE = pa.struct([("size", pa.list_(_ELEMENT, 2)), ("counts", pa.string())])
 """pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
@@ -51,6 +52,12 @@ ANNOTATIONS = pa.schema(
         pa.field("tta_agreement", pa.float32()),
         pa.field("task", pa.string(), nullable=False),
         pa.field("prompt", pa.string()),
+        pa.field("predicted_iou", pa.float32()),
+        pa.field("stability_score", pa.float32()),
+        pa.field("point_xy", pa.list_(_REAL, 2)),
+        pa.field("crop_xywh", pa.list_(_ELEMENT, 4)),
+        pa.field("prompt_bbox_xywh", pa.list_(_REAL, 4)),
+        pa.field("source_id", pa.int64()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_revision", pa.string(), nullable=False),
         pa.field("run", pa.string(), nullable=False),
