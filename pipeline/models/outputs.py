@@ -1,0 +1,72 @@
+"""What a model says about one picture, on its own grid, before anything is decided.
+
+All tensors of an output lie on one device. Values may be float32, bfloat16 or float16; whoever
+merges them computes in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .frame import Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DenseOutput:
+    """One map a category: semantic models.
+
+    Attributes:
+        logits: C×h×w float; the grid covers the whole input, padding included.
+        frame: Where the picture lies in the input.
+        probabilities: `logits` holds probabilities, or sums of them, instead of logits: no
+            softmax is taken of it for scores.
+        agreement: h×w float in 0…1, share of the views of test-time augmentation whose best
+            category in that cell is the merged one; None without.
+    """
+
+    logits: Tensor
+    frame: Frame
+    probabilities: bool = False
+    agreement: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOutput:
+    """Q queries, each with a distribution over categories and a mask: universal models.
+
+    Attributes:
+        class_logits: Q×(C+1) float, the last column is "nothing".
+        mask_logits: Q×h×w float; the grid covers the whole input, padding included.
+        frame: Where the picture lies in the input.
+        agreement: Q float in 0…1, of test-time augmentation; None without.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    frame: Frame
+    agreement: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxOutput:
+    """N detections, each with a small mask inside its box: Mask R-CNN.
+
+    Attributes:
+        boxes_xyxy: N×4 float, pixels of the model's input, corners at pixel edges.
+        labels: N int, index of the category among the model's outputs.
+        scores: N float in 0…1.
+        mask_probs: N×m×m float in 0…1, stretched over the box.
+        frame: Where the picture lies in the input.
+        agreement: N float in 0…1, of test-time augmentation; None without.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    scores: Tensor
+    mask_probs: Tensor
+    frame: Frame
+    agreement: Tensor | None = None
