@@ -84,6 +84,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """A box or points that ask for one segment, in the original picture's pixels.
+
+    Attributes:
+        category_id: Of the segment that is asked for.
+        bbox_xyxy: Left, top, right, bottom; None where only points are given.
+        points_xy: Positions; may be empty beside a box.
+        inside: One flag a point: True = on the object, False = beside it.
+        source_id: Id of the annotation in the file of prompts, or None.
+        iscrowd: A region of many objects. It asks nothing: `counts` is handed through.
+        counts: Compressed RLE string that the file has for it, or None.
+    """
+
+    category_id: int
+    bbox_xyxy: tuple[float, float, float, float] | None = None
+    points_xy: tuple[tuple[float, float], ...] = ()
+    inside: tuple[bool, ...] = ()
+    source_id: int | None = None
+    iscrowd: bool = False
+    counts: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An image with its pixels; never leaves the worker.
 
@@ -97,6 +120,7 @@ class Sample:
         note: What was dropped or assumed in decoding ("first of 3 pages"), or "".
         whole: Of a tile: the picture it was cut from, for models that look at it as a whole
             (percentiles); None where `pixels` is the picture.
+        prompts: What the file of prompts asks of this picture.
     """
 
     record: ImageRecord
@@ -106,6 +130,7 @@ class Sample:
     image_format: str = ""
     note: str = ""
     whole: npt.NDArray[np.uint8] | None = None
+    prompts: tuple[Prompt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
