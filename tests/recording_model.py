@@ -46,7 +46,7 @@ def answer_all(batch: Sequence[Sample]) -> list[Segmentation]:
 class RecordingSegmenter:
     """Answers with the config's `answer`, writes batches of file names to its `log`."""
 
-    def __init__(self, info: ModelInfo, options: ModelConfig, task: Task) -> None:
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self.log: list[Any] = info.config["log"]
         self.answer: Answer = info.config["answer"]
 
@@ -102,7 +102,7 @@ def worker_spec(
     job = JobConfig.parse({"input": {"uri": "in"}, "output": str(dataset), "model": model})
     own = {"answer": answer, "log": log, **config}
     info = ModelInfo(name, "recording", "", "r1", "w", "", ("panoptic",), CATEGORIES, own)
-    spec = WorkerSpec(job, MemoryReader(files), info, "panoptic", str(dataset), "run", "cpu")
+    spec = WorkerSpec(job, MemoryReader(files), info, ("panoptic",), str(dataset), "run", "cpu")
     return spec, log
 
 

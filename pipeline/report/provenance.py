@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from schemas.manifest import DatasetManifest
 from .embed import isolated, text
 
 _IN_FLAGS = {"input.uri", "model.name", "task"}
+_TABLES = {"refine.categories"}
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def provenance_section(manifest: DatasetManifest) -> str:
@@ -64,14 +67,14 @@ def reproduce(manifest: DatasetManifest) -> str:
     usual = _defaults()
     for key, value in settings.items():
         if key not in _IN_FLAGS and key in usual and value is not None and value != usual[key]:
-            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+            words += ["--set", f"{key}={value if isinstance(value, str) else _toml_value(value)}"]
     return shlex.join(words)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values."""
+    """Dotted keys and their values; a table whose keys are names is one value."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + key not in _TABLES:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -79,17 +82,31 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def to_toml(config: Mapping[str, Any]) -> str:
     """The config as a TOML job file; values that are None are left out, as TOML has none."""
-    lines = [_assign(k, v) for k, v in config.items() if not isinstance(v, Mapping)]
-    for section, values in config.items():
-        if isinstance(values, Mapping):
-            lines += ["", f"[{section}]", *(_assign(k, v) for k, v in values.items())]
-    return "\n".join(line for line in lines if line is not None).strip()
+    return "\n".join(_toml_lines(config, ())).strip()
 
 
-def _assign(key: str, value: Any) -> str | None:
+def _toml_lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """A table's values, then its tables: a line under a header belongs to that header."""
+    if path:
+        yield from ("", f"[{'.'.join(path)}]")
+    for key, value in table.items():
+        if value is not None and not isinstance(value, Mapping):
+            yield f"{_toml_key(key)} = {_toml_value(value)}"
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _toml_lines(value, (*path, _toml_key(key)))
+
+
+def _toml_key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _toml_value(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = ((key, inner) for key, inner in value.items() if inner is not None)
+        return f"{{{', '.join(f'{_toml_key(k)} = {_toml_value(v)}' for k, v in pairs)}}}"
     # JSON's strings, numbers, booleans and lists are TOML's; only DEL must be escaped besides.
-    text_ = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return None if value is None else f"{key} = {text_}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _defaults() -> dict[str, Any]:
@@ -107,7 +124,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], {}):
         return '<span class="muted">–</span>'
     if isinstance(value, list):
         return isolated(", ".join(map(str, value)))

@@ -55,7 +55,7 @@ def test_a_new_job(folder: Path) -> None:
     made = plan(folder)
     assert sum(len(shard) for shard in made.shards) == len(made.listing) == COUNT
     assert made.receipts == {}
-    assert (made.spec.task, made.spec.device) == ("panoptic", "cpu")
+    assert (made.spec.tasks, made.spec.device) == (("panoptic",), "cpu")
     assert made.config.input.uri == str(folder / "in")
 
 
@@ -124,7 +124,7 @@ def test_a_task_that_the_model_cannot_do_names_those_it_can(folder: Path) -> Non
     }
     (checkpoint / "config.json").write_text(json.dumps(config))
     model = {"name": str(checkpoint)}
-    assert plan(folder, model=model).spec.task == "semantic"
+    assert plan(folder, model=model).spec.tasks == ("semantic",)
     with pytest.raises(ValueError, match=r"'model' cannot do 'instance'; it can do semantic$"):
         plan(folder, model=model, task="instance")
 

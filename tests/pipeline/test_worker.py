@@ -362,7 +362,7 @@ def test_the_model_is_built_from_the_table(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(RecordingSegmenter, "__init__", noted)
     ShardWorker(spec)
-    assert seen == [(spec.info, spec.config.model, "panoptic")]
+    assert seen == [(spec.info, spec.config.model, ("panoptic",))]
 
 
 def test_a_model_that_cannot_be_loaded_is_named_in_one_line(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipeline.report.provenance import provenance_section, reproduce, to_toml
 from schemas.config import JobConfig
+from schemas.overrides import layered
 
 
 def test_the_config_as_a_job_file_is_the_same_config(make_dataset):
@@ -19,6 +20,26 @@ def test_toml_holds_any_text():
     assert tomllib.loads(to_toml({"input": {"uri": odd, "limit": 3, "none": None}})) == {
         "input": {"uri": odd, "limit": 3}
     }
+
+
+NESTED = {
+    "input": {"uri": "in"},
+    "output": "x",
+    "model": {"name": "m", "tta": {"flips": ["horizontal"]}},
+    "refine": {"fill_holes": 9, "categories": {"traffic light": {"min_score": 0.3}, "b.c": {}}},
+}
+
+
+def test_sections_in_sections_survive_as_file_and_as_command(make_dataset):
+    config = JobConfig.parse(NESTED)
+    again = JobConfig.parse({**tomllib.loads(to_toml(config.published())), "output": "x"})
+    assert again == config
+    words = shlex.split(
+        reproduce(replace(make_dataset(count=1).manifest, config=config.published()))
+    )
+    sets = [words[n + 1] for n, word in enumerate(words) if word == "--set"]
+    given = layered(None, sets, {"input.uri": "in", "model.name": "m", "output": "x"})
+    assert JobConfig.parse(given) == config
 
 
 def test_the_command_names_what_differs_from_the_defaults(make_dataset, tmp_path):

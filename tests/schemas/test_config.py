@@ -41,7 +41,7 @@ def complaint(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "panotic"}, ["task: ", "'semantic', 'instance' or 'panoptic'", "'panotic'"]),
+        ({"task": "panotic"}, ["task.0: ", "'semantic', 'instance' or 'panoptic'", "'panotic'"]),
         ({"task": "PANOPTIC"}, ["did you mean 'panoptic'?"]),
         ({"modle": {}}, ["unknown key 'modle'", "did you mean 'model'?", "allowed: input, output"]),
         ({"model": {"treshold": 1}}, ["'model.treshold'", "did you mean 'threshold'?", "min_area"]),
@@ -52,7 +52,7 @@ def complaint(**changes: Any) -> str:
         ({"model": {"min_area": 0}}, ["model.min_area", "greater than or equal to 1", "got 0"]),
         ({"model": {"name": ""}}, ["model.name", "at least 1 character"]),
         ({"model": {"device": "gpu"}}, ["model.device", "'gpu'", "auto, cpu, cuda, cuda:N"]),
-        ({"model": "otsu"}, ["model: must be a section", "name, threshold"]),
+        ({"model": "otsu"}, ["model: must be a section", "name, revision"]),
         ({"input": 3}, ["input: must be a section", "uri, format"]),
         ({"input": {"limit": 2.5}}, ["input.limit", "2.5"]),
         ({"execution": {"cpus_per_worker": float("inf")}}, ["cpus_per_worker", "finite"]),
@@ -146,22 +146,36 @@ def test_numbers_of_a_toml_file() -> None:
     assert (config.max_failures, config.input.limit) == ("4", 10)
 
 
-def fingerprint(config: JobConfig, **changes: str) -> str:
-    fixed = {"task": "panoptic", "weights_sha256": "w", "revision": "r"}
-    return config_fingerprint(config.label_config(**{**fixed, **changes}))  # type: ignore[arg-type]
+def fingerprint(config: JobConfig, **changes: Any) -> str:
+    fixed = {"tasks": ("panoptic",), "weights_sha256": "w", "revision": "r", "categories": []}
+    return config_fingerprint(config.label_config(**{**fixed, **changes}))
 
 
 LABELS_DEPEND_ON: list[dict[str, Any]] = [
     {"model": {"threshold": 0.5}},
     {"model": {"min_score": 0.5}},
     {"model": {"min_area": 5}},
+    {"model": {"mask_threshold": 0.4}},
+    {"model": {"overlap_threshold": 0.4}},
+    {"model": {"categories": "coco-things"}},
+    {"model": {"dtype": "float16"}},
+    {"model": {"tta": {"flips": ["horizontal"]}}},
+    {"model": {"tta": {"scales": [1, 0.5]}}},
     {"images": {"max_pixels": 1000}},
     {"images": {"stretch_16bit": "full"}},
+    {"tiling": {"size": 512}},
+    {"tiling": {"overlap": 64}},
+    {"tiling": {"min_iou": 0.3}},
+    {"refine": {"max_segments": 5}},
+    {"refine": {"fill_holes": 5}},
+    {"refine": {"min_island": 5}},
+    {"refine": {"categories": {"cell": {"min_score": 0.5}}}},
 ]
 ONLY_WHERE_AND_HOW_FAST: list[dict[str, Any]] = [
     {"input": {"uri": "elsewhere", "limit": 5}},
     {"output": "elsewhere"},
-    {"model": {"name": "copy", "device": "cuda:1", "batch_size": 64}},
+    {"model": {"name": "copy", "device": "cuda:1", "batch_size": 64, "compile": True}},
+    {"model": {"revision": "the weights' hash says it", "allow_pickle": True}},
     {"max_failures": "5%"},
     {"execution": {"inline": True, "workers": 7, "read": "tasks", "prefetch": 2, "shard_size": 3}},
     {"storage": {"endpoint_url": "http://x", "secret": "s"}},
@@ -173,22 +187,25 @@ ONLY_WHERE_AND_HOW_FAST: list[dict[str, Any]] = [
 def test_the_fingerprint_sees_what_labels_depend_on_and_nothing_else() -> None:
     plain = fingerprint(job())
     seen = {fingerprint(job(**change)) for change in LABELS_DEPEND_ON}
-    seen |= {fingerprint(job(), **{key: "x"}) for key in ("task", "weights_sha256", "revision")}
-    assert len(seen | {plain}) == len(LABELS_DEPEND_ON) + 3 + 1
+    given = {"weights_sha256": "x", "revision": "x", "categories": [{"id": 1}]}
+    seen |= {fingerprint(job(), **{key: value}) for key, value in given.items()}
+    seen |= {fingerprint(job(), tasks=tasks) for tasks in (("instance",), ("instance", "panoptic"))}
+    assert len(seen | {plain}) == len(LABELS_DEPEND_ON) + 3 + 2 + 1
     for change in ONLY_WHERE_AND_HOW_FAST:
         assert fingerprint(job(**change)) == plain, change
 
 
-def test_every_model_and_image_key_is_in_one_of_the_two_lists() -> None:
+def test_every_key_that_may_change_labels_is_in_one_of_the_two_lists() -> None:
     """A new key must be thought of: does it change labels?"""
+    sections = {"model", "images", "tiling", "refine"}
     known = {
         (section, key)
         for change in [*LABELS_DEPEND_ON, *ONLY_WHERE_AND_HOW_FAST]
         for section, keys in change.items()
-        if section in ("model", "images")
+        if section in sections
         for key in keys
     }
-    fields = job().model_dump(include={"model", "images"})
+    fields = job().model_dump(include=sections)
     assert {(section, key) for section in fields for key in fields[section]} == known
 
 
