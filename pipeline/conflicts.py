@@ -15,7 +15,7 @@ import numpy.typing as npt
 from schemas.prompt_config import ConflictsConfig
 from schemas.records import Segment
 
-from . import masks, refine
+from . import masks, overlap
 
 
 def resolve(
@@ -106,7 +106,7 @@ def _suppress(
 
 def _parted(ranked: Sequence[Segment], height: int, width: int) -> list[Segment | None]:
     """Each segment without what those before it cover; None where nothing is left."""
-    label_map = refine.paint(ranked, height, width)
+    label_map = overlap.paint(ranked, height, width)
     parts: list[Segment | None] = [None] * len(ranked)
     for region in masks.regions(label_map):
         parts[region.label - 1] = replace(

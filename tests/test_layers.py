@@ -82,8 +82,8 @@ SCHEMA_LIBRARIES = {"numpy", "pyarrow", "pydantic"}
 
 INTERNALS = (
     "pipeline.execute", "pipeline.shards", "pipeline.parts", "pipeline.images", "pipeline.masks",
-    "pipeline.rle", "pipeline.refine", "pipeline.transforms", "pipeline.range_file",
-    "pipeline.local_files",
+    "pipeline.rle", "pipeline.overlap", "pipeline.refine", "pipeline.transforms",
+    "pipeline.range_file", "pipeline.local_files",
 )  # fmt: skip
 """What jobs do not reach into; nor into a single reader, model family or exporter."""
 

@@ -1,4 +1,4 @@
-"""refine.py: no pixel belongs to two segments, and nothing else is lost."""
+"""overlap.py: no pixel belongs to two segments, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import masks
-from pipeline.refine import keep, merge_panoptic, paint, separate
+from pipeline.overlap import merge_panoptic, paint, separate
 from schemas.categories import Categories, Category
 from schemas.records import Segment
 
@@ -60,12 +60,6 @@ def proposals(draw):
         score = draw(st.sampled_from([None, 0.2, 0.5, 0.9]))
         items.append(box(top, left, bottom, right, category, score))
     return items
-
-
-def test_keep_drops_by_score_and_area_and_holds_the_order():
-    small, weak, sure = box(0, 0, 1, 2), box(0, 0, 5, 5, score=0.3), box(2, 2, 6, 6)
-    assert keep([sure, weak, small], min_score=0.5, min_area=3) == (sure,)
-    assert keep([sure, weak, small], min_score=0.3, min_area=2) == (sure, weak, small)
 
 
 def test_paint_puts_the_first_on_top():

@@ -1,8 +1,8 @@
-"""From what a model proposes to what is published: thresholds, overlaps, the panoptic merge."""
+"""Segments that overlap: painted over one another, parted, or merged into a panoptic picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,17 +12,6 @@ from schemas.categories import Categories
 from schemas.records import Segment
 
 from . import masks, rle
-
-
-def keep(
-    segments: Iterable[Segment], *, min_score: float = 0.0, min_area: int = 1
-) -> tuple[Segment, ...]:
-    """Drops segments below a score (those without one stay) or an area in pixels; keeps order."""
-    return tuple(
-        segment
-        for segment in segments
-        if segment.area >= min_area and (segment.score is None or segment.score >= min_score)
-    )
 
 
 def paint(segments: Sequence[Segment], height: int, width: int) -> npt.NDArray[np.int32]:
