@@ -1,20 +1,102 @@
-"""Large pictures in overlapping tiles, stitched so that no seam shows."""
+"""Large pictures in overlapping tiles: where they lie, and what is kept of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-Tile = tuple[slice, slice]
+_COARSEST_STRIDE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile along one side, pixels of the picture.
+
+    Attributes:
+        start: First pixel that a model looks at.
+        stop: One past the last.
+        low: First pixel that is kept of it: the halves of each overlap nearer to the tile's own
+            middle.
+        high: One past the last.
+    """
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile of a picture.
+
+    Attributes:
+        row: 0… from the top.
+        column: 0… from the left.
+        y: Its rows of pixels.
+        x: Its columns of pixels.
+    """
+
+    row: int
+    column: int
+    y: Span
+    x: Span
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of what a model looks at."""
+        return self.y.stop - self.y.start, self.x.stop - self.x.start
+
+    @property
+    def outer(self) -> tuple[slice, slice]:
+        """What a model looks at, as an index of the picture."""
+        return slice(self.y.start, self.y.stop), slice(self.x.start, self.x.stop)
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """What is kept of it, as an index of the picture."""
+        return slice(self.y.low, self.y.high), slice(self.x.low, self.x.high)
+
+    @property
+    def inner_in_outer(self) -> tuple[slice, slice]:
+        """What is kept of it, as an index of the tile."""
+        return (
+            slice(self.y.low - self.y.start, self.y.high - self.y.start),
+            slice(self.x.low - self.x.start, self.x.high - self.x.start),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """The tiles of a picture, row × column.
+
+    Attributes:
+        rows: From top to bottom; the kept parts cover the height exactly once.
+        columns: From left to right, likewise.
+    """
+
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Tile]:
+        """Column by column, as run-length codes read a picture."""
+        for column, x in enumerate(self.columns):
+            for row, y in enumerate(self.rows):
+                yield Tile(row, column, y, x)
 
 
 def tile_starts(length: int, *, tile: int, overlap: int, align: int = 1) -> list[int]:
     """First pixels of the tiles along one side: even steps, multiples of `align`.
 
     A net that halves its resolution sees the same grid in a tile as in the whole picture only
-    where the tile starts on a multiple of its stride.
+    where the tile starts on a multiple of its stride. Neighbours share at least `overlap` pixels.
 
     Raises:
         ValueError: The overlap leaves no step, or `tile` is no multiple of `align`.
@@ -25,33 +107,49 @@ def tile_starts(length: int, *, tile: int, overlap: int, align: int = 1) -> list
         raise ValueError(f"overlap must be in 0…{tile - align}, got {overlap}")
     if length <= tile:
         return [0]
-    steps = -(-(length - tile) // (tile - overlap))
+    longest = (tile - overlap) // align * align
+    steps = -(-(length - tile) // longest)
     return [-(-step * (length - tile) // (steps * align)) * align for step in range(steps + 1)]
 
 
-def tiles(
-    height: int, width: int, *, tile: int, overlap: int, align: int = 1
-) -> Iterator[tuple[Tile, Tile]]:
-    """Cuts HxW into (outer, inner) pairs, row by row.
+def tile_grid(height: int, width: int, *, tile: int, overlap: int, align: int = 1) -> TileGrid:
+    """Cuts a picture of HxW pixels.
 
-    Outer is what a net looks at. Inner is what is kept of it: the halves of each overlap nearer
-    to the tile's own centre. The inner parts cover every pixel exactly once.
+    Args:
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+        tile: Longest side of a tile, pixels. The last of a row may be up to `align` − 1 shorter.
+        overlap: Least number of pixels that neighbours share.
+        align: Tiles start on multiples of this.
+
+    Raises:
+        ValueError: As `tile_starts`.
     """
-    rows = _spans(height, tile=tile, overlap=overlap, align=align)
-    columns = _spans(width, tile=tile, overlap=overlap, align=align)
-    for outer_y, inner_y in rows:
-        for outer_x, inner_x in columns:
-            yield (outer_y, outer_x), (inner_y, inner_x)
+    return TileGrid(
+        _spans(height, tile=tile, overlap=overlap, align=align),
+        _spans(width, tile=tile, overlap=overlap, align=align),
+    )
 
 
-def _spans(length: int, *, tile: int, overlap: int, align: int) -> list[tuple[slice, slice]]:
+def alignment(tile: int, overlap: int) -> int:
+    """The coarsest power of two up to 32 on which tiles of this size can start.
+
+    32 is the stride of most nets: a tile's cells then are those of the whole picture.
+    """
+    align = _COARSEST_STRIDE
+    while tile % align or overlap > tile - align:
+        align //= 2
+    return align
+
+
+def _spans(length: int, *, tile: int, overlap: int, align: int) -> tuple[Span, ...]:
     starts = tile_starts(length, tile=tile, overlap=overlap, align=align)
     ends = [min(start + tile, length) for start in starts]
     cuts = [0, *((b + a) // 2 for a, b in zip(ends, starts[1:], strict=False)), length]
-    return [
-        (slice(start, end), slice(low, high))
-        for start, end, low, high in zip(starts, ends, cuts, cuts[1:], strict=False)
-    ]
+    return tuple(
+        Span(start, end, low, high)
+        for start, end, (low, high) in zip(starts, ends, pairwise(cuts), strict=True)
+    )
 
 
 def map_tiles(
@@ -79,12 +177,7 @@ def map_tiles(
     """
     height, width = pixels.shape[:2]
     out = np.empty((planes, height, width), np.float32)
-    cuts = tiles(height, width, tile=tile, overlap=overlap, align=align)
-    for (outer_y, outer_x), (inner_y, inner_x) in cuts:
-        maps = function(pixels[outer_y, outer_x])
-        out[:, inner_y, inner_x] = maps[
-            :,
-            inner_y.start - outer_y.start : inner_y.stop - outer_y.start,
-            inner_x.start - outer_x.start : inner_x.stop - outer_x.start,
-        ]
+    for one in tile_grid(height, width, tile=tile, overlap=overlap, align=align):
+        y, x = one.inner_in_outer
+        out[:, *one.inner] = function(pixels[one.outer])[:, y, x]
     return out

@@ -1,10 +1,12 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.transforms.tiling import map_tiles, tile_starts, tiles
+from pipeline.transforms.tiling import alignment, map_tiles, tile_grid, tile_starts
 
 
 @given(
@@ -16,19 +18,46 @@ from pipeline.transforms.tiling import map_tiles, tile_starts, tiles
 )
 def test_inner_parts_cover_every_pixel_once(height, width, tile, overlap, align):
     count = np.zeros((height, width), int)
-    for (outer_y, outer_x), (inner_y, inner_x) in tiles(
-        height, width, tile=tile, overlap=overlap, align=align
-    ):
-        count[inner_y, inner_x] += 1
-        for outer, inner in ((outer_y, inner_y), (outer_x, inner_x)):
-            assert outer.start <= inner.start <= inner.stop <= outer.stop
-            assert outer.stop - outer.start <= tile
-            assert outer.start % align == 0
+    grid = tile_grid(height, width, tile=tile, overlap=overlap, align=align)
+    for one in grid:
+        count[one.inner] += 1
+        for span in (one.y, one.x):
+            assert span.start <= span.low < span.high <= span.stop
+            assert span.stop - span.start <= tile
+            assert span.start % align == 0
+        inner_y, inner_x = one.inner_in_outer
+        assert one.y.start + inner_y.start == one.y.low
+        assert one.x.start + inner_x.stop == one.x.high
     assert (count == 1).all()
+    assert len(list(grid)) == len(grid)
+
+
+@given(st.integers(65, 900), st.integers(0, 56), st.sampled_from([1, 8]))
+def test_neighbours_share_at_least_the_overlap(length, overlap, align):
+    starts = tile_starts(length, tile=64, overlap=overlap, align=align)
+    assert starts[-1] + 64 >= length
+    assert all(a + 64 - b >= overlap for a, b in pairwise(starts))
+
+
+def test_tiles_come_column_by_column():
+    places = [(one.row, one.column) for one in tile_grid(100, 60, tile=40, overlap=8)]
+    assert places == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
 
 
 def test_a_small_picture_is_one_tile():
     assert tile_starts(100, tile=128, overlap=32) == [0]
+    (only,) = tile_grid(128, 1, tile=128, overlap=32)
+    assert only.hw == (128, 1)
+    assert only.outer == only.inner
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "align"),
+    [(1024, 128, 32), (513, 64, 1), (520, 64, 8), (64, 48, 16), (64, 63, 1), (2, 0, 2)],
+)
+def test_tiles_start_on_the_grid_of_nets_where_they_can(tile, overlap, align):
+    assert alignment(tile, overlap) == align
+    tile_starts(5000, tile=tile, overlap=overlap, align=align)
 
 
 def test_an_overlap_without_step_is_refused():
