@@ -24,7 +24,7 @@ class Layer:
 
 ENGINE = ("run", "plan", "execute", "pool", "worker", "feed", "prepare", "progress", "prune")
 PLUGINS = (
-    "readers", "models", "train", "exporters", "report", "validation", "validate", "evaluation",
+    "readers", "prompt_files", "models", "train", "exporters", "report", "validation", "validate", "evaluation",
     "evaluate",
 )  # fmt: skip
 MAY = {
