@@ -16,6 +16,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 _PLACES = 12  # digits of a number, at most: 60 bits
+_AT_ONCE = 1 << 18  # numbers; the table of their digits has 8 bytes a digit
 _BOUNDS = 1 << (5 * np.arange(1, _PLACES, dtype=np.int64) - 1)
 _SHIFTS = 5 * np.arange(_PLACES, dtype=np.int64)
 # For each number of columns: row n − 1 says which columns a number of n digits fills, …
@@ -73,17 +74,33 @@ def compress(counts: Ints, offset: npt.NDArray[np.intp]) -> list[bytes]:
         plain = (offset[1:, None] + np.arange(3)).ravel()
         plain = plain[plain < np.repeat(np.append(offset[2:], len(counts)), 3)]
         value[plain] = counts[plain]
-    # n digits hold −2^(5n−1) … 2^(5n−1)−1; ~x folds the negatives onto the same bound.
-    digits = np.searchsorted(_BOUNDS, value ^ (value >> 63), side="right")
-    places = int(digits.max()) + 1
-    table = ((value[:, None] >> _SHIFTS[:places]) & 31).astype(np.uint8)
-    table += _OFFSETS[places].take(digits, axis=0)
-    text = table.reshape(-1).compress(_KEPT[places].take(digits, axis=0).reshape(-1)).tobytes()
+    text, digits = digits_of(value)
     if len(offset) == 1:
         return [text]
-    ends = np.cumsum(digits + 1)
+    ends = np.cumsum(digits)
     cuts = [0, *ends[offset[1:] - 1].tolist(), len(text)]
     return [text[a:b] for a, b in pairwise(cuts)]
+
+
+def digits_of(values: Ints) -> tuple[bytes, Ints]:
+    """Writes numbers as COCO's digits, one after the other.
+
+    Args:
+        values: n lengths, or differences of lengths.
+
+    Returns:
+        The ASCII text, and how many characters each number has.
+    """
+    if len(values) > _AT_ONCE:
+        parts = [digits_of(values[at : at + _AT_ONCE]) for at in range(0, len(values), _AT_ONCE)]
+        return b"".join(text for text, _ in parts), np.concatenate([size for _, size in parts])
+    # n digits hold −2^(5n−1) … 2^(5n−1)−1; ~x folds the negatives onto the same bound.
+    digits = np.searchsorted(_BOUNDS, values ^ (values >> 63), side="right")
+    places = int(digits.max(initial=0)) + 1
+    table = ((values[:, None] >> _SHIFTS[:places]) & 31).astype(np.uint8)
+    table += _OFFSETS[places].take(digits, axis=0)
+    text = table.reshape(-1).compress(_KEPT[places].take(digits, axis=0).reshape(-1)).tobytes()
+    return text, digits + 1
 
 
 def expand(text: bytes | str, pixels: int) -> Ints:
