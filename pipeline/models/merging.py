@@ -1,0 +1,97 @@
+"""Merging: from a network's outputs to segments, for whichever task and kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.model_config import ModelConfig
+from schemas.records import Segment, Task
+
+from .info import ModelInfo
+from .maps import LabelMap, MaskStack
+from .merge_boxes import paste_instances
+from .merge_instance import merge_instance
+from .merge_panoptic import merge_panoptic
+from .merge_semantic import merge_semantic, query_semantic
+from .outputs import BoxOutput, DenseOutput, QueryOutput
+from .runs import segments_of
+
+Output = DenseOutput | QueryOutput | BoxOutput
+Outputs = Mapping[Task, Sequence[Output]]
+"""Task → one output a picture, all of one kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """A family's own values, for what the job leaves unset.
+
+    Attributes:
+        score: Least score of a query or a detection.
+        mask: Least probability of a mask's pixel.
+        overlap: Panoptic: share of a query's mask that must stay visible.
+    """
+
+    score: float = 0.5
+    mask: float = 0.5
+    overlap: float = 0.8
+
+    def under(self, options: ModelConfig) -> Thresholds:
+        """The job's values where it gives some."""
+        return Thresholds(
+            score=self.score if options.threshold is None else options.threshold,
+            mask=self.mask if options.mask_threshold is None else options.mask_threshold,
+            overlap=self.overlap
+            if options.overlap_threshold is None
+            else options.overlap_threshold,
+        )
+
+
+class Merging:
+    """Decides which segments there are.
+
+    Args:
+        info: Says which category each of the network's outputs is.
+        thresholds: What has to be reached.
+    """
+
+    def __init__(self, info: ModelInfo, thresholds: Thresholds) -> None:
+        things = {category.id for category in info.categories if category.isthing}
+        self._category_ids = info.category_ids
+        self._isthing = [id_ in things for id_ in info.category_ids]
+        self._thresholds = thresholds
+
+    def __call__(self, task: Task, outputs: Sequence[Output]) -> Sequence[LabelMap | MaskStack]:
+        """What is where, one map a picture, on the device.
+
+        Raises:
+            ValueError: Such outputs cannot answer the task.
+        """
+        limits = self._thresholds
+        match task, outputs[0]:
+            case "semantic", DenseOutput():
+                return merge_semantic(outputs)
+            case "semantic", QueryOutput():
+                return merge_semantic([query_semantic(one) for one in outputs])
+            case "panoptic", QueryOutput():
+                return merge_panoptic(
+                    outputs,
+                    isthing=self._isthing,
+                    threshold=limits.score,
+                    mask_threshold=limits.mask,
+                    overlap_threshold=limits.overlap,
+                )
+            case "instance", QueryOutput():
+                return merge_instance(
+                    outputs,
+                    isthing=self._isthing,
+                    threshold=limits.score,
+                    mask_threshold=limits.mask,
+                )
+            case "instance", BoxOutput():
+                return paste_instances(outputs, mask_threshold=limits.mask)
+        raise ValueError(f"{type(outputs[0]).__name__} cannot answer the task {task!r}")
+
+    def segments(self, maps: Sequence[LabelMap | MaskStack]) -> list[list[Segment]]:
+        """The segments of each map: one device-to-host copy for all of them."""
+        return segments_of(maps, category_ids=self._category_ids)

@@ -1,0 +1,104 @@
+"""Passes: which pictures go through the network together, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from .fit_rule import Hw
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Shapes = tuple[Hw, ...]
+"""Sizes of a picture's inputs, pixels: one for each view of it."""
+
+
+class Passes:
+    """Cuts pictures into batches of one shape each, so that none is padded for another.
+
+    A batch that does not fit into the GPU's memory is halved, and the size that fitted is kept
+    for inputs as large and larger ones.
+
+    Args:
+        batch_size: Pictures at once, at most.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._most = batch_size
+        self._limits: dict[int, int] = {}
+
+    def limit(self, shapes: Shapes) -> int:
+        """Pictures of these shapes that go at once, as far as is known."""
+        pixels = _pixels(shapes)
+        return min([self._most, *(n for least, n in self._limits.items() if least <= pixels)])
+
+    def run(
+        self,
+        shapes: Sequence[Shapes],
+        work: Callable[[list[int]], list[T]],
+        fail: Callable[[int, str], T],
+    ) -> list[T]:
+        """Does the work on every picture.
+
+        Args:
+            shapes: Of each picture's inputs.
+            work: Does some pictures of equal shapes, given by their indices; one answer each.
+            fail: The answer for a picture that is too large even alone, with what to do.
+
+        Returns:
+            One answer a picture, in their order.
+        """
+        buckets: dict[Shapes, list[int]] = {}
+        for index, key in enumerate(shapes):
+            buckets.setdefault(key, []).append(index)
+        answers: dict[int, T] = {}
+        for key, indices in buckets.items():
+            done = 0
+            while done < len(indices):
+                some = indices[done : done + self.limit(key)]
+                results = _tried(work, some)
+                if results is not None:
+                    answers.update(zip(some, results, strict=True))
+                elif len(some) == 1:
+                    answers[some[0]] = fail(some[0], _advice(key))
+                else:
+                    self._halve(key, len(some))
+                    continue
+                done += len(some)
+        return [answers[index] for index in range(len(shapes))]
+
+    def _halve(self, shapes: Shapes, tried: int) -> None:
+        self._limits[_pixels(shapes)] = tried // 2
+        _log.warning("out of GPU memory: inputs of %s go %d at a time", _text(shapes), tried // 2)
+
+
+def _tried(work: Callable[[list[int]], list[T]], some: list[int]) -> list[T] | None:
+    """The answers, or None where memory ran out; nothing of the attempt stays in memory."""
+    try:
+        return work(some)
+    except torch.OutOfMemoryError:
+        pass  # the traceback, which holds the tensors, ends here
+    gc.collect()
+    torch.cuda.empty_cache()
+    return None
+
+
+def _pixels(shapes: Shapes) -> int:
+    return max(height * width for height, width in shapes)
+
+
+def _text(shapes: Shapes) -> str:
+    height, width = max(shapes, key=lambda hw: hw[0] * hw[1])
+    return f"{height} × {width} pixels"
+
+
+def _advice(shapes: Shapes) -> str:
+    return (
+        f"out of GPU memory with one picture alone (input of {_text(shapes)}): set tiling.size, "
+        "model.dtype = 'bfloat16' or fewer views, or take a GPU with more memory"
+    )

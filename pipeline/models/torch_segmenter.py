@@ -1,0 +1,148 @@
+"""TorchSegmenter: what the families on PyTorch share. Pictures in, segments out.
+
+    pictures → fit → network → outputs on its grid → merges → runs → segments
+
+Everything stays on the device until the runs of a whole batch come back in one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, answer
+
+from .fit import PLAIN, Fitter, View
+from .fit_rule import FitRule
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Merging, Outputs, Thresholds
+from .passes import Passes, Shapes
+
+
+class Net(Protocol):
+    """A loaded network of one family."""
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        """What the network says for each task; called in inference mode.
+
+        Args:
+            pixels: B×3×h×w float32 on the device.
+            frames: B frames, where the pictures lie in it.
+
+        Returns:
+            Task → B outputs.
+        """
+        ...
+
+
+class TorchSegmenter:
+    """The `segment` of a family; the family gives the rule and the network.
+
+    Args:
+        info: The checkpoint.
+        options: Of the job.
+        tasks: What is wanted, in the order of `TASKS`.
+        rule: How pictures go in.
+        thresholds: The family's own; None = 0.5, 0.5 and 0.8.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        options: ModelConfig,
+        tasks: tuple[Task, ...],
+        *,
+        rule: FitRule,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._rule = rule
+        self._views = _views(options)
+        self._merging = Merging(info, (thresholds or Thresholds()).under(options))
+        self._passes = Passes(options.batch_size)
+        self._fitter = Fitter(rule, "cpu")
+        self._net: Net | None = None
+
+    def start(self, device: str, build: Callable[[str], Net]) -> None:
+        """Loads the network.
+
+        Args:
+            device: Where it runs.
+            build: Makes it, on the device.
+        """
+        if torch.device(device).type == "cpu":
+            # One at a time is as fast on a CPU, and no sum is ever ordered by a neighbour.
+            self._passes = Passes(1)
+        self._fitter = Fitter(self._rule, device)
+        self._net = build(device)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes; see `pipeline.models.Segmenter`.
+
+        Raises:
+            RuntimeError: `start` was not called.
+        """
+        net = self._net
+        if net is None:
+            raise RuntimeError("load() has to be called before segment()")
+        with torch.inference_mode():
+            return self._passes.run(
+                [self._shapes(sample) for sample in batch],
+                lambda some: self._label(net, [batch[index] for index in some]),
+                lambda index, why: Segmentation(
+                    *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
+                ),
+            )
+
+    def close(self) -> None:
+        """Frees the weights and the GPU's memory."""
+        self._net = None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _shapes(self, sample: Sample) -> Shapes:
+        hws = [sample.original_hw]
+        return tuple(self._fitter.frames(hws, view)[0].input_hw for view in self._views)
+
+    def _label(self, net: Net, samples: Sequence[Sample]) -> list[Segmentation]:
+        """Pictures whose inputs have the same shapes."""
+        outputs = self._outputs(net, samples)
+        maps = [each for task in self._tasks for each in self._merging(task, outputs[task])]
+        found = self._merging.segments(maps)
+        return [
+            answer(
+                *sample.original_hw, dict(zip(self._tasks, found[i :: len(samples)], strict=True))
+            )
+            for i, sample in enumerate(samples)
+        ]
+
+    def _outputs(self, net: Net, samples: Sequence[Sample]) -> Outputs:
+        seen = [self._look(net, samples, view) for view in self._views]
+        if len(seen) == 1:
+            return seen[0]
+        from .tta import merged
+
+        return merged(seen, self._views)
+
+    def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
+        pixels, frames = self._fitter.batch(samples, view)
+        if self._options.compile:  # a shape is compiled once: the last batch is filled up
+            spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
+            pixels = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
+            frames += frames[-1:] * spare
+        outputs = net.look(pixels, frames)
+        return {task: outputs[task][: len(samples)] for task in self._tasks}
+
+
+def _views(options: ModelConfig) -> tuple[View, ...]:
+    if not options.tta.active:
+        return (PLAIN,)
+    from .tta import views
+
+    return views(options.tta)
