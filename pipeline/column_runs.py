@@ -1,0 +1,170 @@
+"""ColumnRuns: the pixels of many masks as runs inside columns, in a picture's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .rle_batch import read_runs
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRuns:
+    """n runs; those of one mask in one column neither overlap nor touch.
+
+    Attributes:
+        mask: Index 0… of the mask that each run belongs to.
+        x: Its column, pixels.
+        top: Its first row, pixels.
+        bottom: One past its last row.
+    """
+
+    mask: Ints
+    x: Ints
+    top: Ints
+    bottom: Ints
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def take(self, where: npt.NDArray[np.bool_] | Ints) -> ColumnRuns:
+        """Those of a selection."""
+        return ColumnRuns(self.mask[where], self.x[where], self.top[where], self.bottom[where])
+
+    def within(self, y: slice, x: slice) -> ColumnRuns:
+        """What lies in a window of the picture."""
+        cut = self.take((self.x >= x.start) & (self.x < x.stop))
+        top, bottom = np.maximum(cut.top, y.start), np.minimum(cut.bottom, y.stop)
+        return ColumnRuns(cut.mask, cut.x, top, bottom).take(top < bottom)
+
+    def areas(self, count: int) -> Ints:
+        """Pixels of each of `count` masks."""
+        sums = np.bincount(self.mask, weights=self.bottom - self.top, minlength=count)
+        return sums.astype(np.int64)
+
+    def parts(self) -> ColumnRuns:
+        """The same runs with `mask` numbering the 4-connected parts of all masks from 0.
+
+        Order is kept, so `mask` of both belong together.
+        """
+        height, width = self._extent()
+        line = self.mask * (width + 1) + self.x
+        start, end = line * height + self.top, line * height + self.bottom
+        order = np.argsort(start)
+        beside = start[order] + height  # one column to the right
+        low = np.searchsorted(end[order], beside, side="right")
+        high = np.searchsorted(start[order], end[order] + height, side="left")
+        left, right = _ranges(low, high)
+        root = connected(len(self), order[left], order[right])
+        _, part = np.unique(root, return_inverse=True)
+        return ColumnRuns(part.astype(np.int64), self.x, self.top, self.bottom)
+
+    def overlaps(self, other: ColumnRuns) -> tuple[Ints, Ints, Ints]:
+        """Pairs of a mask here and a mask there that share pixels.
+
+        Returns:
+            Index here, index there, pixels shared; ascending.
+        """
+        height = max(self._extent()[0], other._extent()[0])
+        start, end = self.x * height + self.top, self.x * height + self.bottom
+        order = np.lexsort((other.top, other.x))
+        there = other.take(order)
+        begin, stop = there.x * height + there.top, there.x * height + there.bottom
+        # Runs there may overlap: whoever starts first need not end first.
+        reach = np.maximum.accumulate(stop) if len(stop) else stop
+        low = np.searchsorted(reach, start, side="right")
+        high = np.searchsorted(begin, end, side="left")
+        left, right = _ranges(low, high)
+        shared = np.minimum(end[left], stop[right]) - np.maximum(start[left], begin[right])
+        left, right, shared = left[shared > 0], right[shared > 0], shared[shared > 0]
+        count = int(other.mask.max(initial=0)) + 1
+        pair, inverse = np.unique(self.mask[left] * count + there.mask[right], return_inverse=True)
+        pixels = np.bincount(inverse, weights=shared, minlength=len(pair)).astype(np.int64)
+        return pair // count, pair % count, pixels
+
+    def _extent(self) -> tuple[int, int]:
+        """(height, width) of a picture that holds all runs."""
+        return int(self.bottom.max(initial=0)) + 1, int(self.x.max(initial=0)) + 1
+
+
+def read_column_runs(texts: Sequence[bytes], height: int, width: int) -> ColumnRuns:
+    """Reads compressed RLE strings of masks of HxW pixels; runs ascend by mask, column, row.
+
+    Raises:
+        ValueError: A string is malformed or belongs to a picture of another size.
+    """
+    table = read_runs(pa.array(texts, pa.string()), np.full(len(texts), height * width, np.int64))
+    if not table.wellformed.all():
+        index = int(np.flatnonzero(~table.wellformed)[0])
+        raise ValueError(f"segment {index + 1} has a malformed RLE for {width}x{height} pixels")
+    left, top = np.divmod(table.starts, height)
+    right, bottom = np.divmod(table.ends - 1, height)
+    run, place = _ranges(np.zeros_like(left), right - left + 1)
+    return ColumnRuns(
+        table.mask[run],
+        left[run] + place,
+        np.where(place == 0, top[run], 0),
+        np.where(left[run] + place == right[run], bottom[run] + 1, height),
+    )
+
+
+def merged(runs: ColumnRuns, height: int) -> tuple[Ints, Ints, Ints]:
+    """The union of each mask's runs, which may overlap.
+
+    Args:
+        runs: In any order.
+        height: Of the picture, pixels.
+
+    Returns:
+        Mask, first pixel and one past the last (column-major indices) of each run, ascending by
+        mask and start; runs of a mask that touch are one.
+    """
+    starts, ends = runs.x * height + runs.top, runs.x * height + runs.bottom
+    order = np.lexsort((starts, runs.mask))
+    mask, starts, ends = runs.mask[order], starts[order], ends[order]
+    if not len(mask):
+        return mask, starts, ends
+    # Masks one after the other on a line, so that one running maximum serves all.
+    offset = (mask - mask[0]) * (int(ends.max()) + 1)
+    reach = np.maximum.accumulate(ends + offset)
+    apart = starts[1:] + offset[1:] > reach[:-1]
+    begins, last = np.append(True, apart), np.append(apart, True)
+    return mask[begins], starts[begins], (reach - offset)[last]
+
+
+def connected(count: int, left: Ints, right: Ints) -> Ints:
+    """Connected components of a graph.
+
+    Args:
+        count: Nodes 0…count − 1.
+        left: One end of each edge.
+        right: Its other end.
+
+    Returns:
+        The smallest node of each node's component.
+    """
+    root = np.arange(count)
+    while True:
+        a, b = root[left], root[right]
+        differ = a != b
+        if not differ.any():
+            return root
+        left, right = left[differ], right[differ]
+        a, b = a[differ], b[differ]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while (root[root] != root).any():
+            root = root[root]
+
+
+def _ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """For each i the numbers low[i]…high[i] − 1: i repeated, and the numbers."""
+    count = np.maximum(high - low, 0)
+    index = np.repeat(np.arange(len(count)), count)
+    first = np.cumsum(count) - count
+    return index, np.arange(len(index)) - first[index] + low[index]
