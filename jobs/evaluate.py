@@ -15,6 +15,7 @@ from rich.progress import Progress
 from pipeline.evaluate import evaluate
 from pipeline.storage import Storage, absolute_uri
 from schemas.config import StorageConfig
+from schemas.records import task_named
 
 from .console import exit_codes
 from .evaluation_tables import print_evaluation
@@ -47,6 +48,13 @@ def main(
             help="dataset, coco-instances, coco-panoptic, labels, semantic, or auto: find it."
         ),
     ] = "auto",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a dataset of several tasks: semantic, instance or panoptic.  [default: what "
+            "suits the ground truth]"
+        ),
+    ] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +102,7 @@ def main(
                 dataset=dataset,
                 predictions=predictions,
                 ground_truth_kind=ground_truth_kind,
+                task=task_named(task) if task else None,
                 metrics=[name for item in metrics or () for name in item.split(",") if name],
                 void=_values(void),
                 pixel_offset=pixel_offset,

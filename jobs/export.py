@@ -11,6 +11,7 @@ from pipeline.ledger import open_ledger
 from pipeline.progress import shown_progress
 from pipeline.storage import Storage, absolute_uri, join
 from schemas.config import StorageConfig
+from schemas.records import task_named
 
 from .console import exit_codes
 
@@ -24,6 +25,13 @@ def main(
     dataset: Annotated[str, typer.Option(help="the dataset, a folder or s3:// URI")],
     format_: Annotated[str, typer.Option("--format", help=", ".join(EXPORTERS))],
     output: Annotated[str, typer.Option(help="folder or s3:// URI to write into")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="of a dataset of several tasks: semantic, instance or panoptic  [default: what "
+            "suits the format best]"
+        ),
+    ] = None,
     endpoint_url: Annotated[str, typer.Option(help="S3 endpoint, if not Amazon's")] = "",
     anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without a key")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
@@ -36,6 +44,8 @@ def main(
     with exit_codes(verbose=verbose):
         storage = Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous))
         ledger = open_ledger(dataset, storage)
+        if task:
+            ledger = ledger.view(task_named(task))
         with shown_progress(quiet=quiet) as progress:
             progress.phase(f"exporting {ledger.manifest.counts['images']:,} images")
             artifacts = export(ledger, format_, output)

@@ -11,6 +11,7 @@ from pipeline.progress import shown_progress
 from pipeline.report import write_report
 from pipeline.storage import Storage, join
 from schemas.config import ReportConfig, StorageConfig
+from schemas.records import task_named
 
 from .console import exit_codes
 
@@ -28,6 +29,13 @@ def main(
     max_images: Annotated[
         int, typer.Option(min=0, help="pictures shown; counts cover all images")
     ] = ReportConfig().max_images,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="of a dataset of several tasks: semantic, instance or panoptic  [default: "
+            "panoptic, else instance]"
+        ),
+    ] = None,
     endpoint_url: Annotated[str, typer.Option(help="S3 endpoint, if not Amazon's")] = "",
     anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without a key")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
@@ -45,7 +53,11 @@ def main(
                     progress.phase(f"drawing pictures: {done:,} of {total:,}")
 
             page = write_report(
-                ledger, output or join(ledger.uri, "report"), max_images=max_images, progress=tell
+                ledger,
+                output or join(ledger.uri, "report"),
+                task=task_named(task) if task else None,
+                max_images=max_images,
+                progress=tell,
             )
         typer.echo(page)
 

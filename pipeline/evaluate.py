@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from schemas.records import Task
+
 from .evaluation.categories import Table, match_categories
 from .evaluation.coco_ap import MAX_DETS
 from .evaluation.ground_truth import open_source
+from .evaluation.ledger_source import LedgerSource
 from .evaluation.matching import THRESHOLDS
 from .evaluation.metric import Figures, Metric
 from .evaluation.metrics import choose_metrics, make_metrics
@@ -24,6 +27,7 @@ def evaluate(
     dataset: str | None = None,
     predictions: str | None = None,
     ground_truth_kind: str = "auto",
+    task: Task | None = None,
     metrics: Sequence[str] = (),
     void: Collection[int] | None = None,
     pixel_offset: int = 0,
@@ -45,6 +49,8 @@ def evaluate(
         predictions: A COCO results, instances or panoptic file, or a folder of maps, to be judged
             instead.
         ground_truth_kind: One of `pipeline.evaluation.source.KINDS`, or "auto".
+        task: Which labels of a dataset of several tasks to judge; None = those that compare best
+            with the ground truth.
         metrics: Some of `pipeline.evaluation.metrics.METRICS`; empty = all that the tasks of both
             sides allow.
         void: Pixel values of semantic maps that mean unlabelled; None = 0 and 255, or with a
@@ -71,8 +77,10 @@ def evaluate(
         raise ValueError("nowhere to save: name the dataset")
     storage = storage or Storage()
     maps: dict[str, Any] = {"void": void, "pixel_offset": pixel_offset, "storage": storage}
-    predicted = open_source(judged, **maps)
+    predicted = open_source(judged, task=task, **maps)
     truth = open_source(ground_truth, ground_truth_kind, other=predicted, **maps)
+    if isinstance(predicted, LedgerSource) and task is None:
+        predicted = predicted.suited_to(truth.task)
     match = match_categories(
         truth.categories,
         predicted.categories,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.categories import Categories
-from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt
-from schemas.records import Failure, ImageRecord, Segmentation, Status
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
+from schemas.records import Failure, ImageRecord, Segmentation, Task
 
 from .parts import Row, annotation_rows, image_row, read_part, rows_by_image, write_part
 from .storage import Storage, StorageError, absolute_uri, join
+from .task_view import SEEN_IN, annotations_of_task, images_of_task
 
 
 class Ledger:
@@ -28,21 +28,57 @@ class Ledger:
         categories: The category table.
     """
 
-    def __init__(self, uri: str, manifest: DatasetManifest, storage: Storage) -> None:
+    def __init__(
+        self, uri: str, manifest: DatasetManifest, storage: Storage, *, only: Task | None = None
+    ) -> None:
         self.uri = uri
-        self.manifest = manifest
+        self.manifest = manifest if only is None else manifest.view(only)
         self.storage = storage
         self.categories: Categories = manifest.category_table()
+        self._only: Task | None = only if len(manifest.tasks) > 1 else None
+
+    def view(self, task: Task) -> Ledger:
+        """The same dataset as if it held this task alone: its rows, statuses and counts.
+
+        Ids stay those of the dataset, so segment ids may have gaps.
+
+        Raises:
+            ValueError: It does not hold it.
+        """
+        if self.manifest.tasks == (task,):
+            return self
+        return Ledger(self.uri, self.manifest, self.storage, only=task)
 
     def images(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """One table of image rows a part, in input order."""
         for part in self.manifest.parts:
-            yield read_part(self.storage, self.uri, "images", part.name, columns)
+            yield self.images_of(part, columns)
 
     def annotations(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """One table of annotation rows a part, in the order of `images`."""
         for part in self.manifest.parts:
-            yield read_part(self.storage, self.uri, "annotations", part.name, columns)
+            yield self.annotations_of(part, columns)
+
+    def images_of(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """The image rows of a part."""
+        if self._only is None or not (columns is None or {"status", "num_segments"} & {*columns}):
+            return self._read("images", part, columns)
+        wanted = columns and list(dict.fromkeys(["image_id", *columns]))
+        images = self._read("images", part, wanted)
+        annotations = self._read("annotations", part, SEEN_IN)
+        images = images_of_task(images, annotations, self._only, self.categories)
+        return images if columns is None else images.select(list(columns))
+
+    def annotations_of(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """The annotation rows of a part."""
+        if self._only is None:
+            return self._read("annotations", part, columns)
+        wanted = columns and list(dict.fromkeys(["task", *columns]))
+        own = annotations_of_task(self._read("annotations", part, wanted), self._only)
+        return own if columns is None else own.select(list(columns))
+
+    def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
+        return read_part(self.storage, self.uri, table, part.name, columns)
 
     def rows(self) -> Iterator[tuple[Row, list[Row]]]:
         """Every image row with its annotation rows, in input order; one part in memory."""
@@ -88,26 +124,13 @@ def build_manifest(
     parts: Sequence[Part], *, version: int, categories: Categories, **fields: Any
 ) -> DatasetManifest:
     """The manifest of these parts; counts are summed from them."""
-    statuses: Counter[str] = Counter({str(status): 0 for status in Status})
-    errors: Counter[str] = Counter()
-    per_category: Counter[str] = Counter({str(item.id): 0 for item in categories})
-    for part in parts:
-        statuses.update(part.statuses)
-        errors.update(part.errors)
-        per_category.update(part.categories)
-    counts = {
-        "images": sum(part.images for part in parts),
-        "annotations": sum(part.annotations for part in parts),
-        **statuses,
-    }
+    table = categories.to_json()
     return DatasetManifest(
         schema_version=SCHEMA_VERSION,
         version=version,
-        categories=categories.to_json(),
-        counts=counts,
-        category_counts=dict(per_category),
-        error_counts=dict(errors),
+        categories=table,
         parts=tuple(parts),
+        **totals(parts, table),
         **fields,
     )
 
@@ -154,7 +177,7 @@ def write_dataset(
     images: Iterable[tuple[ImageRecord, Segmentation | Failure]],
     *,
     categories: Categories,
-    task: str = "panoptic",
+    task: Task | tuple[Task, ...] = "panoptic",
     model: str = "given",
     storage: Storage | None = None,
     shard_size: int = 256,
@@ -165,7 +188,7 @@ def write_dataset(
         uri: Where to.
         images: Records with ids and what was found in them.
         categories: The table that the segments refer to.
-        task: Column `task`.
+        task: Column `task`; where there are several, each segment names its own.
         model: Column `model`.
         storage: File access.
         shard_size: Images a part.
@@ -175,8 +198,9 @@ def write_dataset(
     """
     storage = storage or Storage()
     uri = absolute_uri(uri)
-    run = hashlib.sha256(f"{task} {model}".encode()).hexdigest()[:32]
-    origin = {"task": task, "model": model, "model_revision": "", "run": run}
+    tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
+    run = hashlib.sha256(f"{','.join(tasks)} {model}".encode()).hexdigest()[:32]
+    origin = {"model": model, "model_revision": "", "run": run}
     background = frozenset(item.id for item in categories if item.is_background)
     parts: list[Part] = []
     image_rows: list[Row] = []
@@ -192,6 +216,7 @@ def write_dataset(
                 images=image_rows,
                 annotations=segment_rows,
                 background=background,
+                tasks=tasks,
             )
             token = part.name.rpartition("-")[2]
             receipt = ShardReceipt(
@@ -206,7 +231,9 @@ def write_dataset(
         if isinstance(found, Failure):
             image_rows.append(image_row(record, failure=found))
         else:
-            rows = annotation_rows(record.image_id, found, categories=categories, origin=origin)
+            rows = annotation_rows(
+                record.image_id, found, categories=categories, origin=origin, tasks=tasks
+            )
             segment_rows.extend(rows)
             size = (found.height, found.width)
             image_rows.append(
@@ -220,7 +247,7 @@ def write_dataset(
         version=1,
         categories=categories,
         input="",
-        task=task,
+        tasks=tasks,
         model={"name": model},
         config={},
         config_fingerprint=run,

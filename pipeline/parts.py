@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.categories import Categories
-from schemas.manifest import Part
+from schemas.manifest import Part, TaskCounts
 from schemas.records import (
     SEGMENT_BITS,
     ErrorCode,
     Failure,
     ImageRecord,
+    Segment,
     Segmentation,
     Status,
+    Task,
     annotation_id,
 )
 from schemas.tables import ANNOTATIONS, IMAGES
@@ -125,7 +127,12 @@ def image_row(
 
 
 def annotation_rows(
-    image_id: int, segmentation: Segmentation, *, categories: Categories, origin: Mapping[str, str]
+    image_id: int,
+    segmentation: Segmentation,
+    *,
+    categories: Categories,
+    origin: Mapping[str, str],
+    tasks: Sequence[Task],
 ) -> list[Row]:
     """Rows of the annotations table for one image.
 
@@ -133,11 +140,12 @@ def annotation_rows(
         image_id: Of the image.
         segmentation: What the model found.
         categories: The run's table.
-        origin: Values of the columns task, model, model_revision and run.
+        origin: Values of the columns model, model_revision and run.
+        tasks: What was asked of the model.
 
     Raises:
         TooManySegmentsError: More segments than ids.
-        ValueError: An unknown category.
+        ValueError: An unknown category, or a segment that does not follow the order of `tasks`.
     """
     if len(segmentation.segments) >= 1 << SEGMENT_BITS:
         raise TooManySegmentsError(
@@ -146,7 +154,7 @@ def annotation_rows(
     table = categories.by_id()
     size = [segmentation.height, segmentation.width]
     rows: list[Row] = []
-    for segment_id, segment in enumerate(segmentation.segments, start=1):
+    for segment_id, (segment, task) in enumerate(_with_tasks(segmentation, tasks), start=1):
         if segment.category_id not in table:
             raise ValueError(f"segment of unknown category {segment.category_id}")
         category = table[segment.category_id]
@@ -164,13 +172,27 @@ def annotation_rows(
                 "rle": {"size": size, "counts": segment.counts.decode("ascii")},
                 "score": segment.score,
                 "tta_agreement": segment.tta_agreement,
+                "task": task,
                 "prompt": segment.prompt,
                 **origin,
-                **({} if segment.task is None else {"task": segment.task}),
                 **({} if segment.evidence is None else asdict(segment.evidence)),
             }
         )
     return rows
+
+
+def _with_tasks(
+    segmentation: Segmentation, tasks: Sequence[Task]
+) -> Iterator[tuple[Segment, Task]]:
+    """Each segment and its task; they come in the order of `tasks`."""
+    place = 0
+    for segment in segmentation.segments:
+        task = segment.task or (tasks[0] if len(tasks) == 1 else None)
+        if task != tasks[place]:
+            if task not in tasks[place:]:
+                raise ValueError(f"a segment of task {task} out of the order {', '.join(tasks)}")
+            place = tasks.index(task)
+        yield segment, tasks[place]
 
 
 def part_name(shard: str, images: Sequence[Row], run: str) -> str:
@@ -191,6 +213,7 @@ def write_part(
     images: Sequence[Row],
     annotations: Sequence[Row],
     background: frozenset[int] = frozenset(),
+    tasks: Sequence[Task] = (),
 ) -> Part:
     """Writes a shard's two files; the images file last. Writing again changes nothing.
 
@@ -221,6 +244,7 @@ def write_part(
         statuses=_count(row["status"] for row in images),
         errors=_count(row["error_code"] for row in images if row["error_code"]),
         categories=_count(str(row["category_id"]) for row in annotations),
+        tasks=_per_task(tasks, images, annotations, background) if len(tasks) > 1 else {},
         images_sha256=hashlib.sha256(image_bytes).hexdigest(),
         annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
         size=len(image_bytes) + len(annotation_bytes),
@@ -242,6 +266,31 @@ def _recount(row: Row, annotations: Sequence[Row], background: frozenset[int]) -
     found = any(item["category_id"] not in background for item in own)
     status = Status.OK if found else Status.EMPTY
     return {**row, "num_segments": len(own), "status": str(status)}
+
+
+def _per_task(
+    tasks: Sequence[Task],
+    images: Sequence[Row],
+    annotations: Sequence[Row],
+    background: frozenset[int],
+) -> dict[Task, TaskCounts]:
+    """Each task's share of the counts."""
+    shares: dict[Task, TaskCounts] = {}
+    for task in tasks:
+        own = [row for row in annotations if row["task"] == task]
+        found = {row["image_id"] for row in own if row["category_id"] not in background}
+        statuses = (
+            row["status"]
+            if row["error_code"]
+            else str(Status.OK if row["image_id"] in found else Status.EMPTY)
+            for row in images
+        )
+        shares[task] = TaskCounts(
+            annotations=len(own),
+            statuses=_count(statuses),
+            categories=_count(str(row["category_id"]) for row in own),
+        )
+    return shares
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:

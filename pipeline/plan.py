@@ -61,7 +61,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     dataset = absolute_uri(config.output)
     standing_manifest(storage, dataset)
     for name in config.export.formats:
-        open_exporter(name, task=tasks[0])
+        open_exporter(name, tasks=tasks)
     storage.check_writable(dataset)
     progress.phase("listing images")
     config = _absolute(config, dataset)

@@ -160,7 +160,7 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         version=1,
         categories=spec.info.categories,
         input=plan.config.input.uri,
-        task=spec.tasks[0],
+        tasks=spec.tasks,
         model=_model(spec.info),
         config=plan.config.published(),
         config_fingerprint=spec.run,

@@ -42,14 +42,14 @@ def validate(
     index = ImageIndex()
     images = annotations = 0
     for done, part in enumerate(manifest.parts, start=1):
-        tables = read_checked(files, ledger.uri, part, findings)
+        tables = read_checked(files, ledger.uri, part, manifest, findings)
         if tables is not None:
             images += len(tables[0])
             annotations += len(tables[1])
             index.add(tables[0])
             check_images(tables[0], findings)
             check_annotations(*tables, manifest, findings)
-            check_masks(*tables, disjoint=manifest.task != "instance", findings=findings)
+            check_masks(*tables, findings)
         if progress is not None:
             progress(done, len(manifest.parts))
     index.check(findings)

@@ -48,7 +48,6 @@ class ShardWorker:
         self._storage = Storage(spec.config.storage)
         self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
         self._origin = {
-            "task": spec.tasks[0],
             "model": spec.info.name,
             "model_revision": spec.info.revision,
             "run": spec.run,
@@ -87,6 +86,7 @@ class ShardWorker:
             images=images,
             annotations=annotations,
             background=self._background,
+            tasks=self.spec.tasks,
         )
         receipt = ShardReceipt(
             shard=work.shard,
@@ -164,6 +164,7 @@ class ShardWorker:
                 found,
                 categories=self.spec.info.categories,
                 origin=self._origin,
+                tasks=self.spec.tasks,
             )
         except TooManySegmentsError as error:
             failure = Failure(ErrorCode.TOO_MANY_SEGMENTS, str(error))

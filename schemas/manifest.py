@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .categories import Categories
+from .records import TASKS, Status, Task
 
 SCHEMA_VERSION = 2
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """What a part holds of one of several tasks.
+
+    Attributes:
+        annotations: Its rows of the annotations file.
+        statuses: status → images, as if only this task had been asked for.
+        categories: category id as text → its annotations.
+    """
+
+    annotations: int
+    statuses: Mapping[str, int]
+    categories: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,7 @@ class Part:
         images_sha256: Of the images file.
         annotations_sha256: Of the annotations file.
         size: Bytes of both files.
+        tasks: task → its share of the counts; empty where the dataset has one task.
     """
 
     name: str
@@ -38,6 +56,38 @@ class Part:
     images_sha256: str
     annotations_sha256: str
     size: int
+    tasks: Mapping[Task, TaskCounts] = field(default_factory=dict)
+
+    def view(self, task: Task) -> Part:
+        """The part as if it held this task alone."""
+        own = self.tasks[task]
+        return replace(
+            self,
+            annotations=own.annotations,
+            statuses=own.statuses,
+            categories=own.categories,
+            tasks={},
+        )
+
+    @classmethod
+    def of(cls, data: Any) -> Part:
+        """From plain data, as `plain` gives it.
+
+        Raises:
+            KeyError, TypeError: Not a part.
+        """
+        shares = dict({**data}.get("tasks", {}))
+        if strange := shares.keys() - {*TASKS}:
+            raise KeyError(f"counts of the tasks {sorted(strange)}")
+        tasks = {task: TaskCounts(**shares[task]) for task in TASKS if task in shares}
+        return cls(**{**data, "tasks": tasks})
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data for JSON; says nothing of tasks where there is one."""
+        data = asdict(self)
+        if not self.tasks:
+            del data["tasks"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +114,7 @@ class ShardReceipt:
 
     def to_json(self) -> str:
         """One JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({**asdict(self), "part": self.part.plain()}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ShardReceipt:
@@ -75,7 +125,7 @@ class ShardReceipt:
         """
         try:
             data = json.loads(text)
-            return cls(**{**data, "part": Part(**data["part"])})
+            return cls(**{**data, "part": Part.of(data["part"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a shard receipt: {error}") from error
 
@@ -88,7 +138,7 @@ class DatasetManifest:
         schema_version: `SCHEMA_VERSION` of the writer.
         version: 1, 2, …; also its file under versions/.
         input: Absolute URI of the images.
-        task: "semantic", "instance" or "panoptic".
+        tasks: One or several of semantic, instance and panoptic, in the order of `TASKS`.
         model: name, family, revision, weights_sha256, licence.
         categories: The category table, `Categories.to_json`.
         config: The resolved job config without secrets and placement.
@@ -103,7 +153,7 @@ class DatasetManifest:
     schema_version: int
     version: int
     input: str
-    task: str
+    tasks: tuple[Task, ...]
     model: Mapping[str, Any]
     categories: list[dict[str, Any]]
     config: Mapping[str, Any]
@@ -118,6 +168,31 @@ class DatasetManifest:
         """The categories as objects."""
         return Categories.from_json(self.categories)
 
+    @property
+    def task(self) -> Task:
+        """The only task.
+
+        Raises:
+            ValueError: There are several: which one is meant? (`view`)
+        """
+        task, *more = self.tasks
+        if more:
+            raise ValueError(f"the dataset holds several tasks: {', '.join(self.tasks)}")
+        return task
+
+    def view(self, task: Task) -> DatasetManifest:
+        """The manifest as if the dataset held this task alone.
+
+        Raises:
+            ValueError: It does not hold it.
+        """
+        if task not in self.tasks:
+            raise ValueError(f"the dataset holds no {task} labels, only {', '.join(self.tasks)}")
+        if self.tasks == (task,):
+            return self
+        parts = [part.view(task) for part in self.parts]
+        return replace(self, tasks=(task,), parts=tuple(parts), **totals(parts, self.categories))
+
     def same_dataset(self, other: DatasetManifest) -> bool:
         """Whether both say the same but for the version number."""
         skip = {"version"}
@@ -129,11 +204,14 @@ class DatasetManifest:
 
     def to_json(self) -> str:
         """Readable, stable JSON."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
+        if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text
+            (data["task"],) = data.pop("tasks")
+        return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> DatasetManifest:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`, also for schema version 1, which knew one `task`.
 
         Raises:
             ValueError: Not a manifest, or written by a newer schema version.
@@ -149,6 +227,34 @@ class DatasetManifest:
                 f"{SCHEMA_VERSION}: install a newer maskmill to read it"
             )
         try:
-            return cls(**{**data, "parts": tuple(Part(**part) for part in data["parts"])})
+            tasks = [data.pop("task")] if version == 1 else data["tasks"]
+            if not tasks or tuple(tasks) != tuple(task for task in TASKS if task in tasks):
+                raise TypeError(f"tasks {tasks}, not some of {', '.join(TASKS)} in this order")
+            parts = tuple(Part.of(part) for part in data["parts"])
+            return cls(**{**data, "tasks": tuple(tasks), "parts": parts})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a maskmill manifest: {error}") from error
+
+
+def totals(parts: Iterable[Part], categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest's counts, category_counts and error_counts: sums over its parts.
+
+    Args:
+        parts: All of them.
+        categories: `Categories.to_json`; each is counted, also where nothing is of it.
+    """
+    images = annotations = 0
+    statuses: Counter[str] = Counter({str(status): 0 for status in Status})
+    errors: Counter[str] = Counter()
+    per_category: Counter[str] = Counter({str(item["id"]): 0 for item in categories})
+    for part in parts:
+        images += part.images
+        annotations += part.annotations
+        statuses.update(part.statuses)
+        errors.update(part.errors)
+        per_category.update(part.categories)
+    return {
+        "counts": {"images": images, "annotations": annotations, **statuses},
+        "category_counts": dict(per_category),
+        "error_counts": dict(errors),
+    }

@@ -10,8 +10,23 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .suggest import nearest
+
 Task = Literal["semantic", "instance", "panoptic"]
 TASKS: tuple[Task, ...] = ("semantic", "instance", "panoptic")
+
+
+def task_named(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        ValueError: There is none; names the nearest and all.
+    """
+    for task in TASKS:
+        if task == name:
+            return task
+    raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}; known: {', '.join(TASKS)}")
+
 
 SEGMENT_BITS = 21
 """Low bits of an annotation id that hold the segment id: 2,097,151 segments an image."""

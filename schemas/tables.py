@@ -13,7 +13,8 @@ _REAL = pa.field("element", pa.float32())
 RLE_TYPE = pa.struct([("size", pa.list_(_ELEMENT, 2)), ("counts", pa.string())])
 """pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
 
-_METADATA = {"maskmill_schema_version": str(SCHEMA_VERSION)}
+_VERSION_KEY = "maskmill_schema_version"
+_METADATA = {_VERSION_KEY: str(SCHEMA_VERSION)}
 
 IMAGES = pa.schema(
     [
@@ -65,3 +66,25 @@ ANNOTATIONS = pa.schema(
     metadata=_METADATA,
 )
 """One row a segment, sorted by image then segment_id. `run` = manifest's config_fingerprint."""
+
+_NEW_IN_2 = frozenset(
+    {
+        "tta_agreement",
+        "predicted_iou",
+        "stability_score",
+        "point_xy",
+        "crop_xywh",
+        "prompt_bbox_xywh",
+        "source_id",
+    }
+)
+"""Columns that schema version 1 did not have."""
+
+
+def schema_of(table: str, version: int) -> pa.Schema:
+    """The schema of "images" or "annotations" in a dataset of this or an earlier schema version."""
+    schema = {"images": IMAGES, "annotations": ANNOTATIONS}[table]
+    if version == SCHEMA_VERSION:
+        return schema
+    old = [item for item in schema if item.name not in _NEW_IN_2]
+    return pa.schema(old, metadata={_VERSION_KEY: str(version)})

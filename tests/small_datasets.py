@@ -10,7 +10,16 @@ import numpy.typing as npt
 from pipeline import masks
 from pipeline.ledger import Ledger, write_dataset
 from schemas.categories import Categories, Category
-from schemas.records import MAX_IMAGE_ID, ErrorCode, Failure, ImageRecord, Segment, Segmentation
+from schemas.records import (
+    MAX_IMAGE_ID,
+    ErrorCode,
+    Failure,
+    ImageRecord,
+    Segment,
+    Segmentation,
+    Task,
+    answer,
+)
 
 NUCLEUS = Category(1, "nucleus", True, "#4169e1", "cell")
 SKY = Category(92, "sky", False, "#87ceeb")
@@ -77,10 +86,17 @@ def segmentation(number: int, task: str) -> Segmentation:
     return Segmentation(HEIGHT, WIDTH, tuple(found))
 
 
-def small_dataset(folder: Path, task: str = "panoptic", *, shard_size: int = 3) -> Ledger:
+def small_dataset(
+    folder: Path, task: Task | tuple[Task, ...] = "panoptic", *, shard_size: int = 3
+) -> Ledger:
     """Eight images of tricky names, one of them empty, and one that failed."""
+    tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
+
+    def found(number: int) -> Segmentation:
+        return answer(HEIGHT, WIDTH, {task: segmentation(number, task).segments for task in tasks})
+
     images: list[tuple[ImageRecord, Segmentation | Failure]] = [
-        (ImageRecord(name, f"/in/{name}", image_id=number), segmentation(number, task))
+        (ImageRecord(name, f"/in/{name}", image_id=number), found(number))
         for name, number in NAMES.items()
     ]
     broken = ImageRecord("broken.jpg", "/in/broken.jpg", image_id=BROKEN)

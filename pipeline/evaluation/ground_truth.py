@@ -9,6 +9,7 @@ import orjson
 
 from pipeline.ledger import open_ledger
 from pipeline.storage import Storage, absolute_uri, join
+from schemas.records import Task
 from schemas.suggest import nearest
 
 from .coco_source import CocoSource
@@ -25,6 +26,7 @@ def open_source(
     other: Source | None = None,
     void: Collection[int] | None = None,
     pixel_offset: int = 0,
+    task: Task | None = None,
     storage: Storage | None = None,
 ) -> Source:
     """Opens a dataset of ours, a COCO JSON file or a folder of maps.
@@ -40,6 +42,8 @@ def open_source(
         void: Pixel values of a semantic map that mean unlabelled; None = 0 and 255, or with a
             `pixel_offset` 255 alone.
         pixel_offset: Category id − pixel value in a semantic map.
+        task: Of a dataset that holds several; None = the one that compares best with the other
+            side.
         storage: File access.
 
     Raises:
@@ -53,7 +57,10 @@ def open_source(
     if not storage.exists(uri):
         raise ValueError(f"no such file or folder: {uri}")
     if kind == "dataset" or (kind == "auto" and storage.exists(join(uri, "manifest.json"))):
-        return LedgerSource(open_ledger(uri, storage))
+        source = LedgerSource(open_ledger(uri, storage), task)
+        return source if task or other is None else source.suited_to(other.task)
+    if task:
+        raise ValueError(f"{uri} is no dataset of ours: there is no task to choose")
     if not storage.is_dir(uri):
         return _of_json(uri, kind, storage)
     if kind in ("auto", "coco-panoptic") and storage.exists(uri + ".json"):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ledger import Ledger, read_part
-from schemas.records import TASKS, Status, Task
+from pipeline.ledger import Ledger
+from schemas.records import Status, Task
 
 from .categories import ScoredCategory, Table
 from .segments import Segments, make_segments
@@ -17,21 +17,32 @@ from .source import ImageEntry
 _COLUMNS = ("image_id", "category_id", "iscrowd", "rle", "score")
 
 
+_SUITED: dict[Task, tuple[Task, ...]] = {
+    "semantic": ("semantic", "panoptic"),
+    "instance": ("instance", "panoptic"),
+    "panoptic": ("panoptic", "instance", "semantic"),
+}
+"""Task of the other side → what is compared with it, the best first. Of any two tasks one fits."""
+
+
 class LedgerSource:
     """Reads a ledger part by part and keeps one part of annotations in memory.
 
+    Args:
+        ledger: The dataset.
+        task: Which of its tasks; None = the only one, or the one that says most.
+
     Raises:
-        ValueError: The dataset has an unknown task.
+        ValueError: The dataset does not hold this task.
     """
 
     kind = "dataset"
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        tasks: dict[str, Task] = {task: task for task in TASKS}
-        if ledger.manifest.task not in tasks:
-            raise ValueError(f"{ledger.uri} has the unknown task {ledger.manifest.task!r}")
-        self.task: Task = tasks[ledger.manifest.task]
+    def __init__(self, ledger: Ledger, task: Task | None = None) -> None:
+        self._whole = ledger
+        # From the end: a panoptic answer says what the two others say.
+        self.task: Task = task or ledger.manifest.tasks[-1]
+        self._ledger = ledger = ledger.view(self.task)
         self.categories: Table | None = {
             item.id: ScoredCategory(item.id, item.name, item.isthing, item.is_background)
             for item in ledger.categories
@@ -50,6 +61,14 @@ class LedgerSource:
         self._open = -1
         self._table: pa.Table | None = None
         self._ids = np.zeros(0, np.int64)
+
+    def suited_to(self, other: Task) -> LedgerSource:
+        """The same dataset by that of its tasks that compares best with the other side's."""
+        held = self._whole.manifest.tasks
+        for task in _SUITED[other]:
+            if task in held:
+                return self if task == self.task else LedgerSource(self._whole, task)
+        return self
 
     def entries(self) -> Sequence[ImageEntry]:
         """Images in the dataset's order."""
@@ -73,8 +92,7 @@ class LedgerSource:
     def _part(self, part: int) -> pa.Table:
         if self._table is None or part != self._open:
             ledger = self._ledger
-            name = ledger.manifest.parts[part].name
-            table = read_part(ledger.storage, ledger.uri, "annotations", name, _COLUMNS)
+            table = ledger.annotations_of(ledger.manifest.parts[part], _COLUMNS)
             ids = table["image_id"].to_numpy()
             # Rows follow the images' order, which need not be the order of their ids.
             order = np.argsort(ids, kind="stable")

@@ -10,7 +10,16 @@ from pipeline.storage import MissingError, Storage, absolute_uri, join
 from schemas.manifest import DatasetManifest
 
 from .stamp import ExportStamp
-from .table import EXPORTERS, Artifact, Exporter, Report, formats_of, make_exporter, open_exporter
+from .table import (
+    EXPORTERS,
+    Artifact,
+    Exporter,
+    Report,
+    best_task,
+    formats_of,
+    make_exporter,
+    open_exporter,
+)
 
 EXPORT_VERSION = 1
 """Raised when an exporter's files change: exports of another version count as out of date."""
@@ -21,7 +30,8 @@ def export_all(
 ) -> list[Artifact]:
     """Brings a dataset's folder of exports up to the ledger's version.
 
-    What an earlier call wrote and this one does not is removed.
+    What an earlier call wrote and this one does not is removed. Where the dataset holds several
+    tasks, each format is made from the one that suits it best.
 
     Args:
         ledger: The dataset.
@@ -45,7 +55,7 @@ def export_all(
     ExportStamp(begun, known).write(storage, out)
     written: dict[str, list[Artifact]] = {}
     for name, exporter in exporters.items():
-        made = exporter.export(ledger, join(out, exporter.folder))
+        made = exporter.export(_suited(ledger, exporter), join(out, exporter.folder))
         written[name] = [
             Artifact(_under(exporter.folder, item.path), item.kind, item.count) for item in made
         ]
@@ -106,7 +116,7 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
             continue
         checked.append(name)
         try:
-            exporter.check(ledger, folder, report)
+            exporter.check(_suited(ledger, exporter), folder, report)
         except (MissingError, ValueError) as error:
             report("export-json", f"{path}: {error}")
     return tuple(checked)
@@ -119,7 +129,7 @@ def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
     are removed; so that folder must be new, empty, or one that this function filled before.
 
     Args:
-        ledger: The dataset.
+        ledger: The dataset, or the view of one of its tasks.
         name: The format.
         out: The folder.
 
@@ -132,22 +142,28 @@ def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
             something else, or a damaged ledger.
     """
     out = absolute_uri(out)
-    exporter = open_exporter(name, task=ledger.manifest.task)
+    exporter = open_exporter(name, tasks=ledger.manifest.tasks)
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     _check_owned(storage, out, exporter, name, old)
     rest = {key: value for key, value in old.datasets.items() if key != name}
     others = {key: old.artifacts[key] for key in rest}
     ExportStamp({**rest, name: ""}, {**others, name: ()}).write(storage, out)
-    made = exporter.export(ledger, out)
+    made = exporter.export(_suited(ledger, exporter), out)
     done = {**rest, name: _identity(ledger.manifest)}
     ExportStamp(done, {**others, name: made}).write(storage, out)
     return made
 
 
 def _exporters(ledger: Ledger, formats: Sequence[str]) -> dict[str, Exporter]:
-    task = ledger.manifest.task
-    return {name: open_exporter(name, task=task) for name in formats or formats_of(task)}
+    tasks = ledger.manifest.tasks
+    return {name: open_exporter(name, tasks=tasks) for name in formats or formats_of(tasks)}
+
+
+def _suited(ledger: Ledger, exporter: Exporter) -> Ledger:
+    """The dataset as a format wants it: of one task."""
+    task = best_task(exporter, ledger.manifest.tasks)
+    return ledger if task is None else ledger.view(task)
 
 
 def _identity(manifest: DatasetManifest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,7 +50,7 @@ class Exporter(Protocol):
     """One format.
 
     Attributes:
-        tasks: Of the datasets that it can be made from.
+        tasks: What it can be made from, the best first.
         folder: Where it lies under a dataset's exports/.
         owns: The folder inside the output that holds nothing but this export's pictures: "" is
             the output itself, None means that there is no such folder.
@@ -64,6 +64,8 @@ class Exporter(Protocol):
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes the whole dataset in this format, part by part.
+
+        The ledger holds one task, one of `tasks`: where a dataset holds several, its view.
 
         Every file is replaced atomically, the one that names the others last. Same ledger, same
         bytes.
@@ -88,26 +90,32 @@ class Exporter(Protocol):
         ...
 
 
-def formats_of(task: str) -> tuple[str, ...]:
-    """The formats that a dataset of this task is exported to unless told otherwise."""
-    return next(formats for key, formats in _DEFAULTS.items() if key == task)
+def formats_of(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The formats that a dataset of these tasks is exported to unless told otherwise."""
+    wanted = {name for task in tasks for name in _DEFAULTS[task]}
+    return tuple(name for name in EXPORTERS if name in wanted)
 
 
-def open_exporter(name: str, *, task: str) -> Exporter:
+def best_task(exporter: Exporter, tasks: Sequence[Task]) -> Task | None:
+    """Which of a dataset's tasks a format is made from; None where it can be made from none."""
+    return next((task for task in exporter.tasks if task in tasks), None)
+
+
+def open_exporter(name: str, *, tasks: Sequence[Task]) -> Exporter:
     """The exporter of a format.
 
     Raises:
-        ValueError: No such format, or not one for datasets of this task.
+        ValueError: No such format, or not one for datasets of these tasks.
     """
     if name not in EXPORTERS:
         raise ValueError(
             f"unknown format {name!r}{nearest(name, EXPORTERS)}; known: {', '.join(EXPORTERS)}"
         )
     exporter = make_exporter(name)
-    if task not in exporter.tasks:
+    if best_task(exporter, tasks) is None:
         raise ValueError(
             f"format {name} needs a dataset of task {' or '.join(exporter.tasks)}, "
-            f"this one's is {task}"
+            f"this one's is {' and '.join(tasks)}"
         )
     return exporter
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.manifest import DatasetManifest
+from schemas.records import Task
 
 from .embed import isolated, text
 from .tally import Tally
@@ -16,17 +19,29 @@ STATUSES = (
 """Status and what it means to a reader, in the order of the bar."""
 
 _CATEGORIES_AT_ONCE = 12
+_ALSO = "The dataset also holds {} labels: python -m jobs.report --task shows them."
 
 
-def overview_section(manifest: DatasetManifest, tally: Tally, *, name: str) -> str:
-    """Numbers, bar, places for the histograms, and the table of categories."""
+def overview_section(
+    manifest: DatasetManifest, tally: Tally, *, name: str, tasks: Sequence[Task]
+) -> str:
+    """Numbers, bar, places for the histograms, and the table of categories.
+
+    Args:
+        manifest: Of what is shown: the dataset, or one of its tasks.
+        tally: Of the same.
+        name: Of the dataset.
+        tasks: All that the dataset holds; what is not shown is named.
+    """
+    others = " and ".join(task for task in tasks if task != manifest.task)
+    also = f'<p class="muted">{text(_ALSO.format(others))}</p>' if others else ""
     model = manifest.model
     revision = str(model.get("revision", ""))[:12]
     made = f"{manifest.task} segmentation by {model.get('name', 'an unknown model')}"
     return f"""<section id="overview" aria-labelledby="title">
   <p class="eyebrow">{text(made)}{f" <code>{text(revision)}</code>" if revision else ""}</p>
   <h1 id="title">{isolated(name)}</h1>
-  <p class="muted path">{isolated(manifest.input)}</p>
+  <p class="muted path">{isolated(manifest.input)}</p>{also}
   {_numbers(manifest, tally)}
   {_bar(manifest)}
   <div class="charts">

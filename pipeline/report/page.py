@@ -25,6 +25,7 @@ _SCRIPTS = ("masks.js", "charts.js", "state.js", "gallery.js", "viewer.js", "mai
 def build_page(
     manifest: DatasetManifest,
     *,
+    whole: DatasetManifest,
     tally: Tally,
     selection: Selection,
     entries: Sequence[Sequence[Any]],
@@ -36,7 +37,8 @@ def build_page(
     """The whole of index.html.
 
     Args:
-        manifest: Of the dataset.
+        manifest: Of what is shown: the dataset, or one of its tasks.
+        whole: Of the dataset.
         tally: Over all images.
         selection: Which images are shown.
         entries: A row each (`picture.Picture.entry`).
@@ -61,12 +63,12 @@ def build_page(
         script=script,
         script_hash=csp_hash(script),
         nav="".join(f'<a href="#{key}">{label}</a>' for key, label in links),
-        overview=overview_section(manifest, tally, name=dataset_name(manifest)),
+        overview=overview_section(manifest, tally, name=dataset_name(manifest), tasks=whole.tasks),
         evaluation=figures,
         shown=_shown(manifest, len(entries)),
         notice=_notice(missing, len(entries)),
         failures=failures,
-        provenance=provenance_section(manifest),
+        provenance=provenance_section(whole),
         version=text(_version()),
         data=script_json(
             {

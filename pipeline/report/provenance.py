@@ -26,7 +26,7 @@ def provenance_section(manifest: DatasetManifest) -> str:
         "Revision": manifest.model.get("revision"),
         "Weights SHA-256": manifest.model.get("weights_sha256"),
         "Licence of the weights": manifest.model.get("licence"),
-        "Task": manifest.task,
+        "Task": ", ".join(manifest.tasks),
         "Run": manifest.config_fingerprint,
         "Dataset version": manifest.version,
         "Schema version": manifest.schema_version,
@@ -63,7 +63,8 @@ def reproduce(manifest: DatasetManifest) -> str:
     if not settings.get("input.uri") or not settings.get("model.name"):
         return ""
     words = ["python", "-m", "jobs.label", "--input", str(settings["input.uri"])]
-    words += ["--output", "OUT", "--model", str(settings["model.name"]), "--task", manifest.task]
+    words += ["--output", "OUT", "--model", str(settings["model.name"])]
+    words += [word for task in manifest.tasks for word in ("--task", task)]
     usual = _defaults()
     for key, value in settings.items():
         if key not in _IN_FLAGS and key in usual and value is not None and value != usual[key]:

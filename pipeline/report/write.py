@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.ledger import Ledger, rows_by_image
 from pipeline.storage import StorageError, absolute_uri, join
 from schemas.config import ImagesConfig
-from schemas.records import ImageRecord
+from schemas.records import ImageRecord, Task
 
 from .embed import data_script
 from .originals import Read, find_originals, read_or_none
@@ -35,6 +35,7 @@ def write_report(
     ledger: Ledger,
     out: str,
     *,
+    task: Task | None = None,
     max_images: int = 2000,
     read: Read | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -48,6 +49,7 @@ def write_report(
     Args:
         ledger: The dataset.
         out: Folder (URI) to write index.html, data/ and full/ into.
+        task: Which labels of a dataset of several tasks to show; None = panoptic, else instance.
         max_images: Pictures to show.
         read: How to get an image's bytes from a record that holds its file name and id alone;
             None finds the pictures again through the dataset's own input settings.
@@ -59,9 +61,11 @@ def write_report(
 
     Raises:
         StorageError: The report cannot be written.
-        ValueError: A file of the dataset is damaged.
+        ValueError: A file of the dataset is damaged, or it does not hold the task.
     """
     out = absolute_uri(out)
+    whole = ledger.manifest
+    ledger = ledger.view(task or _most_telling(whole.tasks))
     tally, selection = _survey(ledger, max_images)
     if read is None:
         records, read = find_originals(ledger, selection.chosen)
@@ -79,6 +83,7 @@ def write_report(
     shelf.finish()
     page = build_page(
         ledger.manifest,
+        whole=whole,
         tally=tally,
         selection=selection,
         entries=shelf.entries,
@@ -93,6 +98,11 @@ def write_report(
     if ours:
         shelf.sweep()
     return index
+
+
+def _most_telling(tasks: Sequence[Task]) -> Task:
+    """What a person wants to see first: panoptic, else instances."""
+    return next(task for task in ("panoptic", "instance", "semantic") if task in tasks)
 
 
 def _survey(ledger: Ledger, max_images: int) -> tuple[Tally, Selection]:

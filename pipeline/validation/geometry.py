@@ -21,15 +21,12 @@ _TEXT_BYTES = 1 << 20
 _MAX_PIXELS = 1 << 40
 
 
-def check_masks(
-    images: pa.Table, annotations: pa.Table, *, disjoint: bool, findings: Findings
-) -> None:
+def check_masks(images: pa.Table, annotations: pa.Table, findings: Findings) -> None:
     """Reads every mask of a part, some images at a time.
 
     Args:
         images: The part's image rows.
         annotations: Its annotation rows.
-        disjoint: Whether segments of an image must not overlap.
         findings: Takes what is wrong.
     """
     rows = image_rows(images["image_id"].to_numpy(), annotations["image_id"].to_numpy())
@@ -40,15 +37,13 @@ def check_masks(
     for begin, end in _slices(annotations):
         piece = annotations.slice(begin, end - begin).combine_chunks()
         height, width = (values[begin:end] for values in size)
-        _check(piece, height, width, disjoint=disjoint, findings=findings)
+        _check(piece, height, width, findings)
 
 
 def _check(
     annotations: pa.Table,
     height: npt.NDArray[np.int64],
     width: npt.NDArray[np.int64],
-    *,
-    disjoint: bool,
     findings: Findings,
 ) -> None:
     ids = annotations["annotation_id"].to_numpy()
@@ -73,10 +68,27 @@ def _check(
     boxes = annotations["bbox_xywh"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
     tight = runs.boxes_xywh(np.maximum(said[:, 0], 1))
     flag("mask-box", readable & (boxes != tight).any(axis=1))
-    if disjoint:
-        _, picture = np.unique(annotations["image_id"].to_numpy(), return_inverse=True)
+    group = _disjoint_groups(annotations)
+    if group is not None:
         stride = int(pixels[readable].max(initial=0)) + 1
-        flag("mask-overlap", runs.overlapping(picture.astype(np.int64), stride))
+        flag("mask-overlap", runs.overlapping(group, stride))
+
+
+def _disjoint_groups(annotations: pa.Table) -> npt.NDArray[np.int64] | None:
+    """A number for each segment; segments of one number must not overlap. None: all may.
+
+    The segments of an image and a task share a number; an instance has one for itself.
+    """
+    task = compute.dictionary_encode(annotations["task"].combine_chunks())
+    names, code = task.dictionary.to_pylist(), task.indices.to_numpy().astype(np.int64)
+    if set(names) <= {"instance"}:
+        return None
+    _, picture = np.unique(annotations["image_id"].to_numpy(), return_inverse=True)
+    group = picture.astype(np.int64) * len(names) + code
+    if "instance" in names:
+        alone = np.flatnonzero(code == names.index("instance"))
+        group[alone] = group.max() + 1 + np.arange(len(alone))
+    return group
 
 
 def _slices(annotations: pa.Table) -> Iterator[tuple[int, int]]:

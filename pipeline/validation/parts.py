@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from pipeline.parts import part_uri
 from pipeline.storage import Storage, StorageError
-from schemas.manifest import DatasetManifest, Part
-from schemas.tables import ANNOTATIONS, IMAGES
+from pipeline.task_view import annotations_of_task, images_of_task
+from schemas.manifest import DatasetManifest, Part, TaskCounts
+from schemas.tables import schema_of
 
 from .findings import Findings
 
@@ -20,7 +21,7 @@ VERSION_KEY = b"maskmill_schema_version"
 
 
 def read_checked(
-    storage: Storage, dataset: str, part: Part, findings: Findings
+    storage: Storage, dataset: str, part: Part, manifest: DatasetManifest, findings: Findings
 ) -> tuple[pa.Table, pa.Table] | None:
     """A part's images and annotations, None where they cannot be examined further.
 
@@ -28,14 +29,16 @@ def read_checked(
         storage: File access.
         dataset: Its URI.
         part: The manifest's entry.
+        manifest: Of the dataset.
         findings: Takes what is wrong.
     """
     tables: list[pa.Table] = []
     size = 0
-    for name, digest, rows, schema in (
-        ("images", part.images_sha256, part.images, IMAGES),
-        ("annotations", part.annotations_sha256, part.annotations, ANNOTATIONS),
+    for name, digest, rows in (
+        ("images", part.images_sha256, part.images),
+        ("annotations", part.annotations_sha256, part.annotations),
     ):
+        schema = schema_of(name, manifest.schema_version)
         label = f"{name}/{part.name}"
         try:
             data = storage.read(part_uri(dataset, name, part.name))
@@ -63,15 +66,32 @@ def read_checked(
     if size != part.size:
         findings.add("part-bytes", "part", [f"{part.name}: {size} bytes, not {part.size}"])
     images, annotations = tables
+    errors = Counter(code for code in images["error_code"].to_pylist() if code)
+    if not _same(errors, part.errors):
+        findings.add("part-counts", "part", [f"{part.name}: errors"])
+    _check_counts(images, annotations, part, part.name, findings)
+    if part.tasks.keys() != (set(manifest.tasks) if len(manifest.tasks) > 1 else set()):
+        findings.add("part-counts", "part", [f"{part.name}: tasks"])
+    for task, own in part.tasks.items():
+        mine = annotations_of_task(annotations, task)
+        label = f"{part.name}: {task}"
+        if len(mine) != own.annotations:
+            findings.add("part-counts", "part", [f"{label} annotations"])
+        seen = images_of_task(images, annotations, task, manifest.category_table())
+        _check_counts(seen, mine, own, label, findings)
+    return images, annotations
+
+
+def _check_counts(
+    images: pa.Table, annotations: pa.Table, said: Part | TaskCounts, label: str, findings: Findings
+) -> None:
     found = {
         "statuses": images["status"].to_pylist(),
-        "errors": [code for code in images["error_code"].to_pylist() if code],
         "categories": [str(item) for item in annotations["category_id"].to_pylist()],
     }
     for key, values in found.items():
-        if not _same(Counter(values), getattr(part, key)):
-            findings.add("part-counts", "part", [f"{part.name}: {key}"])
-    return images, annotations
+        if not _same(Counter(values), getattr(said, key)):
+            findings.add("part-counts", "part", [f"{label}: {key}"])
 
 
 def check_manifest(manifest: DatasetManifest, findings: Findings) -> None:

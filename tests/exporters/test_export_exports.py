@@ -38,12 +38,21 @@ def problems(ledger: Ledger) -> list[tuple[str, str]]:
     return said
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_yields_its_formats(task, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "formats"),
+    [
+        (("semantic",), {"semantic-png"}),
+        (("instance",), {"coco-instances"}),
+        (("panoptic",), {"coco-instances", "coco-panoptic", "semantic-png"}),
+        (("semantic", "instance"), {"coco-instances", "semantic-png"}),
+        (TASKS, {"coco-instances", "coco-panoptic", "semantic-png"}),
+    ],
+)
+def test_tasks_yield_their_formats(task, formats, tmp_path):
     ledger = small_dataset(tmp_path / "data", task)
     assert not exports_current(ledger)
     artifacts = export_all(ledger)
-    assert {item.kind for item in artifacts} == set(formats_of(task))
+    assert {item.kind for item in artifacts} == set(formats_of(task)) == formats
     root = tmp_path / "data" / "exports"
     for item in artifacts:
         assert (root / item.path).exists()
@@ -97,7 +106,7 @@ def test_other_formats_or_a_missing_file_are_not_current(tmp_path):
     ledger = small_dataset(tmp_path / "data")
     export_all(ledger)
     assert not exports_current(ledger, formats=("coco-instances",))
-    assert not exports_current(ledger, formats=(*formats_of("panoptic"), "coco-results"))
+    assert not exports_current(ledger, formats=(*formats_of(("panoptic",)), "coco-results"))
     (tmp_path / "data" / "exports" / "coco" / "panoptic.json").unlink()
     assert not exports_current(ledger)
     assert [rule for rule, _ in problems(ledger)] == ["export-json"]
@@ -133,7 +142,7 @@ def test_a_broken_off_export_is_noticed_and_made_good(tmp_path, monkeypatch):
     ledger = small_dataset(tmp_path / "data")
     export_all(ledger)
     before = tree(tmp_path / "data" / "exports")
-    cls = type(open_exporter("coco-panoptic", task="panoptic"))
+    cls = type(open_exporter("coco-panoptic", tasks=("panoptic",)))
 
     def die(*_):
         raise KeyboardInterrupt
@@ -157,7 +166,7 @@ def test_a_damaged_stamp_is_no_stamp(tmp_path):
         assert ExportStamp.read(Storage(), str(stamp.parent)) is None
         assert not exports_current(ledger)
     export_all(ledger)
-    assert json.loads(stamp.read_text())["formats"].keys() == set(formats_of("panoptic"))
+    assert json.loads(stamp.read_text())["formats"].keys() == set(formats_of(("panoptic",)))
 
 
 def test_unknown_formats_and_unfit_tasks_are_named(tmp_path):

@@ -77,7 +77,7 @@ def test_config_file_set_and_flags_lie_over_each_other(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
-    assert manifest["task"] == "semantic"
+    assert manifest["tasks"] == ["semantic"]
     assert manifest["config"]["model"]["threshold"] == 0.4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,7 +26,8 @@ CATEGORIES = Categories(
         Category(2, "ground", False, "#000000", is_background=True),
     )
 )
-ORIGIN = {"task": "panoptic", "model": "m", "model_revision": "1", "run": "r"}
+ORIGIN = {"model": "m", "model_revision": "1", "run": "r"}
+GIVEN: dict[str, Any] = {"categories": CATEGORIES, "origin": ORIGIN, "tasks": ("panoptic",)}
 
 
 def segment(category: int, at: int, score: float | None = 0.5) -> Segment:
@@ -79,7 +81,7 @@ def test_files_have_the_published_schemas(tmp_path: Path) -> None:
 def test_writing_a_part_again_changes_nothing(tmp_path: Path) -> None:
     record, segmentation = IMAGES_FOUND[0]
     assert isinstance(segmentation, Segmentation)
-    rows = annotation_rows(record.image_id, segmentation, categories=CATEGORIES, origin=ORIGIN)
+    rows = annotation_rows(record.image_id, segmentation, **GIVEN)
     image = image_row(record, segments=rows, original_hw=(8, 10), sha256="ab")
     first = write_part(
         Storage(), str(tmp_path), shard="s", run="r", images=[image], annotations=rows
@@ -95,7 +97,7 @@ def test_a_second_writer_with_other_arithmetic_adopts_what_stands(tmp_path: Path
     record, _ = IMAGES_FOUND[0]
 
     def write(segmentation: Segmentation):  # type: ignore[no-untyped-def]
-        rows = annotation_rows(record.image_id, segmentation, categories=CATEGORIES, origin=ORIGIN)
+        rows = annotation_rows(record.image_id, segmentation, **GIVEN)
         image = image_row(
             record, segments=rows, original_hw=(8, 10), sha256="ab", background=frozenset({2})
         )
@@ -139,7 +141,7 @@ def test_publishing_is_numbered_and_keeps_the_old_version(tmp_path: Path) -> Non
     ledger = write_dataset(str(tmp_path), IMAGES_FOUND, categories=CATEGORIES)
     again = publish(Storage(), str(tmp_path), ledger.manifest)
     assert again.version == 1
-    changed = replace(ledger.manifest, task="instance")
+    changed = replace(ledger.manifest, tasks=("instance",))
     assert publish(Storage(), str(tmp_path), changed).version == 2
     assert open_ledger(str(tmp_path)).manifest.task == "instance"
     old = DatasetManifest.from_json((tmp_path / "versions/000001.json").read_bytes())
@@ -150,8 +152,8 @@ def test_publishing_is_numbered_and_keeps_the_old_version(tmp_path: Path) -> Non
 def test_a_version_that_was_never_current_is_replaced(tmp_path: Path) -> None:
     ledger = write_dataset(str(tmp_path), IMAGES_FOUND, categories=CATEGORIES)
     (tmp_path / "versions/000002.json").write_text("half a manifest of a killed run")
-    publish(Storage(), str(tmp_path), replace(ledger.manifest, task="instance"))
-    assert json.loads((tmp_path / "versions/000002.json").read_text())["task"] == "instance"
+    publish(Storage(), str(tmp_path), replace(ledger.manifest, tasks=("instance",)))
+    assert json.loads((tmp_path / "versions/000002.json").read_text())["tasks"] == ["instance"]
 
 
 def test_receipts_round_trip_and_damaged_ones_count_as_missing(tmp_path: Path) -> None:
@@ -188,4 +190,4 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 
 def test_a_segment_of_an_unknown_category_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown category 9"):
-        annotation_rows(1, found(segment(9, 0)), categories=CATEGORIES, origin=ORIGIN)
+        annotation_rows(1, found(segment(9, 0)), **GIVEN)

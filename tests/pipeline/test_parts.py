@@ -40,7 +40,7 @@ CATEGORIES = Categories(
     )
 )
 GROUND = frozenset({3})
-ORIGIN = {"task": "panoptic", "model": "m", "model_revision": "1", "run": "r"}
+ORIGIN = {"model": "m", "model_revision": "1", "run": "r"}
 
 
 def found(*categories: int, score: float | None = 0.25) -> Segmentation:
@@ -57,7 +57,11 @@ def record(image_id: int = 1) -> ImageRecord:
 
 def rows(image_id: int, *categories: int, score: float | None = 0.25) -> list[dict[str, Any]]:
     return annotation_rows(
-        image_id, found(*categories, score=score), categories=CATEGORIES, origin=ORIGIN
+        image_id,
+        found(*categories, score=score),
+        categories=CATEGORIES,
+        origin=ORIGIN,
+        tasks=("panoptic",),
     )
 
 

@@ -68,7 +68,6 @@ def rewrite(
     *,
     images: Callable[[Rows], Rows] = lambda rows: rows,
     annotations: Callable[[Rows], Rows] = lambda rows: rows,
-    task: str | None = None,
 ) -> Ledger:
     """Changes rows of the first part and makes the manifest say what the files now are."""
     part = ledger.manifest.parts[0]
@@ -94,7 +93,7 @@ def rewrite(
         errors=tally(row["error_code"] for row in rows if row["error_code"]),
         categories=tally(str(row["category_id"]) for row in found),
     )
-    return publish(ledger, parts=(part, *ledger.manifest.parts[1:]), task=task)
+    return publish(ledger, parts=(part, *ledger.manifest.parts[1:]))
 
 
 def tally(values: Any) -> dict[str, int]:
@@ -102,9 +101,9 @@ def tally(values: Any) -> dict[str, int]:
     return {value: values.count(value) for value in values}
 
 
-def publish(ledger: Ledger, *, task: str | None = None, **changes: Any) -> Ledger:
+def publish(ledger: Ledger, **changes: Any) -> Ledger:
     """Writes the manifest with these changes, and totals that fit its parts."""
-    manifest = replace(ledger.manifest, task=task or ledger.manifest.task, **changes)
+    manifest = replace(ledger.manifest, **changes)
     if "parts" in changes:
         totals: dict[str, dict[str, int]] = {}
         for key in ("statuses", "errors", "categories"):
