@@ -12,6 +12,7 @@ from pipeline.prune import prune
 from pipeline.run import RunResult, label
 from pipeline.storage import Storage
 from schemas.config import JobConfig, StorageConfig
+from schemas.manifest import DatasetManifest
 from schemas.overrides import layered
 
 from .console import FAILED, exit_codes
@@ -34,8 +35,22 @@ def main(
         Text, typer.Option(help="Short name (python -m jobs.models) or checkpoint folder.")
     ] = None,
     task: Annotated[
-        Text, typer.Option(help="semantic, instance or panoptic.  [default: the model's first]")
+        list[str] | None,
+        typer.Option(
+            help="semantic, instance or panoptic; repeatable or with commas.  [default: the "
+            "model's first]"
+        ),
     ] = None,
+    tile_size: Annotated[
+        int | None,
+        typer.Option(help="Side of tiles for large pictures, pixels.  [default: 0, no tiles]"),
+    ] = None,
+    tile_overlap: Annotated[
+        int | None, typer.Option(help="Pixels that tiles share.  [default: 128]")
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Look at the mirrored picture too (model.tta.flips).")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of the keys.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -85,7 +100,10 @@ def main(
         "input.limit": limit,
         "output": output,
         "model.name": model,
-        "task": task,
+        "task": ",".join(task) if task else None,
+        "tiling.size": tile_size,
+        "tiling.overlap": tile_overlap,
+        "model.tta.flips": ["horizontal"] if tta else None,
         "max_failures": max_failures,
         "execution.workers": workers,
         "execution.address": address,
@@ -149,6 +167,14 @@ def _say_pruned(count: int) -> None:
     typer.echo(f"pruned {count} files")
 
 
+def _of_tasks(manifest: DatasetManifest) -> str:
+    """ " (semantic 3, instance 12)" where there are several tasks."""
+    if len(manifest.tasks) == 1:
+        return ""
+    each = (f"{task} {manifest.view(task).counts['annotations']}" for task in manifest.tasks)
+    return f" ({', '.join(each)})"
+
+
 def _say(result: RunResult) -> None:
     counts = result.manifest.counts
     if not result.new_version and not result.computed and not result.reused:
@@ -165,7 +191,7 @@ def _say(result: RunResult) -> None:
         )
     typer.echo(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
-        f"skipped {counts['skipped']}; {counts['annotations']} segments"
+        f"skipped {counts['skipped']}; {counts['annotations']} segments{_of_tasks(result.manifest)}"
     )
     for code, count in result.manifest.error_counts.items():
         typer.echo(f"  failed: {count} × {code}")
