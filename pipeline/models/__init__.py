@@ -11,7 +11,11 @@ from typing import Protocol
 from schemas.records import Sample, Segmentation
 
 FAMILIES: dict[str, str] = {
+    "eomt": "pipeline.models.eomt:EomtSegmenter",
+    "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",
+    "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
+    "semantic": "pipeline.models.semantic:SemanticSegmenter",
     "unet": "pipeline.models.unet:UNetSegmenter",
 }
 """family → "module:class"; the class is built as `cls(info, options, tasks)`."""

@@ -1,0 +1,146 @@
+"""The family `eomt`: EoMT and EoMT-DINOv3, plain vision transformers with queries in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .forward import Forward
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Outputs
+from .outputs import DenseOutput
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .query_net import QueryNet
+from .torch_segmenter import TorchSegmenter
+
+
+class EomtSegmenter:
+    """Labels pictures with an EoMT; see `pipeline.models.Segmenter`.
+
+    Checkpoints for semantic segmentation look at square windows along a picture's longer side
+    and average what they say where windows overlap; the others at the whole picture, padded.
+
+    Args:
+        info: The checkpoint.
+        options: Of the job.
+        tasks: All of them are answered from one forward pass.
+
+    Raises:
+        ValueError: The checkpoint does not say how pictures go in, or answers no such task.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        settings = preprocessor(info.folder)
+        self._windows = bool(settings.get("do_split_image"))
+        if self._windows and set(tasks) != {"semantic"}:
+            raise ValueError("an EoMT that looks through windows answers the task semantic alone")
+        self._side = int(info.config["image_size"])
+        if options.tta.scales != (1.0,):
+            raise ValueError(
+                f"model.tta.scales: an EoMT takes inputs of {self._side} × {self._side} alone"
+            )
+        self._info = info
+        self._options = options
+        rule = read_fit_rule(settings, split=self._windows)
+        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> QueryNet | WindowNet:
+        from transformers import AutoModelForUniversalSegmentation
+
+        model: Any = load_pretrained(AutoModelForUniversalSegmentation, self._info, device=device)
+        # Training leaves the masks on or off; in between, attention would be drawn at random. On
+        # the CPU, where the model asks for them layer by layer without waiting for the GPU.
+        model.attn_mask_probs = model.attn_mask_probs.round().cpu()
+        if self._windows:
+            return WindowNet(model, self._side, device=device, options=self._options)
+        return QueryNet(model, device=device, options=self._options)
+
+
+class WindowNet:
+    """A semantic EoMT: square windows, their maps averaged where they overlap.
+
+    Args:
+        model: Of transformers, on the device.
+        side: Of a window, pixels.
+        device: Where the model is.
+        options: Of the job.
+    """
+
+    def __init__(self, model: Any, side: int, *, device: str, options: ModelConfig) -> None:
+        self._model = model
+        self._side = side
+        self._forward = Forward(self._queries, device=device, options=options)
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        """One dense output a picture, of the input's size; its values are sums of probabilities.
+
+        Args:
+            pixels: B×3×h×w, the shorter side that of a window.
+            frames: B frames.
+        """
+        axis = 2 if pixels.shape[2] > pixels.shape[3] else 3
+        starts = window_starts(pixels.shape[axis], self._side)
+        windows = torch.cat([pixels.narrow(axis, start, self._side) for start in starts])
+        classes, masks = (
+            answer.unflatten(0, (len(starts), -1)) for answer in self._forward(windows)
+        )
+        total = pixels.new_zeros((len(frames), classes.shape[-1] - 1, *pixels.shape[2:]))
+        times = pixels.new_zeros(pixels.shape[axis])
+        for number, start in enumerate(starts):
+            times[start : start + self._side] += 1
+            for index in range(len(frames)):
+                window = self._probabilities(classes[number, index], masks[number, index])
+                total[index].narrow(axis - 1, start, self._side).add_(window)
+        total /= times[:, None] if axis == 2 else times
+        return {
+            "semantic": [
+                DenseOutput(maps, frame, probabilities=True)
+                for maps, frame in zip(total, frames, strict=True)
+            ]
+        }
+
+    def _probabilities(self, class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+        """C×side×side of one window, from Q×(C+1) and Q×h×w."""
+        hw = (self._side, self._side)
+        masks = interpolate(mask_logits[None], size=hw, mode="bilinear")[0].sigmoid()
+        return torch.einsum("qc,qhw->chw", class_logits.softmax(-1)[:, :-1], masks)
+
+    def _queries(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        answer = self._model(pixels)
+        return answer.class_queries_logits, answer.masks_queries_logits
+
+
+def window_starts(length: int, side: int) -> list[int]:
+    """Where windows begin: as few as cover the length, their overlaps equal.
+
+    Args:
+        length: Of the longer side, pixels, at least `side`.
+        side: Of a window, pixels.
+    """
+    gaps = -(-length // side) - 1
+    return [number * (length - side) // max(gaps, 1) for number in range(gaps + 1)]

@@ -1,0 +1,61 @@
+"""The family `mask2former`: Mask2Former and MaskFormer of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .info import ModelInfo
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .query_net import QueryNet
+from .torch_segmenter import TorchSegmenter
+
+
+class Mask2FormerSegmenter:
+    """Labels pictures with a Mask2Former or a MaskFormer; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The checkpoint.
+        options: Of the job.
+        tasks: All of them are answered from one forward pass.
+
+    Raises:
+        ValueError: The checkpoint does not say how pictures go in.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        rule = read_fit_rule(preprocessor(info.folder))
+        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> QueryNet:
+        import transformers
+
+        older = self._info.config.get("model_type") == "maskformer"
+        model_class = (
+            transformers.MaskFormerForInstanceSegmentation
+            if older
+            else transformers.Mask2FormerForUniversalSegmentation
+        )
+        model = load_pretrained(model_class, self._info, device=device)
+        return QueryNet(model, device=device, options=self._options)

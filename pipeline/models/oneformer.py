@@ -1,0 +1,150 @@
+"""The family `oneformer`: one network, told by a token which task it is to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .forward import Forward
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Outputs
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .query_net import query_outputs
+from .torch_segmenter import TorchSegmenter
+
+_ONLY_FOR_TRAINING = (r"^model\.text_mapper\.", r"^model\.prompt_ctx")
+
+
+class OneFormerSegmenter:
+    """Labels pictures with a OneFormer; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The checkpoint.
+        options: Of the job.
+        tasks: The backbone and the pixel decoder run once for all of them, the transformer
+            decoder once for each.
+
+    Raises:
+        ValueError: The checkpoint does not say how pictures go in.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        self._tasks = tasks
+        rule = read_fit_rule(preprocessor(info.folder))
+        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+
+    def load(self, device: str) -> None:
+        """Reads the weights and the tokenizer.
+
+        Raises:
+            ValueError: The weights do not fit the architecture, or the tokenizer is missing.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> OneFormerNet:
+        from transformers import OneFormerForUniversalSegmentation
+
+        tokens = task_tokens(self._info, self._tasks)
+        model: Any = load_pretrained(
+            OneFormerForUniversalSegmentation,
+            self._info,
+            device=device,
+            harmless=_ONLY_FOR_TRAINING,
+            is_training=False,  # builds no text encoder
+        )
+        return OneFormerNet(model.model, tokens.to(device), self._tasks, self._options)
+
+
+def task_tokens(info: ModelInfo, tasks: Sequence[Task]) -> Tensor:
+    """The sentence that names each task, as token ids padded with zeros.
+
+    The tokenizer's files are in the checkpoint folder; nothing else of the processor is needed.
+
+    Returns:
+        T×S float32.
+
+    Raises:
+        ValueError: There is no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{info.folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json), "
+            "with which a OneFormer is told its task"
+        ) from error
+    given = tokenizer(
+        [f"the task is {task}" for task in tasks],
+        padding="max_length",
+        max_length=info.config.get("task_seq_len", 77),
+        truncation=True,
+        return_tensors="pt",
+    )
+    return (given["input_ids"] * given["attention_mask"]).to(torch.float32)
+
+
+class OneFormerNet:
+    """Answers each task from features that are computed once.
+
+    Args:
+        model: The inner `OneFormerModel`, on the device.
+        tokens: T×S float32, of `task_tokens`, on the device.
+        tasks: T tasks.
+        options: Of the job.
+
+    Raises:
+        ValueError: The architecture has layers that no checkpoint holds.
+    """
+
+    def __init__(
+        self, model: Any, tokens: Tensor, tasks: Sequence[Task], options: ModelConfig
+    ) -> None:
+        if any(list(each.parameters()) for each in model.transformer_module.input_projections):
+            # transformers keeps them in a plain list: neither saved nor loaded
+            raise ValueError("a OneFormer whose conv_dim is not its hidden_dim cannot be loaded")
+        self._model = model
+        self._tasks = tasks
+        with torch.inference_mode():
+            self._task_embeddings = model.task_encoder(tokens)
+        self._forward = Forward(self._answers, device=tokens.device, options=options)
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        """Queries of their own for each task."""
+        answers = self._forward(pixels)
+        return {
+            task: query_outputs(answers[2 * number], answers[2 * number + 1], frames)
+            for number, task in enumerate(self._tasks)
+        }
+
+    def _answers(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Class logits and mask logits of the first task, of the second, …"""
+        features = self._model.pixel_level_module(pixels)
+        answers: list[Tensor] = []
+        for embedding in self._task_embeddings:
+            decoded = self._model.transformer_module(
+                multi_scale_features=features.decoder_features,
+                mask_features=features.decoder_last_feature,
+                task_token=embedding.expand(len(pixels), -1),
+            )
+            answers += decoded.prediction_class, decoded.prediction_masks
+        return tuple(answers)
