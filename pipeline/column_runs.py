@@ -114,6 +114,12 @@ def read_column_runs(texts: Sequence[bytes], height: int, width: int) -> ColumnR
     )
 
 
+def concatenate(parts: Sequence[ColumnRuns]) -> ColumnRuns:
+    """The runs of one or more tables, one after the other."""
+    names = ("mask", "x", "top", "bottom")
+    return ColumnRuns(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
+
+
 def merged(runs: ColumnRuns, height: int) -> tuple[Ints, Ints, Ints]:
     """The union of each mask's runs, which may overlap.
 

@@ -66,9 +66,10 @@ def compare(a: Side, b: Side, *, min_iou: float) -> Verdict:
     same = np.zeros(len(i), np.bool_)
     same[_best_first(i, j, shared / (area_a[i] + area_b[j] - shared), min_iou)] = True
     if not same.all():
-        # Only of those in doubt: taking masks apart costs more than all the rest.
-        part_a = _Parts.of(here.take(np.isin(here.mask, i[~same])), _inside(a.tile, y, x))
-        part_b = _Parts.of(there.take(np.isin(there.mask, j[~same])), _inside(b.tile, y, x))
+        # Only of those in doubt and their partners: taking masks apart costs more than the rest.
+        doubt = np.isin(i, i[~same]) | np.isin(j, j[~same])
+        part_a = _Parts.of(here.take(np.isin(here.mask, i[doubt])), _inside(a.tile, y, x))
+        part_b = _Parts.of(there.take(np.isin(there.mask, j[doubt])), _inside(b.tile, y, x))
         count = len(b.category)
         same |= _by_parts(part_a, part_b, i * count + j, count, smaller, min_iou)
     rivals = ~same & (shared >= _RIVAL * smaller)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.column_runs import ColumnRuns, connected, merged, read_column_runs
+from pipeline.column_runs import ColumnRuns, concatenate, connected, merged, read_column_runs
 from pipeline.masks import encode
 
 SHAPE = st.tuples(st.integers(1, 4), st.integers(1, 11), st.integers(1, 13))
@@ -89,12 +89,7 @@ def test_nothing_overlaps_nothing():
 def test_merged_runs_are_the_union(shape, seed):
     first, second = random_masks(shape, seed), random_masks(shape, seed + 1)
     a, b = read(first), read(second)
-    both = ColumnRuns(
-        *(
-            np.concatenate((getattr(b, name), getattr(a, name)))
-            for name in ("mask", "x", "top", "bottom")
-        )
-    )
+    both = concatenate([b, a])
     mask, starts, ends = merged(both, shape[1])
     flat = np.zeros((shape[0], shape[1] * shape[2]), int)
     for m, start, end in zip(mask, starts, ends, strict=True):
