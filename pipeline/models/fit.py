@@ -80,6 +80,7 @@ class Fitter:
         """
         image = self._upload(pixels).permute(2, 0, 1)
         if image.shape[-2:] != frame.content_hw:
+            image = image.float() if self.rule.exact else image
             image = F.resize(
                 image,
                 list(frame.content_hw),

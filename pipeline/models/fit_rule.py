@@ -23,13 +23,14 @@ class Size:
         kind: "keep": as it is. "stretch": to `height` × `width`, whatever its shape. "shortest":
             the shorter side to `height`, unless the longer would pass `width` (0 = no limit).
             "within": as large as fits into `height` × `width`. "nearest": to the side of
-            `height` × `width` that changes it least (DPT). All but "stretch" keep the shape.
+            `height` × `width` that changes it least (DPT). "floor": as "shortest", but both sides
+            are rounded down (torchvision's R-CNN). All but "stretch" keep the shape.
         height: Pixels.
         width: Pixels.
         divisor: Sides are brought to a multiple of it, without padding: up, but for "nearest".
     """
 
-    kind: Literal["keep", "stretch", "shortest", "within", "nearest"] = "keep"
+    kind: Literal["keep", "stretch", "shortest", "within", "nearest", "floor"] = "keep"
     height: int = 0
     width: int = 0
     divisor: int = 1
@@ -49,6 +50,9 @@ class Size:
                 hw = (height, width)
             case "shortest":
                 hw = _shortest(picture_hw, height, width)
+            case "floor":
+                ratio = min(height / min(picture_hw), width / max(picture_hw))
+                hw = tuple(int(side * ratio) for side in picture_hw)
             case "within":
                 ratio = min(height / picture_hw[0], width / picture_hw[1])
                 hw = tuple(int(side * ratio + 0.5) for side in picture_hw)
@@ -82,6 +86,7 @@ class FitRule:
         size: How large the picture is made.
         resample: The filter, as torchvision names it.
         antialias: Whether a smaller picture is averaged, as Pillow does.
+        exact: Resized values are kept as floats, not rounded to 8 bits as a picture's are.
         rescale: Factor on the 8-bit values, 1 = none.
         mean: Of each channel, after `rescale`; None = nothing is subtracted or divided.
         std: Of each channel.
@@ -92,6 +97,7 @@ class FitRule:
     size: Size = Size()
     resample: Filter = "bilinear"
     antialias: bool = True
+    exact: bool = False
     rescale: float = 1 / 255
     mean: tuple[float, ...] | None = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)

@@ -1,0 +1,110 @@
+"""The family `maskrcnn`: Mask R-CNN of torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .forward import Forward, precision
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Outputs, Thresholds
+from .outputs import BoxOutput
+from .torch_segmenter import TorchSegmenter
+from .torchvision_files import input_rule, load_torchvision
+
+
+class MaskRcnn:
+    """Labels pictures with a checkpoint of the family; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The checkpoint.
+        options: How it is run; detections need `threshold` (0.5) as score.
+        tasks: "instance".
+
+    Raises:
+        ValueError: The config says nothing usable of the input.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        self._threshold = Thresholds().under(options).score
+        self._shared = TorchSegmenter(info, options, tasks, rule=input_rule(info.config))
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """See `pipeline.models.Segmenter`."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> _Net:
+        net: Any = load_torchvision(self._info, allow_pickle=self._options.allow_pickle)
+        net.requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+        if not self._options.tta.active:
+            # Suppression and the best N are by score: what lies below changes nothing above.
+            net.roi_heads.score_thresh = self._threshold
+        return _Net(net, device, self._options)
+
+
+class _Net:
+    """torchvision's parts, without its resizing before and its pasting after.
+
+    Where the precision is not float32, convolutions and products run in it, and coordinates stay
+    float32: in bfloat16 a box of a 1333 pixels wide input would lie on a grid of 8 pixels.
+    """
+
+    def __init__(self, net: Any, device: str, options: ModelConfig) -> None:
+        self._rpn, self._heads = net.rpn, net.roi_heads
+        self._names = [str(i) for i in range(len(net.backbone.fpn.inner_blocks))] + ["pool"]
+        self._forward = Forward(
+            lambda pixels: tuple(net.backbone(pixels).values()), device=device, options=options
+        )
+        self._device = torch.device(device).type
+        self._dtype = precision(options.dtype, device)
+        for part in (net.rpn.head, net.roi_heads.box_predictor, net.roi_heads.mask_predictor):
+            part.register_forward_hook(lambda _part, _given, answer: _float32(answer))
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        from torchvision.models.detection.image_list import ImageList
+
+        features = dict(zip(self._names, self._forward(pixels), strict=True))
+        sizes = [frame.content_hw for frame in frames]  # a flipped input, too, begins at its corner
+        mixed = self._dtype != torch.float32
+        with torch.autocast(self._device, dtype=self._dtype, enabled=mixed):
+            proposals, _ = self._rpn(ImageList(pixels, sizes), features)
+            found, _ = self._heads(features, proposals, sizes)
+        return {
+            "instance": [
+                BoxOutput(
+                    boxes_xyxy=one["boxes"],
+                    labels=one["labels"],
+                    scores=one["scores"],
+                    mask_probs=one["masks"][:, 0],
+                    frame=frame,
+                )
+                for one, frame in zip(found, frames, strict=True)
+            ]
+        }
+
+
+def _float32(answer: Any) -> Any:
+    if isinstance(answer, Tensor):
+        return answer.float()
+    return type(answer)(_float32(each) for each in answer)

@@ -1,0 +1,126 @@
+"""The family `smp`: U-Net, FPN, DeepLabV3+, … of segmentation-models-pytorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+from schemas.suggest import nearest
+
+from .forward import Forward
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Outputs, Thresholds
+from .outputs import DenseOutput
+from .smp_config import SmpConfig, read_smp
+from .smp_input import input_rule
+from .torch_segmenter import TorchSegmenter
+from .weights_file import fill, read_weights
+
+
+class SmpSegmenter:
+    """Labels pictures with a checkpoint of the family; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The checkpoint.
+        options: How it is run. `threshold` (0.5) is the least probability of a category where the
+            network says yes or no to each.
+        tasks: "semantic".
+
+    Raises:
+        ValueError: The checkpoint's files are not understood.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        self._config = read_smp(info.folder, info.config)
+        rule = input_rule(
+            info.folder, self._config, encoder_weights=info.config.get("encoder_weights")
+        )
+        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """See `pipeline.models.Segmenter`."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> _Net:
+        net: Any = load_smp(
+            Path(self._info.folder), self._config, allow_pickle=self._options.allow_pickle
+        )
+        net.requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+        return _Net(net, self._config, device, self._options)
+
+
+class _Net:
+    """Adds the output that yes-or-no networks lack: background, where no category is probable.
+
+    A constant logit for it makes the best output of a pixel, and of a mix of pixels, the category
+    whose probability is highest and above the threshold.
+    """
+
+    def __init__(self, net: Any, config: SmpConfig, device: str, options: ModelConfig) -> None:
+        threshold = Thresholds().under(options).score
+        self._background = _logit(threshold) if config.adds_background else None
+        self._forward = Forward(lambda x: _first(net(x)), device=device, options=options)
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        (logits,) = self._forward(pixels)
+        if self._background is not None:
+            logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 0, 1), value=self._background)
+        return {"semantic": [DenseOutput(*each) for each in zip(logits, frames, strict=True)]}
+
+
+def load_smp(folder: Path, config: SmpConfig, *, allow_pickle: bool = False) -> torch.nn.Module:
+    """The network of a checkpoint, float32, on the CPU, in eval mode; it answers with logits.
+
+    Raises:
+        ValueError: An unknown architecture or encoder, or weights that do not fit.
+    """
+    import segmentation_models_pytorch as smp
+
+    known = {each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    if config.architecture not in known:
+        raise ValueError(
+            f"{folder}: architecture {config.architecture!r} is not known"
+            f"{nearest(config.architecture, known)}; known: {', '.join(known)}"
+        )
+    try:
+        net = known[config.architecture](encoder_weights=None, **config.arguments)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    pickled = folder / "pytorch_model.bin"
+    safe = folder / "model.safetensors"
+    path = pickled if pickled.is_file() and not safe.is_file() else safe
+    fill(net, read_weights(path, allow_pickle=allow_pickle), where=str(path))
+    return net.eval()
+
+
+def _first(answer: Any) -> tuple[Tensor]:
+    """Without the answer of an additional classifier of whole pictures."""
+    return (answer[0] if isinstance(answer, tuple) else answer,)
+
+
+def _logit(probability: float) -> float:
+    """Held where float32 tells it from ±∞."""
+    probability = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(probability / (1 - probability))

@@ -1,0 +1,131 @@
+"""Checkpoints of torchvision's segmentation networks: our own folders, and torchvision's files.
+
+A folder of ours has a config.json like
+
+    {"format": "maskmill", "family": "torchvision-semantic", "tasks": ["semantic"],
+     "licence": "BSD-3-Clause", "categories": […], "category_ids": [0, 1, 2, …],
+     "architecture": {"name": "fcn_resnet50"},
+     "input": {"shortest_edge": 520, "longest_edge": 0, "mean": […], "std": […]}}
+
+and a model.safetensors with torchvision's own names of the weights. `category_ids` says which
+category each output of the network is, 0 = none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.categories import Categories
+from schemas.suggest import nearest
+
+from .fit_rule import FitRule, Padding, Size
+from .info import ModelInfo
+from .torchvision_net import INSTANCE, build_torchvision
+from .weights_file import fill, read_weights, write_checkpoint
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "torchvision-semantic": {"shortest_edge": 520, "longest_edge": 0},
+    "maskrcnn": {"shortest_edge": 800, "longest_edge": 1333},
+}
+"""Family → what its networks were trained with, for keys that a config leaves out."""
+
+_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def save_torchvision(
+    folder: Path,
+    state: Mapping[str, torch.Tensor],
+    *,
+    architecture: Mapping[str, Any],
+    categories: Categories,
+    category_ids: Sequence[int],
+    licence: str = "unknown",
+    **how: Any,
+) -> None:
+    """Writes a folder that `--model FOLDER` loads, from the state of a torchvision network.
+
+    Args:
+        folder: Made where it is missing.
+        state: Of `network.state_dict()`; an auxiliary classifier is left out.
+        architecture: As in `build_torchvision`.
+        categories: What the network finds.
+        category_ids: Of each of its outputs, background included; 0 = none.
+        licence: Of the weights.
+        how: Keys of `input`: `shortest_edge`, `longest_edge` (0 = no limit), `mean`, `std`.
+
+    Raises:
+        ValueError: The state does not fit the architecture, or an unknown key.
+    """
+    family = "maskrcnn" if architecture.get("name") in INSTANCE else "torchvision-semantic"
+    config = {
+        "format": "maskmill",
+        "family": family,
+        "tasks": ["instance" if family == "maskrcnn" else "semantic"],
+        "licence": licence,
+        "categories": categories.to_json(),
+        "category_ids": list(category_ids),
+        "architecture": dict(architecture),
+        "input": {**INPUTS[family], **_STATISTICS, **how},
+    }
+    input_rule(config)
+    net = build_torchvision(architecture, outputs=len(category_ids))
+    fill(net, _without_training(state), where=str(folder))
+    write_checkpoint(folder, net.state_dict(), config)
+
+
+def load_torchvision(info: ModelInfo, *, allow_pickle: bool = False) -> torch.nn.Module:
+    """The network of a checkpoint, float32, on the CPU, in eval mode.
+
+    Args:
+        info: Of our own folder, or of torchvision's file, which the config then names: `weights`.
+        allow_pickle: Whether that file may be loaded.
+
+    Raises:
+        ValueError: The weights are a pickle and may not be loaded, or do not fit.
+    """
+    path = Path(info.folder) / str(info.config.get("weights", "model.safetensors"))
+    state = read_weights(path, allow_pickle=allow_pickle)
+    net = build_torchvision(info.config.get("architecture", {}), outputs=len(info.category_ids))
+    fill(net, _without_training(state), where=str(path))
+    return net
+
+
+def input_rule(config: Mapping[str, Any]) -> FitRule:
+    """How pictures go in.
+
+    Semantic networks get what torchvision's `SemanticSegmentation` preset gives, R-CNNs what its
+    `GeneralizedRCNNTransform` gives: resized as floats, without antialias, padded to 32.
+
+    Raises:
+        ValueError: Unknown keys or bad values.
+    """
+    family = str(config.get("family"))
+    given = {**INPUTS[family], **_STATISTICS, **config.get("input", {})}
+    for key in given:
+        if key not in (*INPUTS[family], *_STATISTICS):
+            raise ValueError(f"input has an unknown key {key!r}{nearest(key, given)}")
+    try:
+        short, long = int(given["shortest_edge"]), int(given["longest_edge"])
+        mean, std = (tuple(float(value) for value in given[key]) for key in _STATISTICS)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"input has a bad value: {error}") from error
+    if short < 1 or long < 0 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"input has a bad value: {given}")
+    if family == "maskrcnn":
+        return FitRule(
+            size=Size("floor", short, long or 10 * short),
+            antialias=False,
+            exact=True,
+            mean=mean,
+            std=std,
+            padding=Padding(divisor=32),
+        )
+    return FitRule(size=Size("shortest", short, long), mean=mean, std=std)
+
+
+def _without_training(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith("aux_classifier.")}

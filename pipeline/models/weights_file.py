@@ -1,0 +1,88 @@
+"""Files of weights: read safely, put into a network whole or not at all, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_COUNTER = "num_batches_tracked"
+
+
+def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """Name → weights, on the CPU.
+
+    Args:
+        path: A .safetensors file, or a pickle of torch.
+        allow_pickle: Whether a pickle may be read, and then only weights from it.
+
+    Raises:
+        ValueError: A pickle that may not be read, holds more than weights, or a damaged file.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    if not allow_pickle:
+        raise ValueError(f"{path} is a pickle: --allow-pickle reads it, with weights_only=True")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} holds more than weights, or is damaged: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise ValueError(f"{path} is no table of weights")
+    return state
+
+
+def fill(net: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Puts weights into a network as float32: all of them or none.
+
+    The counters of batch normalisation, which only training reads, may be missing.
+
+    Args:
+        net: On the CPU.
+        state: Name → weights of any precision.
+        where: Named in the error.
+
+    Raises:
+        ValueError: Some are missing, left over or of another shape.
+    """
+    own = {name: each for name, each in net.state_dict().items() if name.endswith(_COUNTER)}
+    for name, value in state.items():
+        own[name] = value.float() if value.is_floating_point() else value
+    try:
+        net.load_state_dict(own)
+    except RuntimeError as error:
+        wrong = " ".join(str(error).split("\n", 1)[-1].split())
+        raise ValueError(f"{where}: weights do not fit the architecture: {wrong[:300]}") from error
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Writes a folder that `--model FOLDER` loads; weights before config, each atomically.
+
+    Args:
+        folder: Made where it is missing.
+        state: Name → weights; what it holds is written as it is.
+        config: With the keys `format` and `family`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    partial = folder / "model.safetensors.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors makes its files private
+    os.replace(partial, folder / "model.safetensors")
+    partial = folder / "config.json.partial"
+    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "config.json")
