@@ -13,9 +13,12 @@ from schemas.records import Sample, Segmentation
 FAMILIES: dict[str, str] = {
     "eomt": "pipeline.models.eomt:EomtSegmenter",
     "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",
+    "maskrcnn": "pipeline.models.maskrcnn:MaskRcnn",
     "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
     "semantic": "pipeline.models.semantic:SemanticSegmenter",
+    "smp": "pipeline.models.smp:SmpSegmenter",
+    "torchvision-semantic": "pipeline.models.torchvision_semantic:TorchvisionSemantic",
     "unet": "pipeline.models.unet:UNetSegmenter",
 }
 """family → "module:class"; the class is built as `cls(info, options, tasks)`."""
