@@ -93,6 +93,7 @@ def worker_spec(
     answer: Answer = answer_all,
     batch_size: int = 4,
     name: str = "recording",
+    tasks: tuple[Task, ...] = ("panoptic",),
     **config: Any,
 ) -> tuple[WorkerSpec, list[Any]]:
     """A spec whose model is a `RecordingSegmenter`, and its log."""
@@ -101,8 +102,8 @@ def worker_spec(
     model = {"name": name, "batch_size": batch_size}
     job = JobConfig.parse({"input": {"uri": "in"}, "output": str(dataset), "model": model})
     own = {"answer": answer, "log": log, **config}
-    info = ModelInfo(name, "recording", "", "r1", "w", "", ("panoptic",), CATEGORIES, own)
-    spec = WorkerSpec(job, MemoryReader(files), info, ("panoptic",), str(dataset), "run", "cpu")
+    info = ModelInfo(name, "recording", "", "r1", "w", "", tasks, CATEGORIES, own)
+    spec = WorkerSpec(job, MemoryReader(files), info, tasks, str(dataset), "run", "cpu")
     return spec, log
 
 

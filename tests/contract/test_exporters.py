@@ -118,6 +118,17 @@ CASES = [
     ("semantic-png-stuffthing", "semantic"),
     ("semantic-png-stuffthing", "panoptic"),
 ]
+OF_SEVERAL = [
+    ("coco-instances", ("semantic", "instance"), "instance"),
+    ("coco-instances", TASKS, "instance"),
+    ("coco-instances", ("semantic", "panoptic"), "panoptic"),
+    ("coco-results", TASKS, "instance"),
+    ("coco-panoptic", TASKS, "panoptic"),
+    ("semantic-png", TASKS, "semantic"),
+    ("semantic-png", ("instance", "panoptic"), "panoptic"),
+    ("semantic-png-stuffthing", ("semantic", "instance"), "semantic"),
+]
+"""Format, what the dataset holds, and the task that the format is made from."""
 
 BY_ROW = ("coco-instances", "coco-results")
 """Formats whose annotations name their image themselves."""
@@ -130,6 +141,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_every_format_has_its_row():
     assert set(READ_BACK) == set(EXPORTERS) == {name for name, _ in CASES}
+    assert set(EXPORTERS) == {name for name, _, _ in OF_SEVERAL}
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
@@ -150,6 +162,25 @@ def test_the_reader_finds_what_the_ledger_holds(name, task, tmp_path):
     assert found.unions.keys() == expected.keys()
     for key, mask in expected.items():
         assert np.array_equal(found.unions[key], mask), key
+
+
+@pytest.mark.parametrize(("name", "tasks", "best"), OF_SEVERAL)
+def test_of_several_tasks_the_best_is_exported(name, tasks, best, tmp_path):
+    several = small_dataset(tmp_path / "several", tasks)
+    alone = small_dataset(tmp_path / "alone", best)
+    for ledger, out in ((several, "a"), (several.view(best), "b"), (alone, "c")):
+        export(ledger, name, str(tmp_path / out))
+    found, due = (READ_BACK[name](tmp_path / out) for out in "ac")
+    assert found.images == due.images
+    assert found.unions.keys() == due.unions.keys()
+    for key, mask in due.unions.items():
+        assert np.array_equal(found.unions[key], mask), key
+    trees = [tree(tmp_path / out) for out in "ab"]
+    for files in trees:
+        files.pop("exports.json")  # names the manifest
+    assert trees[0] == trees[1]
+    export_all(several, formats=(name,))
+    assert check_exports(several, lambda *problem: pytest.fail(str(problem))) == (name,)
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)

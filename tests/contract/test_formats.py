@@ -35,11 +35,12 @@ from small_datasets import (
 )
 
 from pipeline import masks
-from pipeline.exporters import export, export_all
+from pipeline.exporters import export, export_all, formats_of
 from pipeline.exporters.coco_panoptic import bgr_of_ids, ids_of_bgr
-from pipeline.ledger import write_dataset
+from pipeline.exporters.png_names import PngNames
+from pipeline.ledger import open_ledger, write_dataset
 from schemas.categories import Categories, Category
-from schemas.records import ImageRecord, Segment, Segmentation
+from schemas.records import TASKS, ImageRecord, Segment, Segmentation
 
 coco_mask: Any = _mask
 
@@ -417,6 +418,60 @@ def test_a_real_panoptic_picture_is_reproduced(shared_data, tmp_path):
         assert np.array_equal(ours == item["id"], ids == theirs["id"])
         for key in ("category_id", "area", "bbox"):
             assert item[key] == theirs[key]
+
+
+# Several tasks in one dataset
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Path:
+    """The small dataset with the labels of all three tasks, and its exports."""
+    folder = tmp_path_factory.mktemp("several")
+    small_dataset(folder, TASKS)
+    export_all(open_ledger(str(folder)), formats=("coco-results", *formats_of(TASKS)))
+    return folder
+
+
+def rows_of(folder: Path, task: str) -> dict[int, dict[str, Any]]:
+    found = (row for _, rows in open_ledger(str(folder)).rows() for row in rows)
+    return {row["annotation_id"]: row for row in found if row["task"] == task}
+
+
+def test_coco_reads_the_instances_of_several_tasks_once(several):
+    coco: Any = COCO(str(several / "exports/coco/instances.json"))
+    expected = rows_of(several, "instance")
+    assert coco.anns.keys() == expected.keys()
+    for key, annotation in coco.anns.items():
+        assert np.array_equal(coco.annToMask(annotation), coco_mask.decode(expected[key]["rle"]))
+        assert int(coco_mask.area(coco.annToRLE(annotation))) == annotation["area"]
+    results = json.loads((several / "exports/coco/results.json").read_bytes())
+    assert average_precision(coco.dataset, results) == 1.0
+
+
+def test_panoptic_ids_of_several_tasks_are_the_ledgers_segment_ids(several):
+    data = json.loads((several / "exports/coco/panoptic.json").read_bytes())
+    expected = rows_of(several, "panoptic")
+    there = {}
+    for entry in data["annotations"]:
+        ids = ids_of(several / "exports/coco/panoptic" / entry["file_name"])
+        infos = {item["id"]: item for item in entry["segments_info"]}
+        assert set(np.unique(ids).tolist()) - {0} == infos.keys()
+        there |= {(entry["image_id"], key): ids == key for key in infos}
+    assert there.keys() == {(row["image_id"], row["segment_id"]) for row in expected.values()}
+    assert min(key for _, key in there) > 1  # other tasks' rows come first
+    for row in expected.values():
+        mask = there[row["image_id"], row["segment_id"]]
+        assert np.array_equal(mask, coco_mask.decode(row["rle"]))
+
+
+def test_semantic_pixels_of_several_tasks_are_the_semantic_rows(several):
+    names = PngNames(NAMES)
+    by_id = {number: name for name, number in NAMES.items()}
+    for row in rows_of(several, "semantic").values():
+        with Image.open(several / "exports/semantic" / names[by_id[row["image_id"]]]) as picture:
+            assert np.array_equal(
+                np.array(picture) == row["category_id"], coco_mask.decode(row["rle"])
+            )
 
 
 def test_scores_of_results_default_to_1(tmp_path):

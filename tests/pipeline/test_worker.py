@@ -29,7 +29,7 @@ from pipeline.reuse import ReuseIndex, build_index
 from pipeline.storage import Storage, StorageError
 from pipeline.worker import ShardWorker
 from schemas.manifest import ShardReceipt
-from schemas.records import ErrorCode, Failure, Sample, Segmentation, annotation_id
+from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, annotation_id
 
 Rows = dict[str, dict[str, Any]]
 
@@ -307,6 +307,87 @@ def test_background_alone_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     receipt, rows = label(spec, shard_work(NAMES))
     assert receipt.part.statuses == {"empty": 10}
     assert rows["00.png"]["num_segments"] == 1
+
+
+SEVERAL: tuple[Task, ...] = ("semantic", "instance")
+
+
+def answer_tasks(*order: Task | None) -> Callable[[Sequence[Sample]], list[Segmentation]]:
+    """A cell that covers the picture for each of these tasks, in this order."""
+
+    def found(sample: Sample) -> Segmentation:
+        cell = whole_picture(1, sample.original_hw)
+        segments = tuple(replace(cell, task=task) for task in order)
+        return Segmentation(*sample.original_hw, segments)
+
+    return lambda batch: [found(sample) for sample in batch]
+
+
+def test_rows_of_several_tasks_say_which_and_count_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer = answer_tasks("semantic", "instance", "instance")
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES, answer=answer, tasks=SEVERAL)
+    receipt, rows = label(spec, shard_work(NAMES))
+    assert [(row["segment_id"], row["task"]) for row in rows["04.png"]["segments"]] == [
+        *[(1, "semantic"), (2, "instance"), (3, "instance")],
+    ]
+    assert {task: own.annotations for task, own in receipt.part.tasks.items()} == {
+        "semantic": 10,
+        "instance": 20,
+    }
+    moved = {f"new/{name}": data for name, data in FILES.items()}
+    spec, log = worker_spec(
+        monkeypatch, tmp_path, moved, answer=answer, tasks=SEVERAL, name="moved"
+    )
+    again, after = label(
+        spec, shard_work(list(moved), first_id=50, shard="00000032"), index_of(spec, receipt)
+    )
+    assert (again.computed, log) == (0, ["load cpu", "close"])
+    assert again.part.tasks == receipt.part.tasks
+    for name in NAMES:
+        old, new = rows[name]["segments"], after[f"new/{name}"]["segments"]
+        assert [row["task"] for row in new] == [row["task"] for row in old]
+
+
+def test_a_task_of_several_may_find_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(
+        monkeypatch, tmp_path, FILES, answer=answer_tasks("instance"), tasks=SEVERAL
+    )
+    receipt, _ = label(spec, shard_work(NAMES))
+    assert {task: own.statuses for task, own in receipt.part.tasks.items()} == {
+        "semantic": {"empty": 10},
+        "instance": {"ok": 10},
+    }
+    assert receipt.part.statuses == {"ok": 10}
+
+
+@pytest.mark.parametrize(
+    ("order", "named"),
+    [
+        (("instance", "semantic"), "semantic"),
+        (("semantic", "panoptic"), "panoptic"),
+        (("semantic", None), "None"),
+        (("semantic", "instance", "semantic"), "semantic"),
+    ],
+)
+def test_an_answer_out_of_the_tasks_order_is_a_model_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, order: tuple[Task | None, ...], named: str
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES, answer=answer_tasks(*order), tasks=SEVERAL)
+    receipt, rows = label(spec, shard_work(NAMES))
+    assert receipt.part.errors == {"model_error": 10}
+    message = f"ValueError: a segment of task {named} out of the order semantic, instance"
+    assert rows["00.png"]["error_message"] == message
+
+
+def test_a_model_of_one_task_may_name_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES, answer=answer_tasks("panoptic", None))
+    receipt, rows = label(spec, shard_work(NAMES))
+    assert [row["task"] for row in rows["00.png"]["segments"]] == ["panoptic", "panoptic"]
+    assert receipt.part.tasks == {}
 
 
 def test_a_shard_done_twice_leaves_the_same_files(

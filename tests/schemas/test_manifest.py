@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.categories import Categories, Category
-from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, TaskCounts
 
 PART = Part("00000001-ab", 3, 4, {"ok": 2, "failed": 1}, {"truncated": 1}, {"1": 4}, "a", "b", 99)
 RECEIPT = ShardReceipt("00000001", "token", "run", PART, 2, 1, 0.25)
@@ -31,6 +31,16 @@ MANIFEST = DatasetManifest(
 )
 
 
+SHARE = {"annotations": 1, "statuses": {"ok": 1}, "categories": {"1": 1}}
+TWO_TASKS = dataclasses.replace(
+    PART,
+    tasks={
+        "semantic": TaskCounts(1, {"ok": 1, "empty": 1, "failed": 1}, {"1": 1}),
+        "panoptic": TaskCounts(3, {"ok": 2, "failed": 1}, {"1": 3}),
+    },
+)
+
+
 def changed(text: str, **changes: Any) -> str:
     data = json.loads(text)
     return json.dumps({**data, **changes})
@@ -43,6 +53,41 @@ def test_round_trips() -> None:
     assert again == MANIFEST
     assert again.to_json() == MANIFEST.to_json()
     assert again.category_table() == TABLE
+
+
+def test_several_tasks_survive_a_round_trip_and_one_leaves_no_trace() -> None:
+    two = dataclasses.replace(MANIFEST, tasks=("semantic", "panoptic"), parts=(TWO_TASKS,))
+    assert DatasetManifest.from_json(two.to_json()) == two
+    receipt = dataclasses.replace(RECEIPT, part=TWO_TASKS)
+    assert ShardReceipt.from_json(receipt.to_json()) == receipt
+    assert "tasks" not in json.loads(MANIFEST.to_json())["parts"][0]
+    assert "tasks" not in RECEIPT.to_json()
+
+
+def test_a_view_sums_its_own_share() -> None:
+    two = dataclasses.replace(
+        MANIFEST, tasks=("semantic", "panoptic"), parts=(TWO_TASKS, TWO_TASKS)
+    )
+    view = two.view("semantic")
+    assert view.tasks == ("semantic",)
+    assert view.counts == {
+        **{"images": 6, "annotations": 2},
+        **{"ok": 2, "empty": 2, "failed": 2, "skipped": 0},
+    }
+    assert (view.category_counts, view.error_counts) == ({"1": 2}, {"truncated": 2})
+    assert MANIFEST.view("panoptic") is MANIFEST
+    with pytest.raises(ValueError, match="holds no instance labels, only semantic, panoptic"):
+        two.view("instance")
+
+
+def test_version_1_is_read_and_written_as_it_was() -> None:
+    data = json.loads(MANIFEST.to_json())
+    (data["task"],) = data.pop("tasks")
+    text = json.dumps({**data, "schema_version": 1}, indent=1, sort_keys=True, ensure_ascii=False)
+    old = DatasetManifest.from_json(text)
+    assert (old.tasks, old.task, old.schema_version) == (("panoptic",), "panoptic", 1)
+    assert old.to_json() == text + "\n"
+    assert not old.same_dataset(MANIFEST)
 
 
 def test_manifest_text_is_the_same_whatever_the_order_of_keys() -> None:
@@ -77,6 +122,13 @@ def test_same_dataset_holds_after_a_round_trip() -> None:
         changed(MANIFEST.to_json(), parts=[5]),
         changed(MANIFEST.to_json(), parts=[{"name": "x"}]),
         changed(MANIFEST.to_json(), unheard_of=1),
+        changed(MANIFEST.to_json(), tasks=[]),
+        changed(MANIFEST.to_json(), tasks="panoptic"),
+        changed(MANIFEST.to_json(), tasks=["panotic"]),
+        changed(MANIFEST.to_json(), tasks=["panoptic", "semantic"]),
+        changed(MANIFEST.to_json(), task="panoptic"),
+        changed(MANIFEST.to_json(), parts=[{**PART.plain(), "tasks": {"panotic": SHARE}}]),
+        changed(MANIFEST.to_json(), parts=[{**PART.plain(), "tasks": {"panoptic": {}}}]),
     ],
 )
 def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
