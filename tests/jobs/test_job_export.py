@@ -39,6 +39,18 @@ def test_a_relative_output_is_the_callers(tmp_path, monkeypatch):
     assert dataset == str(tmp_path / "data")
 
 
+def test_one_of_several_tasks_can_be_named(tmp_path):
+    dataset = small_dataset(tmp_path / "data", ("instance", "panoptic")).uri
+    words = ("--dataset", dataset, "--format", "coco-instances", "-q")
+    for more, task in (((), "instance"), (("--task", "panoptic"), "panoptic")):
+        out = tmp_path / task
+        assert run(*words, "--output", str(out), *more).exit_code == 0
+        assert json.loads((out / "instances.json").read_bytes())["info"]["task"] == task
+    result = run(*words, "--output", str(tmp_path / "out"), "--task", "semantic")
+    assert result.exit_code == 2
+    assert "the dataset holds no semantic labels, only instance, panoptic" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("format_", "message"),
     [

@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 from pictures import write_pictures
 from ray_cluster import RayCluster
+from typer.testing import CliRunner
+
+from jobs.label import app
+from schemas.config import JobConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -79,6 +83,47 @@ def test_config_file_set_and_flags_lie_over_each_other(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     assert manifest["tasks"] == ["semantic"]
     assert manifest["config"]["model"]["threshold"] == 0.4
+
+
+def test_flags_are_the_keys_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[JobConfig] = []
+
+    def noted(config: JobConfig, **_: object) -> None:
+        seen.append(config)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("jobs.label.label", noted)
+    base = ["--input", "in", "--output", "out", "--model", "m", "-q"]
+    flags = ["--tile-size", "512", "--tile-overlap", "32", "--tta"]
+    sets = ["tiling.size=512", "tiling.overlap=32", 'model.tta.flips=["horizontal"]']
+    for words in (
+        [*flags, "--task", "panoptic", "--task", "semantic"],
+        [*flags, "--task", "semantic,panoptic"],
+        [word for key in (*sets, "task=panoptic, semantic") for word in ("--set", key)],
+    ):
+        assert CliRunner().invoke(app, [*base, *words]).exit_code == 2
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0].task == ("semantic", "panoptic")
+    assert (seen[0].tiling.size, seen[0].tiling.overlap) == (512, 32)
+    assert seen[0].model.tta.flips == ("horizontal",)
+    assert CliRunner().invoke(app, base).exit_code == 2
+    assert seen[3].model.tta.flips == ()
+
+
+def test_several_tasks_at_once(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 2)
+    done = call(tmp_path, "--inline", "--task", "panoptic", "--task", "semantic")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest["tasks"] == ["semantic", "panoptic"]
+    each = {
+        task: sum(part["tasks"][task]["annotations"] for part in manifest["parts"])
+        for task in manifest["tasks"]
+    }
+    assert f"(semantic {each['semantic']}, panoptic {each['panoptic']})" in done.stdout
+    for file in ("coco/instances.json", "coco/panoptic.json", "semantic/categories.json"):
+        assert (tmp_path / "out/exports" / file).is_file()
+    assert "panoptic segmentation by" in (tmp_path / "out/report/index.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_datasets import small_dataset
 from typer.testing import CliRunner
 
 from jobs.report import app
@@ -9,6 +10,8 @@ from pipeline import masks
 from pipeline.ledger import write_dataset
 from schemas.categories import Categories, Category
 from schemas.records import ImageRecord, Segment, Segmentation
+
+SWAPPED = ("semantic", "panoptic")
 
 
 @pytest.fixture
@@ -33,6 +36,19 @@ def test_output_and_number_of_pictures(dataset, tmp_path):
     words = ["--dataset", dataset, "--output", str(tmp_path / "page"), "--max-images", "1", "-q"]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len(list((tmp_path / "page" / "full").iterdir())) == 1
+
+
+def test_one_of_several_tasks(tmp_path):
+    several = small_dataset(tmp_path / "data", ("semantic", "panoptic")).uri
+    page = tmp_path / "data" / "report" / "index.html"
+    for words, shown, other in (([], "panoptic", "semantic"), (["--task", "semantic"], *SWAPPED)):
+        assert CliRunner().invoke(app, ["--dataset", several, "-q", *words]).exit_code == 0
+        text = page.read_text()
+        assert f"{shown} segmentation by" in text
+        assert f"The dataset also holds {other} labels" in text
+    result = CliRunner().invoke(app, ["--dataset", several, "--task", "instance"])
+    assert result.exit_code == 2
+    assert "the dataset holds no instance labels" in result.stderr
 
 
 def test_no_dataset_is_one_line_and_exit_2(tmp_path):

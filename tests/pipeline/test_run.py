@@ -23,6 +23,7 @@ from pipeline.prune import prune
 from pipeline.readers import EmptyInputError
 from pipeline.run import RunResult, label
 from pipeline.storage import Storage
+from pipeline.validate import validate
 from schemas.config import JobConfig
 
 COUNT = 40
@@ -114,6 +115,36 @@ def test_a_changed_threshold_recomputes_all(folder: Path) -> None:
     run(folder)
     result = run(folder, model={"threshold": 0.5})
     assert (result.computed, result.reused) == (COUNT, 0)
+
+
+def test_several_tasks_are_one_dataset_with_the_rows_of_each(folder: Path) -> None:
+    result = run(folder, task="panoptic, semantic,instance")
+    assert result.manifest.tasks == ("semantic", "instance", "panoptic")
+    several = open_ledger(str(folder / "out"))
+    assert result.manifest.config["task"] == ["semantic", "instance", "panoptic"]
+    assert validate(several.uri).ok
+    changed = {"segment_id", "annotation_id", "run"}
+    for task in result.manifest.tasks:
+        run(folder, task, task=task)
+        alone = open_ledger(str(folder / task))
+        found, due = (
+            [
+                {key: value for key, value in row.items() if key not in changed}
+                for _, rows in ledger.rows()
+                for row in rows
+            ]
+            for ledger in (several.view(task), alone)
+        )
+        assert found == due
+        assert alone.manifest.counts == several.view(task).manifest.counts
+    again = run(folder, task=["panoptic", "instance", "semantic"])
+    assert (again.computed, again.reused, again.new_version) == (0, 0, False)
+
+
+def test_other_tasks_are_computed_anew(folder: Path) -> None:
+    run(folder, task="panoptic")
+    assert run(folder, task="semantic,panoptic").computed == COUNT
+    assert run(folder, task="panoptic").computed == 0  # the old parts still stand
 
 
 def test_a_touched_file_is_read_again_but_not_labelled_again(folder: Path) -> None:

@@ -51,6 +51,14 @@ def test_the_command_names_what_differs_from_the_defaults(make_dataset, tmp_path
     assert sets == ["model.threshold=0.4"]
 
 
+def test_the_command_asks_for_every_task(make_dataset):
+    manifest = replace(make_dataset(count=1).manifest, tasks=("semantic", "instance"))
+    words = shlex.split(reproduce(manifest))
+    assert [words[n + 1] for n, word in enumerate(words) if word == "--task"] == [
+        *("semantic", "instance"),
+    ]
+
+
 def test_facts_are_escaped(make_dataset):
     manifest = replace(make_dataset(count=1).manifest, packages={"<b>x": "<i>1"})
     section = provenance_section(manifest)

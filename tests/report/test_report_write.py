@@ -10,9 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from small_datasets import small_dataset
 
 from pipeline.report import shelf, write_report
 from pipeline.storage import StorageError
+from schemas.records import TASKS
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -44,6 +46,21 @@ def test_numbers_cover_everything_and_pictures_a_sample(make_dataset, tmp_path):
     names = {f"full/{row[0]}" for row in data["rows"]}
     written = {name.rpartition(".")[0] for name in _files(tmp_path / "report") if "/" in name}
     assert written == names
+
+
+def test_numbers_and_pictures_are_those_of_the_task_that_is_shown(tmp_path):
+    several = small_dataset(tmp_path / "several", TASKS)
+    for task in TASKS:
+        alone = small_dataset(tmp_path / task, task)
+        seen, due = (
+            _data(_page(write_report(ledger, str(tmp_path / f"{name}-{task}"), task=task)))
+            for name, ledger in (("seen", several), ("due", alone))
+        )
+        assert seen == due
+    page = _page(write_report(several, str(tmp_path / "report")))
+    assert "panoptic segmentation by" in page
+    assert "also holds semantic and instance labels" in page
+    assert "<dt>Task</dt><dd>semantic, instance, panoptic</dd>" in re.sub("</?bdi>", "", page)
 
 
 def test_same_dataset_same_bytes_whatever_the_threads(make_dataset, tmp_path):
