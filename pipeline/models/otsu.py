@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.histogram import histogram
 from pipeline.masks import encode, regions
 from schemas.config import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
+from .per_picture import PerPicture
 
 _OBJECT, _BACKGROUND = 1, 2
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
@@ -31,6 +33,7 @@ class OtsuSegmenter:
         self._min_score = options.min_score
         self._min_area = options.min_area or int(defaults["min_area"])
         self._min_contrast = int(defaults["min_contrast"])
+        self._cut_of = PerPicture(lambda whole: self._cut(histogram(whole, _grey)))
 
     def load(self, device: str) -> None:
         """Nothing to load; runs on the CPU whatever `device` says."""
@@ -43,14 +46,16 @@ class OtsuSegmenter:
         return [self._one(sample) for sample in batch]
 
     def _one(self, sample: Sample) -> Segmentation:
-        grey = cv2.transform(sample.pixels, _MEAN).reshape(sample.pixels.shape[:2])
+        grey = _grey(sample.pixels)
         height, width = sample.original_hw
         if grey.shape != sample.original_hw:
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
         grey = np.asarray(grey, np.uint8)
-        label_map, cut = self._label_map(grey)
+        tile = sample.whole is not None
+        cut = self._cut(histogram(grey)) if sample.whole is None else self._cut_of(sample.whole)
+        label_map = self._label_map(grey, cut, tile=tile)
         found: dict[Task, list[Segment]] = {
-            task: self._found(task, grey, label_map, cut) for task in self._tasks
+            task: self._found(task, grey, label_map, cut, tile=tile) for task in self._tasks
         }
         return answer(height, width, found)
 
@@ -60,16 +65,20 @@ class OtsuSegmenter:
         grey: npt.NDArray[np.uint8],
         label_map: npt.NDArray[np.int32],
         cut: float,
+        *,
+        tile: bool,
     ) -> list[Segment]:
         found: list[Segment] = []
         kept = np.zeros(1, bool) if not label_map.any() else np.zeros(label_map.max() + 1, bool)
         if task == "semantic":
             label_map = (label_map > 0).astype(np.int32)
+        unjudged = frozenset(_rim(label_map).tolist() if tile else ())
         total = np.bincount(label_map.ravel(), weights=grey.ravel())
         for region in regions(label_map):
             contrast = float(total[region.label]) / region.area - cut
             score = round(min(1.0, max(0.0, 0.5 + contrast / 255)), 4)
-            if score >= self._min_score and region.area >= self._min_area:
+            good = score >= self._min_score and region.area >= self._min_area
+            if good or region.label in unjudged:
                 kept[region.label] = True
                 found.append(Segment(_OBJECT, region.counts, region.area, region.bbox_xywh, score))
         if task != "instance":
@@ -79,19 +88,46 @@ class OtsuSegmenter:
                 found.append(Segment(_BACKGROUND, encode(ground), region.area, region.bbox_xywh))
         return found
 
-    def _label_map(self, grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], float]:
-        """Components larger than `min_area`, 1…n, and the threshold in grey levels."""
-        shares = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+    def _cut(self, counts: npt.NDArray[np.int64]) -> float:
+        """The grey level above which a picture of this histogram has objects; 255 = it has none."""
+        shares = np.cumsum(counts) / counts.sum()
         low, high = np.searchsorted(shares, (0.01, 0.99)).tolist()
         if high - low < self._min_contrast:
-            return np.zeros(grey.shape, np.int32), 255.0
-        if self._threshold is None:
-            cut, mask = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-        else:
-            cut = self._threshold * 255
-            mask = (grey > cut).astype(np.uint8)
-        _, label_map, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+            return 255.0
+        return _otsu(counts) if self._threshold is None else self._threshold * 255
+
+    def _label_map(
+        self, grey: npt.NDArray[np.uint8], cut: float, *, tile: bool
+    ) -> npt.NDArray[np.int32]:
+        """Components of at least `min_area`, 1…n; of a tile also those that touch its edge."""
+        mask = (grey > cut).astype(np.uint8)
+        _, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        label_map = np.asarray(components, np.intp)
         small = stats[:, cv2.CC_STAT_AREA] < self._min_area
+        if tile:
+            small[_rim(label_map)] = False
         small[0] = True
         renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
-        return renumbered[np.asarray(label_map, np.intp)], float(cut)
+        return renumbered[label_map]
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.transform(pixels, _MEAN).reshape(pixels.shape[:2]), np.uint8)
+
+
+def _rim(label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The labels along the four edges."""
+    edges = (label_map[0], label_map[-1], label_map[:, 0], label_map[:, -1])
+    return np.unique(np.concatenate(edges))
+
+
+def _otsu(counts: npt.NDArray[np.int64]) -> float:
+    """The level that sets the two sides furthest apart: their variance between is largest."""
+    total, weighted = counts.sum(), (counts * np.arange(256)).sum()
+    below, sum_below = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    above = total - below
+    inside = (below > 0) & (above > 0)
+    apart = np.zeros(256)
+    b, a, s = below[inside], above[inside], sum_below[inside]
+    apart[inside] = (s / b - (weighted - s) / a) ** 2 * (b / total) * (a / total)
+    return float(apart.argmax())

@@ -16,7 +16,9 @@ from schemas.config import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
+from .per_picture import PerPicture
 from .unet_decode import Decoding, decode_nuclei
+from .unet_range import picture_range
 
 if TYPE_CHECKING:
     from .unet_net import UNet
@@ -43,6 +45,7 @@ class UNetSegmenter:
         self._tasks = tasks
         self._batch_size = options.batch_size
         self._decoding = _decoding(info, options)
+        self._range = PerPicture(picture_range)
         self._device = "cpu"
         self._net: UNet | None = None
 
@@ -68,11 +71,17 @@ class UNetSegmenter:
         if self._net is None:
             raise RuntimeError("load() has to be called before segment()")
         pixels = [sample.pixels for sample in batch]
+        bounds = [self._range(s.pixels if s.whole is None else s.whole) for s in batch]
         if self._device == "cpu":
             # One at a time is as fast on a CPU, and no sum is ever ordered by a neighbour's size.
-            maps = (predict_maps(self._net, each, self._device) for each in pixels)
+            maps = (
+                predict_maps(self._net, each, self._device, bounds=its)
+                for each, its in zip(pixels, bounds, strict=True)
+            )
         else:
-            maps = predict_batch(self._net, pixels, self._device, batch_size=self._batch_size)
+            maps = predict_batch(
+                self._net, pixels, self._device, batch_size=self._batch_size, bounds=bounds
+            )
         return [self._segmentation(*pair) for pair in zip(batch, maps, strict=True)]
 
     def close(self) -> None:
@@ -80,7 +89,8 @@ class UNetSegmenter:
         self._net = None
 
     def _segmentation(self, sample: Sample, maps: npt.NDArray[np.float32]) -> Segmentation:
-        label_map, scores = decode_nuclei(maps, self._decoding)
+        tile = sample.whole is not None
+        label_map, scores = decode_nuclei(maps, self._decoding, tile=tile)
         interior = maps[0]
         height, width = sample.original_hw
         if label_map.shape != (height, width):

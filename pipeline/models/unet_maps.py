@@ -20,21 +20,25 @@ TILE = 1024
 
 OVERLAP = 256
 
+Bounds = tuple[float, float]
+"""The values that become 0 and 1 before the net sees them."""
 
-def predict_maps(net: UNet, pixels: npt.NDArray[np.uint8], device: str) -> npt.NDArray[np.float32]:
+
+def predict_maps(
+    net: UNet, pixels: npt.NDArray[np.uint8], device: str, *, bounds: Bounds | None = None
+) -> npt.NDArray[np.float32]:
     """Interior, touch and distance of one picture of any size.
-
-    The percentiles that it is stretched between are those of the whole picture, not of a tile.
 
     Args:
         net: Fused, on `device`.
         pixels: HxWx3, H and W ≥ 1.
         device: "cpu", "cuda", …
+        bounds: `picture_range` of the whole picture, where `pixels` is a tile of it.
 
     Returns:
         3xHxW float32 in 0…1.
     """
-    bounds = picture_range(pixels)
+    bounds = bounds or picture_range(pixels)
 
     def run(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         x = _padded(_normalised(part, device, bounds), net.stride)
@@ -46,19 +50,25 @@ def predict_maps(net: UNet, pixels: npt.NDArray[np.uint8], device: str) -> npt.N
 
 
 def predict_batch(
-    net: UNet, pictures: Sequence[npt.NDArray[np.uint8]], device: str, *, batch_size: int
+    net: UNet,
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    device: str,
+    *,
+    batch_size: int,
+    bounds: Sequence[Bounds] | None = None,
 ) -> list[npt.NDArray[np.float32]]:
     """`predict_maps` of several pictures; those of one padded shape go through together.
 
     A pass always has `batch_size` rows, empty ones if need be: the shape of the work decides which
     kernels an accelerator picks, so a picture's maps do not depend on how many came with it.
     """
+    bounds = bounds or [picture_range(pixels) for pixels in pictures]
     results: list[npt.NDArray[np.float32] | None] = [None] * len(pictures)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, pixels in enumerate(pictures):
         height, width = pixels.shape[:2]
         if max(height, width) > TILE:
-            results[index] = predict_maps(net, pixels, device)
+            results[index] = predict_maps(net, pixels, device, bounds=bounds[index])
         else:
             groups[-(-height // net.stride), -(-width // net.stride)].append(index)
     with torch.inference_mode():
@@ -69,7 +79,8 @@ def predict_batch(
                     (batch_size, 6, rows * net.stride, columns * net.stride), device=device
                 ).contiguous(memory_format=torch.channels_last)
                 for row, index in enumerate(chunk):
-                    x[row] = _padded(_normalised(pictures[index], device), net.stride)[0]
+                    part = _normalised(pictures[index], device, bounds[index])
+                    x[row] = _padded(part, net.stride)[0]
                 maps = net(x).sigmoid().cpu().numpy()
                 for row, index in enumerate(chunk):
                     height, width = pictures[index].shape[:2]
@@ -77,11 +88,9 @@ def predict_batch(
     return [maps for maps in results if maps is not None]
 
 
-def _normalised(
-    pixels: npt.NDArray[np.uint8], device: str, bounds: tuple[float, float] | None = None
-) -> torch.Tensor:
+def _normalised(pixels: npt.NDArray[np.uint8], device: str, bounds: Bounds) -> torch.Tensor:
     """1x6xHxW; the bytes travel as uint8."""
-    low, high = (torch.tensor([value], device=device) for value in bounds or picture_range(pixels))
+    low, high = (torch.tensor([value], device=device) for value in bounds)
     x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
     return normalise(x, low, high)
 

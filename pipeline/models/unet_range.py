@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.histogram import histogram
+
 LOW_PERCENTILE = 1.0
 HIGH_PERCENTILE = 99.8
 LEAST_RANGE = 8.0
@@ -15,12 +17,12 @@ def picture_range(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
     """The 1 % and 99.8 % values over all channels of a whole picture, from its histogram.
 
     Args:
-        pixels: uint8 of any shape, not empty.
+        pixels: HxW or HxWxC, not empty.
 
     Returns:
         (low, high) with high ≥ low + 8.
     """
-    count = np.cumsum(np.bincount(pixels.reshape(-1), minlength=256))
+    count = np.cumsum(histogram(pixels))
     low, high = (
         float(np.searchsorted(count, count[-1] * percentile / 100))
         for percentile in (LOW_PERCENTILE, HIGH_PERCENTILE)
