@@ -72,7 +72,12 @@ class EomtSegmenter:
     def _net(self, device: str) -> QueryNet | WindowNet:
         from transformers import AutoModelForUniversalSegmentation
 
-        model: Any = load_pretrained(AutoModelForUniversalSegmentation, self._info, device=device)
+        model: Any = load_pretrained(
+            AutoModelForUniversalSegmentation,
+            self._info,
+            device=device,
+            allow_pickle=self._options.allow_pickle,
+        )
         # Training leaves the masks on or off; in between, attention would be drawn at random. On
         # the CPU, where the model asks for them layer by layer without waiting for the GPU.
         model.attn_mask_probs = model.attn_mask_probs.round().cpu()

@@ -57,5 +57,7 @@ class Mask2FormerSegmenter:
             if older
             else transformers.Mask2FormerForUniversalSegmentation
         )
-        model = load_pretrained(model_class, self._info, device=device)
+        model = load_pretrained(
+            model_class, self._info, device=device, allow_pickle=self._options.allow_pickle
+        )
         return QueryNet(model, device=device, options=self._options)

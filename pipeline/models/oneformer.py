@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from schemas.model_config import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 
+from .fit_rule import Padding
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
@@ -19,6 +21,9 @@ from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import query_outputs
 from .torch_segmenter import TorchSegmenter
+
+_PATCH = 4
+"""Pixels along a side of a patch, of Swin and of DiNAT."""
 
 _ONLY_FOR_TRAINING = (r"^model\.text_mapper\.", r"^model\.prompt_ctx")
 
@@ -40,7 +45,8 @@ class OneFormerSegmenter:
         self._info = info
         self._options = options
         self._tasks = tasks
-        rule = read_fit_rule(preprocessor(info.folder))
+        # The backbone would pad to whole patches itself; the frame has to know of it.
+        rule = replace(read_fit_rule(preprocessor(info.folder)), padding=Padding(divisor=_PATCH))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
 
     def load(self, device: str) -> None:
@@ -67,6 +73,7 @@ class OneFormerSegmenter:
             OneFormerForUniversalSegmentation,
             self._info,
             device=device,
+            allow_pickle=self._options.allow_pickle,
             harmless=_ONLY_FOR_TRAINING,
             is_training=False,  # builds no text encoder
         )

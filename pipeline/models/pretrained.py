@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ def load_pretrained(
     info: ModelInfo,
     *,
     device: str,
+    allow_pickle: bool = False,
     harmless: Sequence[str] = (),
     **options: Any,
 ) -> torch.nn.Module:
@@ -33,6 +35,7 @@ def load_pretrained(
         model_class: A class of transformers with `from_pretrained`.
         info: The checkpoint.
         device: Where it goes.
+        allow_pickle: Read a pickle where there is no safetensors file, and then only weights.
         harmless: Patterns of further keys that may be missing or left over.
         options: Of `from_pretrained`.
 
@@ -44,10 +47,12 @@ def load_pretrained(
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    safe = any(Path(info.folder).glob("*.safetensors"))
     model, report = model_class.from_pretrained(
         info.folder,
         local_files_only=True,
-        use_safetensors=True,
+        use_safetensors=safe or not allow_pickle,
+        weights_only=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are in the report, which is clearer than the error
         dtype=torch.float32,

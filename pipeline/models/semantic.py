@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from schemas.model_config import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 
+from .fit_rule import Padding
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
@@ -18,6 +20,12 @@ from .outputs import DenseOutput
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .torch_segmenter import TorchSegmenter
+
+_STRIDE = 32
+"""Pixels of the input a cell of the coarsest features, at most."""
+
+_ONE_SIZE = {"data2vec-vision"}
+"""Networks that take the size they were trained with, and no other."""
 
 
 class SemanticSegmenter:
@@ -31,13 +39,18 @@ class SemanticSegmenter:
         tasks: "semantic" alone.
 
     Raises:
-        ValueError: The checkpoint does not say how pictures go in.
+        ValueError: The checkpoint does not say how pictures go in, or not in every size wanted.
     """
 
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
+        if options.tta.scales != (1.0,) and info.config.get("model_type") in _ONE_SIZE:
+            raise ValueError("model.tta.scales: this network takes inputs of one size alone")
         rule = read_fit_rule(preprocessor(info.folder))
+        if rule.size.kind == "shortest":
+            # Other sides than those of training: without whole strides a cell would be narrower.
+            rule = replace(rule, padding=Padding(divisor=_STRIDE))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
 
     def load(self, device: str) -> None:
@@ -59,7 +72,14 @@ class SemanticSegmenter:
     def _net(self, device: str) -> _Net:
         from transformers import AutoModelForSemanticSegmentation
 
-        model = load_pretrained(AutoModelForSemanticSegmentation, self._info, device=device)
+        model: Any = load_pretrained(
+            AutoModelForSemanticSegmentation,
+            self._info,
+            device=device,
+            allow_pickle=self._options.allow_pickle,
+        )
+        if hasattr(model, "auxiliary_head"):
+            model.auxiliary_head = None  # of use in training only, and computed all the same
         return _Net(model, device, self._options)
 
 
