@@ -48,19 +48,23 @@ class ColumnRuns:
         sums = np.bincount(self.mask, weights=self.bottom - self.top, minlength=count)
         return sums.astype(np.int64)
 
-    def parts(self) -> ColumnRuns:
-        """The same runs with `mask` numbering the 4-connected parts of all masks from 0.
+    def parts(self, *, diagonal: bool = False) -> ColumnRuns:
+        """The same runs with `mask` numbering the connected parts of all masks from 0.
 
         Order is kept, so `mask` of both belong together.
+
+        Args:
+            diagonal: Pixels that touch at a corner are connected too (8-connected).
         """
         height, width = self._extent()
         line = self.mask * (width + 1) + self.x
         start, end = line * height + self.top, line * height + self.bottom
         order = np.argsort(start)
         beside = start[order] + height  # one column to the right
-        low = np.searchsorted(end[order], beside, side="right")
-        high = np.searchsorted(start[order], end[order] + height, side="left")
-        left, right = _ranges(low, high)
+        # There is a row below the picture: one pixel more on either side stays in its column.
+        low = np.searchsorted(end[order], beside - diagonal, side="right")
+        high = np.searchsorted(start[order], end[order] + height + diagonal, side="left")
+        left, right = ranges(low, high)
         root = connected(len(self), order[left], order[right])
         _, part = np.unique(root, return_inverse=True)
         return ColumnRuns(part.astype(np.int64), self.x, self.top, self.bottom)
@@ -80,7 +84,7 @@ class ColumnRuns:
         reach = np.maximum.accumulate(stop) if len(stop) else stop
         low = np.searchsorted(reach, start, side="right")
         high = np.searchsorted(begin, end, side="left")
-        left, right = _ranges(low, high)
+        left, right = ranges(low, high)
         shared = np.minimum(end[left], stop[right]) - np.maximum(start[left], begin[right])
         left, right, shared = left[shared > 0], right[shared > 0], shared[shared > 0]
         count = int(other.mask.max(initial=0)) + 1
@@ -105,7 +109,7 @@ def read_column_runs(texts: Sequence[bytes], height: int, width: int) -> ColumnR
         raise ValueError(f"segment {index + 1} has a malformed RLE for {width}x{height} pixels")
     left, top = np.divmod(table.starts, height)
     right, bottom = np.divmod(table.ends - 1, height)
-    run, place = _ranges(np.zeros_like(left), right - left + 1)
+    run, place = ranges(np.zeros_like(left), right - left + 1)
     return ColumnRuns(
         table.mask[run],
         left[run] + place,
@@ -168,7 +172,7 @@ def connected(count: int, left: Ints, right: Ints) -> Ints:
             root = root[root]
 
 
-def _ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+def ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     """For each i the numbers low[i]…high[i] − 1: i repeated, and the numbers."""
     count = np.maximum(high - low, 0)
     index = np.repeat(np.arange(len(count)), count)

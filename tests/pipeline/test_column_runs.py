@@ -49,12 +49,13 @@ def test_reading_windows_and_areas(shape, seed):
     np.testing.assert_array_equal(window.areas(shape[0]), cut.sum((1, 2)))
 
 
-@given(SHAPE, st.integers(0, 2**32))
-def test_parts_are_opencv_s_components(shape, seed):
+@given(SHAPE, st.integers(0, 2**32), st.booleans())
+def test_parts_are_opencv_s_components(shape, seed, diagonal):
     masks = random_masks(shape, seed)
     runs = read(masks)
-    parts = runs.parts()
-    expected = [cv2.connectedComponents(m.astype(np.uint8), connectivity=4) for m in masks]
+    parts = runs.parts(diagonal=diagonal)
+    near = 8 if diagonal else 4
+    expected = [cv2.connectedComponents(m.astype(np.uint8), connectivity=near) for m in masks]
     count = sum(number - 1 for number, _ in expected)
     assert sorted(set(parts.mask.tolist())) == list(range(count))
     where = drawn(parts, (count, *shape[1:])) > 0
