@@ -103,7 +103,7 @@ def json_table(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} is no table")
     return data
