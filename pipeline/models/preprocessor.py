@@ -30,6 +30,7 @@ class _Kind:
     Attributes:
         size: As in the file.
         crop: Size of the centre crop, None = none, whatever the file says.
+        pad: The input's size where the file names none.
         square: A size that is one number means a square.
     """
 
@@ -41,6 +42,7 @@ class _Kind:
     crops: bool = False
     bgr: bool = False
     size_divisor: int = 1
+    pad: Mapping[str, int] | None = None
 
 
 _UNIVERSAL = _Kind({"shortest_edge": 800, "longest_edge": 1333}, square=False)
@@ -69,6 +71,8 @@ _KINDS: dict[str, _Kind] = {
         bgr=True,
     ),
     "oneformer": _UNIVERSAL,
+    "sam": _Kind({"longest_edge": 1024}, square=False, pad={"height": 1024, "width": 1024}),
+    "sam2": _Kind({"height": 1024, "width": 1024}),
     "segformer": _Kind({"height": 512, "width": 512}),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
 }
@@ -201,8 +205,8 @@ def _padding(settings: Mapping[str, Any], kind: _Kind, *, split: bool) -> Paddin
         size = _sides(settings.get("size") or kind.size, settings, square=False)
         short, long = size["shortest_edge"], size.get("longest_edge") or size["shortest_edge"]
         return Padding(to_hw=(short, short if split else long), raw=True)
-    pad = settings.get("pad_size")
-    if pad and kind.size_divisor > 1:
+    pad = settings.get("pad_size") or kind.pad
+    if pad and (kind.size_divisor > 1 or (kind.pad and _is(settings, "do_pad", True))):
         return Padding(to_hw=(pad["height"], pad["width"]))
     if kind is _KINDS["dpt"] and settings.get("do_pad"):
         return Padding(divisor=settings.get("size_divisor") or 1, centred=True)

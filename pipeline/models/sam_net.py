@@ -29,6 +29,25 @@ class Encoded:
     extra: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Instability:
+    """When SAM 2 gives up its single mask: its edge moves too much with the threshold.
+
+    Attributes:
+        delta: Logits; how much higher and lower the mask is cut.
+        least: Smallest share of the lower cut that the higher one must cover.
+    """
+
+    delta: float
+    least: float
+
+    def stable(self, logits: Tensor) -> Tensor:
+        """N×h×w small logits → N flags."""
+        high = (logits > self.delta).flatten(1).sum(1).float()
+        low = (logits > -self.delta).flatten(1).sum(1).float()
+        return torch.where(low > 0, high / low, 1.0) >= self.least
+
+
 class SamNet(Protocol):
     """A loaded SAM.
 
@@ -38,12 +57,16 @@ class SamNet(Protocol):
             others are alternatives.
         hq_token: Index of HQ-SAM's additional mask, or None.
         side: Of the square input, pixels.
+        dtype: Of its weights and of its input.
+        instability: When its single mask is not taken (SAM 2), or None.
     """
 
+    instability: Instability | None
     fast: FastDecoder
     mask_tokens: int
     hq_token: int | None
     side: int
+    dtype: torch.dtype
 
     def encode(self, pixels: Tensor) -> list[Encoded]:
         """B×3×side×side normalised input → B embeddings."""
@@ -92,6 +115,13 @@ class TransformersSam:
         self.mask_tokens = decoder.num_multimask_outputs + 1
         self.hq_token = self.mask_tokens if hasattr(decoder, "hq_token") else None
         self.side = int(prompt.input_image_size)
+        self.instability = None
+        if getattr(decoder, "dynamic_multimask_via_stability", False):
+            self.instability = Instability(
+                decoder.dynamic_multimask_stability_delta,
+                decoder.dynamic_multimask_stability_thresh,
+            )
+        self.dtype = next(model.parameters()).dtype
         self._position = model.get_image_wide_positional_embeddings()
         self._no_mask = prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
 
@@ -218,12 +248,14 @@ class PackageSam:
     """
 
     hq_token = None
+    instability = None
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.fast = FastDecoder(package_parts(model.mask_decoder))
         self.mask_tokens = int(model.mask_decoder.num_mask_tokens)
         self.side = int(model.image_encoder.img_size)
+        self.dtype = next(model.parameters()).dtype
         self._position = model.prompt_encoder.get_dense_pe()
         self._no_mask = model.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
 

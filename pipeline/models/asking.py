@@ -1,0 +1,27 @@
+"""Asking: what a promptable model is asked. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.ontology import Ontology
+from schemas.prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a job asks of a promptable model.
+
+    Attributes:
+        prompts: The section of the config.
+        everything: Settings of the grid of points.
+        conflicts: How overlapping masks are resolved.
+        ontology: Text prompts and their categories, or None where none were given.
+        from_file: Each picture brings its own points and boxes, from a file of prompts.
+    """
+
+    prompts: PromptsConfig = PromptsConfig()
+    everything: EverythingConfig = EverythingConfig()
+    conflicts: ConflictsConfig = ConflictsConfig()
+    ontology: Ontology | None = None
+    from_file: bool = False

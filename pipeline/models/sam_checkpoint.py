@@ -1,0 +1,120 @@
+"""Checkpoints of SAM: transformers' folders, and the segment-anything package's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from .fit_rule import FitRule, Padding, Size
+from .info import ModelInfo
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .sam_net import PackageSam, SamNet, TransformersSam, inference
+from .weights_file import fill, read_weights
+
+_CLASSES = {
+    "sam": "SamModel",
+    "sam_hq": "SamHQModel",
+    "sam2": "Sam2Model",
+    "sam2_video": "Sam2Model",
+    "edgetam": "EdgeTamModel",
+}
+"""model_type → class of transformers."""
+
+_PACKAGE_KINDS = ("vit_b", "vit_l", "vit_h")
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class SamCheckpoint(Protocol):
+    """A checkpoint that can be loaded.
+
+    Attributes:
+        rule: How pictures go in.
+        two_steps: Its logits are enlarged through the square input, as SAM 1's are.
+    """
+
+    rule: FitRule
+    two_steps: bool
+
+    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+        """The network on its device.
+
+        Raises:
+            ValueError: The weights do not fit the architecture.
+        """
+        ...
+
+
+def open_sam(info: ModelInfo, *, allow_pickle: bool = False) -> SamCheckpoint:
+    """The checkpoint that a description names.
+
+    Raises:
+        ValueError: Not one of these makes.
+    """
+    kind = str(info.config.get("model_type", ""))
+    if kind in _CLASSES:
+        return _TransformersCheckpoint(info, kind)
+    name = str(info.config.get("architecture", {}).get("name", ""))
+    if name in _PACKAGE_KINDS:
+        return _PackageCheckpoint(info, name, allow_pickle)
+    raise ValueError(
+        f"{info.folder} is no SAM: model_type is none of {', '.join(_CLASSES)} and "
+        f"architecture.name none of {', '.join(_PACKAGE_KINDS)}"
+    )
+
+
+class _TransformersCheckpoint:
+    def __init__(self, info: ModelInfo, kind: str) -> None:
+        self._info = info
+        self._kind = kind
+        self.two_steps = kind in ("sam", "sam_hq")
+        self.rule = read_fit_rule(preprocessor(info.folder))
+
+    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+        import transformers
+
+        model = load_pretrained(
+            getattr(transformers, _CLASSES[self._kind]),
+            self._info,
+            device=device,
+            # A video checkpoint of SAM 2 carries its memory along.
+            harmless=(r"^memory_", r"^mask_downsample", r"^object_pointer", r"^no_memory_pos"),
+        )
+        return TransformersSam(inference(model, device, dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class _PackageCheckpoint:
+    info: ModelInfo
+    name: str
+    allow_pickle: bool
+    two_steps: bool = True
+
+    @property
+    def rule(self) -> FitRule:
+        """The longest side to 1024, black below or beside; as the package does it."""
+        return FitRule(
+            size=Size("within", 1024, 1024),
+            rescale=1.0,
+            mean=_MEAN,
+            std=_STD,
+            padding=Padding(to_hw=(1024, 1024)),
+        )
+
+    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+        from segment_anything import sam_model_registry
+
+        folder = Path(self.info.folder)
+        files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.pth"))]
+        if not files:
+            raise ValueError(f"{folder} holds neither .safetensors nor .pth weights")
+        model: Any = sam_model_registry[self.name]()
+        fill(
+            model,
+            read_weights(files[0], allow_pickle=self.allow_pickle),
+            where=str(files[0]),
+        )
+        return PackageSam(inference(model, device, dtype))
