@@ -109,7 +109,12 @@ def _maskformer(folder: Path) -> None:
         id2label=ID2LABEL,
     )
     processor = hf.MaskFormerImageProcessor(size=EDGES, size_divisor=32)
-    _save(folder, hf.MaskFormerForInstanceSegmentation(config), processor)
+    model = hf.MaskFormerForInstanceSegmentation(config)
+    with torch.no_grad():  # else all queries are alike
+        for key, value in model.model.transformer_module.named_parameters():
+            if key.endswith(("_proj.weight", "queries_embedder.weight")):
+                value.mul_(20)
+    _save(folder, model, processor)
 
 
 def _oneformer(folder: Path) -> None:

@@ -15,7 +15,7 @@ from schemas.records import Sample, Segmentation, Task
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
-from .merging import Outputs
+from .merging import Outputs, Thresholds
 from .outputs import DenseOutput
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
@@ -51,7 +51,9 @@ class EomtSegmenter:
         self._info = info
         self._options = options
         rule = read_fit_rule(settings, split=self._windows)
-        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+        self._shared = TorchSegmenter(
+            info, options, tasks, rule=rule, thresholds=Thresholds(score=0.8)
+        )
 
     def load(self, device: str) -> None:
         """Reads the weights.

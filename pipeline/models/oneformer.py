@@ -132,7 +132,8 @@ class OneFormerNet:
         self._model = model
         self._tasks = tasks
         with torch.inference_mode():
-            self._task_embeddings = model.task_encoder(tokens)
+            # One by one: a task's last bits must not depend on which others are asked for.
+            self._task_embeddings = [model.task_encoder(token) for token in tokens.split(1)]
         self._forward = Forward(self._answers, device=tokens.device, options=options)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:

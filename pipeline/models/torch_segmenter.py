@@ -132,17 +132,18 @@ class TorchSegmenter:
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
         pixels, frames = self._fitter.batch(samples, view)
-        if self._options.compile:  # a shape is compiled once: the last batch is filled up
-            spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
-            pixels = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
-            frames += frames[-1:] * spare
-        outputs = net.look(pixels, frames)
-        return {task: outputs[task][: len(samples)] for task in self._tasks}
+        spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
+        if not spare or not self._options.compile:
+            return net.look(pixels, frames)
+        # A shape is compiled once: the last batch is filled up.
+        filled = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
+        outputs = net.look(filled, frames + frames[-1:] * spare)
+        return {task: each[: len(samples)] for task, each in outputs.items()}
 
 
 def _views(options: ModelConfig) -> tuple[View, ...]:
     if not options.tta.active:
         return (PLAIN,)
-    from .tta import views
+    from .tta import views_of
 
-    return views(options.tta)
+    return views_of(options.tta)
