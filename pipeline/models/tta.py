@@ -21,7 +21,7 @@ from .tta_dense import average_dense
 from .tta_queries import average_queries
 
 
-def views(config: TtaConfig) -> tuple[View, ...]:
+def views_of(config: TtaConfig) -> tuple[View, ...]:
     """The views that a configuration asks for; the reference comes first.
 
     Both flips together also give the picture turned by 180°.
@@ -45,10 +45,10 @@ def merged(seen: Sequence[Outputs], views: Sequence[View]) -> Outputs:
         As each of `seen`. Where queries answer the semantic task, their dense outputs are merged:
         no query has to find its partner.
     """
-    done: dict[tuple[int, bool], list[Output]] = {}
+    done: dict[tuple[tuple[int, ...], bool], list[Output]] = {}
     answer: dict[Task, Sequence[Output]] = {}
     for task, first in seen[0].items():
-        key = (id(first), task == "semantic")  # one pass of a network may answer several tasks
+        key = (tuple(map(id, first)), task == "semantic")  # one pass may answer several tasks
         if key not in done:
             pictures = zip(*(outputs[task] for outputs in seen), strict=True)
             done[key] = [_merged(task, list(outputs), views) for outputs in pictures]
