@@ -21,6 +21,7 @@ from .parts import RETRYABLE
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
 from .readers import open_reader
+from .refine import Refiner
 from .shards import Listing, Shard
 from .storage import Entry, Storage, absolute_uri, join
 
@@ -57,6 +58,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     """
     info = describe(config.model.name)
     tasks = _tasks(config, info)
+    Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     storage = Storage(config.storage)
     dataset = absolute_uri(config.output)
     standing_manifest(storage, dataset)

@@ -92,6 +92,8 @@ def test_the_output_inside_the_input_is_no_input(folder: Path) -> None:
         ({"input": {"uri": "/no/such/place"}}, "/no/such/place"),
         ({"export": {"formats": ["coco-instance"]}}, "did you mean 'coco-instances'"),
         ({"export": {"formats": ["coco-panoptic"]}, "task": "instance"}, "coco-panoptic needs"),
+        ({"refine": {"categories": {"objekt": {}}}}, "no category 'objekt', only object; did you"),
+        ({"refine": {"categories": {"background": {}}}}, "'background' is the background"),
         ({"output": "/proc/nothing/here"}, "cannot write: .*/proc/nothing/here"),
     ],
 )
