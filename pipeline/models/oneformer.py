@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from .torch_segmenter import TorchSegmenter
 _PATCH = 4
 """Pixels along a side of a patch, of Swin and of DiNAT."""
 
+_TOKENIZER = ("tokenizer.json", "vocab.json")
 _ONLY_FOR_TRAINING = (r"^model\.text_mapper\.", r"^model\.prompt_ctx")
 
 
@@ -93,13 +95,13 @@ def task_tokens(info: ModelInfo, tasks: Sequence[Task]) -> Tensor:
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
-    except Exception as error:
+    if not any((Path(info.folder) / name).is_file() for name in _TOKENIZER):
+        # transformers would make an empty one, to which every task is the same
         raise ValueError(
             f"{info.folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json), "
             "with which a OneFormer is told its task"
-        ) from error
+        )
+    tokenizer = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
     given = tokenizer(
         [f"the task is {task}" for task in tasks],
         padding="max_length",
