@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,6 @@ from schemas.records import (
     ErrorCode,
     Failure,
     ImageRecord,
-    Segment,
     Segmentation,
     Status,
     Task,
@@ -153,46 +152,43 @@ def annotation_rows(
         )
     table = categories.by_id()
     size = [segmentation.height, segmentation.width]
+    base = annotation_id(image_id, 1) - 1
+    task, only = tasks[0], len(tasks) == 1
     rows: list[Row] = []
-    for segment_id, (segment, task) in enumerate(_with_tasks(segmentation, tasks), start=1):
+    for segment_id, segment in enumerate(segmentation.segments, start=1):
         if segment.category_id not in table:
             raise ValueError(f"segment of unknown category {segment.category_id}")
+        if segment.task != task and not (only and segment.task is None):
+            task = _next_task(segment.task, tasks[tasks.index(task) :])
         category = table[segment.category_id]
-        rows.append(
-            {
-                "annotation_id": annotation_id(image_id, segment_id),
-                "image_id": image_id,
-                "segment_id": segment_id,
-                "category_id": category.id,
-                "category": category.name,
-                "isthing": category.isthing,
-                "iscrowd": int(segment.iscrowd),
-                "area": segment.area,
-                "bbox_xywh": list(segment.bbox_xywh),
-                "rle": {"size": size, "counts": segment.counts.decode("ascii")},
-                "score": segment.score,
-                "tta_agreement": segment.tta_agreement,
-                "task": task,
-                "prompt": segment.prompt,
-                **origin,
-                **({} if segment.evidence is None else asdict(segment.evidence)),
-            }
-        )
+        row = {
+            "annotation_id": base + segment_id,
+            "image_id": image_id,
+            "segment_id": segment_id,
+            "category_id": category.id,
+            "category": category.name,
+            "isthing": category.isthing,
+            "iscrowd": int(segment.iscrowd),
+            "area": segment.area,
+            "bbox_xywh": list(segment.bbox_xywh),
+            "rle": {"size": size, "counts": segment.counts.decode("ascii")},
+            "score": segment.score,
+            "tta_agreement": segment.tta_agreement,
+            "task": task,
+            "prompt": segment.prompt,
+            **origin,
+        }
+        if segment.evidence is not None:
+            row.update(asdict(segment.evidence))
+        rows.append(row)
     return rows
 
 
-def _with_tasks(
-    segmentation: Segmentation, tasks: Sequence[Task]
-) -> Iterator[tuple[Segment, Task]]:
-    """Each segment and its task; they come in the order of `tasks`."""
-    place = 0
-    for segment in segmentation.segments:
-        task = segment.task or (tasks[0] if len(tasks) == 1 else None)
-        if task != tasks[place]:
-            if task not in tasks[place:]:
-                raise ValueError(f"a segment of task {task} out of the order {', '.join(tasks)}")
-            place = tasks.index(task)
-        yield segment, tasks[place]
+def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
+    """A segment's task, if it is one of those that may still come."""
+    if task is None or task not in tasks:
+        raise ValueError(f"a segment of task {task} where {' or '.join(tasks)} is due")
+    return task
 
 
 def part_name(shard: str, images: Sequence[Row], run: str) -> str:
