@@ -13,7 +13,34 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-def unconfirmed(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, group: Ints) -> Flags:
+def cut_sides(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints) -> Flags:
+    """Which edges of its tile cut a segment: it touches them, and the picture goes on.
+
+    Args:
+        grid: The tiles.
+        row: n, row of each segment's tile.
+        column: n, its column.
+        boxes_xyxy: n×4, boxes in the picture, pixels, one past the last on the right and below.
+
+    Returns:
+        n×4 flags: left, top, right, bottom.
+    """
+    x0, y0, x1, y1 = boxes_xyxy.T
+    y, x = _table(grid.rows)[row], _table(grid.columns)[column]
+    return np.stack(
+        (
+            (x0 == x[:, 0]) & (column > 0),
+            (y0 == y[:, 0]) & (row > 0),
+            (x1 == x[:, 1]) & (column < len(grid.columns) - 1),
+            (y1 == y[:, 1]) & (row < len(grid.rows) - 1),
+        ),
+        axis=1,
+    )
+
+
+def unconfirmed(
+    grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, cut: Flags, group: Ints
+) -> Flags:
     """Finds segments that a better placed neighbour has looked at without finding their object.
 
     A neighbour is better placed if the whole segment lies in it and
@@ -22,10 +49,11 @@ def unconfirmed(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, group
     - the segment is not cut and its middle lies in the neighbour's kept part.
 
     Args:
-        grid: The tiles.
-        row: n, row of each segment's tile.
-        column: n, its column.
-        boxes_xyxy: n×4, boxes in the picture, pixels, one past the last on the right and below.
+        grid: As in `cut_sides`.
+        row: Likewise.
+        column: Likewise.
+        boxes_xyxy: Likewise.
+        cut: n×4, of `cut_sides`.
         group: n, segments of one object share a number ≥ 0.
 
     Returns:
@@ -33,11 +61,7 @@ def unconfirmed(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, group
     """
     x0, y0, x1, y1 = boxes_xyxy.T
     y, x = _table(grid.rows), _table(grid.columns)
-    up = (y0 == y[row, 0]) & (row > 0)
-    down = (y1 == y[row, 1]) & (row < len(y) - 1)
-    left = (x0 == x[column, 0]) & (column > 0)
-    right = (x1 == x[column, 1]) & (column < len(x) - 1)
-    cut = up | down | left | right
+    left, top, right, bottom = cut.T
     middle_y, middle_x = (y0 + y1 - 1) // 2, (x0 + x1 - 1) // 2
 
     tiles = len(grid)
@@ -49,10 +73,10 @@ def unconfirmed(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, group
         r, c = np.where(there, r, row), np.where(there, c, column)
         holds = (y[r, 0] <= y0) & (y1 <= y[r, 1]) & (x[c, 0] <= x0) & (x1 <= x[c, 1])
         beyond = (
-            (~up | (y[r, 0] < y[row, 0]))
-            & (~down | (y[r, 1] > y[row, 1]))
-            & (~left | (x[c, 0] < x[column, 0]))
+            (~left | (x[c, 0] < x[column, 0]))
+            & (~top | (y[r, 0] < y[row, 0]))
             & (~right | (x[c, 1] > x[column, 1]))
+            & (~bottom | (y[r, 1] > y[row, 1]))
         )
         owns = (
             (y[r, 2] <= middle_y)
@@ -60,7 +84,7 @@ def unconfirmed(grid: TileGrid, row: Ints, column: Ints, boxes_xyxy: Ints, group
             & (x[c, 2] <= middle_x)
             & (middle_x < x[c, 3])
         )
-        better = there & holds & np.where(cut, beyond, owns)
+        better = there & holds & np.where(cut.any(1), beyond, owns)
         found |= better & ~np.isin(group * tiles + r * len(x) + c, members)
     return found
 

@@ -101,7 +101,8 @@ class Preparer:
         storage = Storage(spec.config.storage)
         self._standing = StandingLabels(storage, spec.dataset, index)
         self._reader = spec.reader
-        self._min_side: int | None = spec.info.config.get("min_side")
+        tiled = spec.config.tiling.size > 0  # tiles are cut from full size
+        self._min_side: int | None = None if tiled else spec.info.config.get("min_side")
 
     def prepare(self, record: ImageRecord) -> Prepared:
         """Reads one image and decodes it, unless its labels are already there. Never raises."""

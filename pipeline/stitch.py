@@ -15,13 +15,13 @@ from schemas.categories import Categories
 from schemas.records import Evidence, Segment, Task
 
 from .column_runs import ColumnRuns, concatenate, connected, merged, read_column_runs
-from .fragments import dropped, unconfirmed
-from .masks import Region
+from .fragments import cut_sides, dropped, unconfirmed
 from .run_writer import RunWriter
 from .seam import Side, compare
 from .transforms.tiling import Tile, TileGrid
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
@@ -36,8 +36,9 @@ class Stitcher:
       part of their tile, so that nothing overlaps. Where the categories have a background, it is
       all that no other segment has.
 
-    Scores and agreements are means over the pieces, weighted by their pixels; what else a segment
-    says is its largest piece's.
+    The score and the agreement of an object are those of the pieces that no tile's edge cuts, if
+    there are such; else, and for stuff, of all. Of several the mean counts, weighted by pixels.
+    What else a segment says is its largest piece's.
 
     Args:
         grid: The tiles.
@@ -106,25 +107,37 @@ class Stitcher:
 
     def finish(self) -> list[Segment]:
         """The picture's segments: objects by first tile, stuff by category id, background last."""
-        group, count = self._groups()
-        pixels = np.zeros(len(self._pieces), np.int64)
-        if self._min_area > 1 or self._min_score > 0:
-            group, count = self._large_and_sure(group, count)
+        group, count, cut = self._groups()
+        means = {name: self._means(name, group, cut) for name in ("score", "tta_agreement")}
+        wanted = self._large_and_sure(group, count, means["score"])
         writer = RunWriter(count + 1, *self._hw)
         for strip, (mask, starts, ends) in zip(
-            self._grid.columns, self._strips(group, count, pixels), strict=True
+            self._grid.columns, self._strips(np.where(wanted[group], group, -1), count), strict=True
         ):
             writer.write(mask, starts, ends)
             if self._background is not None:
                 bounds = strip.low * self._hw[0], strip.high * self._hw[0]
                 gaps = _rest(starts, ends, *bounds)
                 writer.write(np.full(len(gaps[0]), count), *gaps)
-        return self._segments(writer.finish(), group, count, pixels)
+        faces = self._faces(group)
+        return [
+            replace(
+                faces.get(region.label - 1, Segment(self._background or 0, b"", 0, (0, 0, 0, 0))),
+                counts=region.counts,
+                area=region.area,
+                bbox_xywh=region.bbox_xywh,
+                **{name: _or_none(values[region.label - 1]) for name, values in means.items()},
+            )
+            for region in writer.finish()
+        ]
 
-    def _groups(self) -> tuple[Ints, int]:
-        """The object of each piece, in the order that segments are to have, and their number n.
+    def _groups(self) -> tuple[Ints, int, Flags]:
+        """Which pieces belong together.
 
-        n itself stands for the background, −1 for what goes.
+        Returns:
+            The object of each piece, in the order that segments are to have, −1 where it goes;
+            their number n, which itself stands for the background; and whether a tile's edge
+            cuts the piece of an object.
         """
         category = np.array([one.category_id for one in self._pieces], np.int64)
         thing = np.isin(category, list(self._things))
@@ -134,113 +147,98 @@ class Stitcher:
         root, number = np.unique(
             connected(len(category), edges[:, 0], edges[:, 1]), return_inverse=True
         )
-        gone = category[root] == (self._background or 0)
-        gone[number[thing]] |= self._fragments(thing, number[thing])
+        background = category == (self._background or 0)
+        gone = background[root]
+        cut = np.zeros(len(category), np.bool_)
+        cut[thing], dropped_things = self._fragments(thing, number)
+        gone[number[thing]] |= dropped_things
         order = np.lexsort((root, np.where(thing[root], 0, category[root]), ~thing[root]))
+        order = order[~gone[order]]
         place = np.full(len(root), -1)
-        count = int(np.count_nonzero(~gone))
-        place[order[~gone[order]]] = np.arange(count)
-        group = place[number]
-        group[category == (self._background or 0)] = count
-        return group, count
+        place[order] = np.arange(len(order))
+        return np.where(background, len(order), place[number]), len(order), cut
 
-    def _fragments(self, thing: npt.NDArray[np.bool_], number: Ints) -> npt.NDArray[np.bool_]:
-        """Per thing, whether its group is dropped."""
+    def _fragments(self, thing: Flags, number: Ints) -> tuple[Flags, Flags]:
+        """Per thing: whether an edge cuts it, and whether it is dropped."""
         (index,) = np.nonzero(thing)
         tile = np.searchsorted(self._first, index, side="right") - 1
         where = np.array([(t.row, t.column, t.x.start, t.y.start) for t in self._tiles], np.int64)
-        row, column, left, top = where.reshape(-1, 4)[tile].T
+        row, column, left, top = where[tile].T
         x, y, w, h = np.array([self._pieces[i].bbox_xywh for i in index], np.int64).reshape(-1, 4).T
         boxes = np.stack((left + x, top + y, left + x + w, top + y + h), 1)
-        _, group = np.unique(number, return_inverse=True)
+        cut = cut_sides(self._grid, row, column, boxes)
+        _, group = np.unique(number[thing], return_inverse=True)
+        flags = unconfirmed(self._grid, row, column, boxes, cut, group)
         rivals = np.searchsorted(index, np.concatenate((*self._rivals, np.zeros((0, 2), int))))
-        score = np.nan_to_num(self._values("score")[index], nan=1.0)
-        flags = unconfirmed(self._grid, row, column, boxes, group)
-        return dropped(group, flags, rivals, score)[group]
+        score = np.nan_to_num(self._values("score")[thing], nan=1.0)
+        return np.any(cut, axis=1), dropped(group, flags, rivals, score)[group]
 
-    def _large_and_sure(self, group: Ints, count: int) -> tuple[Ints, int]:
-        """`_groups` without the objects below `min_area` and `min_score`."""
-        pixels = np.zeros(len(self._pieces), np.int64)
-        area = np.zeros(count + 1, np.int64)
-        for mask, starts, ends in self._strips(group, count, pixels):
-            area += np.bincount(mask, weights=ends - starts, minlength=count + 1).astype(np.int64)
-        score = _means(self._values("score"), pixels, group, count + 1)
-        keep = (area >= self._min_area) & ~(score < self._min_score)
-        keep[count] = True
-        place = np.where(keep, np.cumsum(keep) - 1, -1)
-        return np.where(group < 0, -1, place[group]), int(place[count])
+    def _large_and_sure(self, group: Ints, count: int, score: Floats) -> Flags:
+        """Per object, and for the background: whether it is to be kept."""
+        keep = np.append(~(score[:count] < self._min_score), True)
+        if self._min_area > 1:
+            area = np.zeros(count + 1, np.int64)
+            for mask, starts, ends in self._strips(group, count):
+                np.add.at(area, mask, ends - starts)
+            keep[:count] &= area[:count] >= self._min_area
+        return keep
 
-    def _strips(self, group: Ints, count: int, pixels: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """The runs of all groups but the background, for one column of tiles after the other.
+    def _strips(self, group: Ints, count: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """The runs of all objects, for one column of tiles after the other.
 
         Args:
             group: Of each piece, see `_groups`.
-            count: Of groups.
-            pixels: Receives what each piece has in the part of its tile that counts.
+            count: Of objects.
 
         Yields:
-            Group, first pixel and one past the last (column-major indices in the picture).
+            Object, first pixel and one past the last (column-major indices in the picture).
         """
-        height, rows = self._hw[0], len(self._grid.rows)
+        rows = len(self._grid.rows)
+        counts = (group >= 0) & (group < count)
         carried: list[ColumnRuns] = []
         for column, span in enumerate(self._grid.columns):
             runs = carried
             for number in range(column * rows, (column + 1) * rows):
-                part = self._runs_of(number, group)
                 first, end = self._first[number : number + 2]
-                pixels[first:end] = np.bincount(
-                    part.mask - first, weights=part.bottom - part.top, minlength=end - first
-                )
-                runs.append(replace(part, mask=group[part.mask]).take(group[part.mask] < count))
+                pieces = first + np.flatnonzero(counts[first:end])
+                part = _placed([self._pieces[i].counts for i in pieces], self._tiles[number])
+                part = part if self._whole else part.within(*self._tiles[number].inner)
+                runs.append(replace(part, mask=group[pieces[part.mask]]))
             strip = concatenate(runs)
             stop = span.high
             if self._whole and column + 1 < len(self._grid.columns):
                 stop = self._grid.columns[column + 1].start  # from there on the next may add
             carried = [strip.take(strip.x >= stop)]
-            yield merged(strip.take(strip.x < stop), height)
-
-    def _runs_of(self, number: int, group: Ints) -> ColumnRuns:
-        """What counts of a tile's pieces, dropped ones excepted; `mask` is the piece's index."""
-        tile, first, end = self._tiles[number], self._first[number], self._first[number + 1]
-        kept = first + np.flatnonzero(group[first:end] >= 0)
-        runs = _placed([self._pieces[i].counts for i in kept], tile)
-        runs = replace(runs, mask=kept[runs.mask])
-        return runs if self._whole else runs.within(*tile.inner)
+            yield merged(strip.take(strip.x < stop), self._hw[0])
 
     def _values(self, name: str) -> Floats:
         """A number of each piece, NaN where it has none."""
         return np.array([getattr(one, name) for one in self._pieces], np.float64)
 
-    def _segments(
-        self, regions: Sequence[Region], group: Ints, count: int, pixels: Ints
-    ) -> list[Segment]:
-        score, agreement = (
-            _means(self._values(name), pixels, group, count + 1)
-            for name in ("score", "tta_agreement")
-        )
-        order = np.lexsort((-pixels, group))
-        order = order[group[order] >= 0]
-        face = dict(zip(group[order[::-1]].tolist(), order[::-1].tolist(), strict=True))
-        found = []
-        for region in regions:
-            index = region.label - 1
-            segment = Segment(self._background or 0, b"", 0, (0, 0, 0, 0))
-            if index in face:
-                piece = face[index]
-                tile = self._tiles[np.searchsorted(self._first, piece, side="right") - 1]
-                segment = self._pieces[piece]
-                segment = replace(segment, evidence=_moved(segment.evidence, tile))
-            found.append(
-                replace(
-                    segment,
-                    counts=region.counts,
-                    area=region.area,
-                    bbox_xywh=region.bbox_xywh,
-                    score=_or_none(score[index]),
-                    tta_agreement=_or_none(agreement[index]),
-                )
-            )
-        return found
+    def _means(self, name: str, group: Ints, cut: Flags) -> Floats:
+        """A number of each object, and of the background: the mean of its pieces, or NaN."""
+        count = int(group.max(initial=-1)) + 2
+        values, area = self._values(name), self._values("area")
+        known = ~np.isnan(values) & (group >= 0)
+        whole = np.bincount(group[known & ~cut], minlength=count) > 0
+        known &= ~(cut & whole[group])
+        total = np.bincount(group[known], weights=(values * area)[known], minlength=count)
+        weight = np.bincount(group[known], weights=area[known], minlength=count)
+        return np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0)
+
+    def _faces(self, group: Ints) -> dict[int, Segment]:
+        """The largest piece of each object, and of the background."""
+        faces: dict[int, Segment] = {}
+        order = np.lexsort((-self._values("area"), group))
+        tile = np.searchsorted(self._first, order, side="right") - 1
+        for index, number, where in zip(
+            order.tolist(), group[order].tolist(), tile.tolist(), strict=True
+        ):
+            if number not in faces:
+                piece = self._pieces[index]
+                moved = _moved(piece.evidence, self._tiles[where])
+                faces[number] = replace(piece, evidence=moved)
+        return faces
 
 
 def _placed(texts: Sequence[bytes], tile: Tile) -> ColumnRuns:
@@ -256,14 +254,6 @@ def _rest(starts: Ints, ends: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
     low = np.append(begin, np.maximum.accumulate(ends[order]))
     high = np.append(starts[order], end)
     return low[low < high], high[low < high]
-
-
-def _means(values: Floats, pixels: Ints, group: Ints, count: int) -> Floats:
-    """The mean of each group's values, weighted by pixels; NaN where it has none."""
-    known = ~np.isnan(values) & (group >= 0)
-    total = np.bincount(group[known], weights=(values * pixels)[known], minlength=count)
-    weight = np.bincount(group[known], weights=pixels[known], minlength=count)
-    return np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0)
 
 
 def _or_none(value: float) -> float | None:

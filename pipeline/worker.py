@@ -20,6 +20,7 @@ from schemas.records import (
 from .errors import ModelLoadError
 from .ledger import write_receipt
 from .models import FAMILIES, Segmenter
+from .models.tiled import Tiled
 from .parts import (
     RETRYABLE,
     Row,
@@ -29,6 +30,7 @@ from .parts import (
     write_part,
 )
 from .prepare import Prepared, Preparer, ShardWork, Standing, WorkerSpec, one_line
+from .refine import Refiner, lenient
 from .reuse import EMPTY_INDEX, ReuseIndex
 from .storage import Storage
 
@@ -52,6 +54,8 @@ class ShardWorker:
             "model_revision": spec.info.revision,
             "run": spec.run,
         }
+        config, categories = spec.config, spec.info.categories
+        self._refiner = Refiner(config.model, config.refine, categories, spec.tasks)
         self._model = _loaded(spec)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -206,7 +210,7 @@ class ShardWorker:
             found = self._model.segment(samples)
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
-            return found
+            return [self._refiner.refine(answer) for answer in found]
         except Exception as error:
             if len(samples) > 1:
                 return [one for sample in samples for one in self._segment([sample])]
@@ -220,8 +224,12 @@ def _loaded(spec: WorkerSpec) -> Segmenter:
     module, _, name = FAMILIES[info.family].partition(":")
     try:
         family = getattr(importlib.import_module(module), name)
-        model: Segmenter = family(info, spec.config.model, spec.tasks)
+        options = lenient(spec.config.model, spec.config.refine)
+        model: Segmenter = family(info, options, spec.tasks)
         model.load(spec.device)
+        if spec.config.tiling.size:
+            tiling = spec.config.tiling
+            model = Tiled(model, info, spec.tasks, options=options, tiling=tiling)
     except Exception as error:
         raise ModelLoadError(
             f"model {info.name!r} of {info.folder} cannot be loaded on {spec.device}: "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from .section import Section
 
 Score = Annotated[float, Field(ge=0, le=1)]
+
+SMALLEST_TILE = 32
+"""Pixels; the stride of most nets."""
 
 
 class TtaConfig(Section):
@@ -76,10 +79,28 @@ class TilingConfig(Section):
     size: Annotated[
         int, Field(ge=0, description="side of a tile in pixels; 0 = the picture in one piece")
     ] = 0
-    overlap: Annotated[int, Field(ge=0, description="pixels that neighbouring tiles share")] = 128
+    overlap: Annotated[
+        int,
+        Field(ge=0, description="pixels that neighbouring tiles share; below tiling.size"),
+    ] = 128
     min_iou: Annotated[
         Score, Field(description="over the overlap, of pieces that are one object")
     ] = 0.5
+
+    @field_validator("size")
+    @classmethod
+    def _reasonable(cls, value: int) -> int:
+        if 0 < value < SMALLEST_TILE:
+            raise ValueError(f"must be 0 or at least {SMALLEST_TILE}")
+        return value
+
+    @field_validator("overlap")
+    @classmethod
+    def _leaves_a_step(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("size", 0)
+        if 0 < size <= value:
+            raise ValueError(f"must be in 0…{size - 1}, below tiling.size = {size}")
+        return value
 
 
 class CategoryRefine(Section):

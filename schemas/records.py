@@ -135,6 +135,7 @@ class Sample:
         note: What was dropped or assumed in decoding ("first of 3 pages"), or "".
         whole: Of a tile: the picture it was cut from, for models that look at it as a whole
             (percentiles); None where `pixels` is the picture.
+        corner_yx: Of a tile: where its first pixel lies in `whole`.
         prompts: What the file of prompts asks of this picture.
     """
 
@@ -145,6 +146,7 @@ class Sample:
     image_format: str = ""
     note: str = ""
     whole: npt.NDArray[np.uint8] | None = None
+    corner_yx: tuple[int, int] = (0, 0)
     prompts: tuple[Prompt, ...] = ()
 
 

@@ -15,6 +15,7 @@ from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
 from .per_picture import PerPicture
+from .tile_edge import TileEdge
 
 _OBJECT, _BACKGROUND = 1, 2
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
@@ -51,11 +52,11 @@ class OtsuSegmenter:
         if grey.shape != sample.original_hw:
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
         grey = np.asarray(grey, np.uint8)
-        tile = sample.whole is not None
+        edge = TileEdge.of(sample)
         cut = self._cut(histogram(grey)) if sample.whole is None else self._cut_of(sample.whole)
-        label_map = self._label_map(grey, cut, tile=tile)
+        label_map = self._label_map(grey, cut, edge=edge)
         found: dict[Task, list[Segment]] = {
-            task: self._found(task, grey, label_map, cut, tile=tile) for task in self._tasks
+            task: self._found(task, grey, label_map, cut, edge=edge) for task in self._tasks
         }
         return answer(height, width, found)
 
@@ -66,13 +67,13 @@ class OtsuSegmenter:
         label_map: npt.NDArray[np.int32],
         cut: float,
         *,
-        tile: bool,
+        edge: TileEdge,
     ) -> list[Segment]:
         found: list[Segment] = []
         kept = np.zeros(1, bool) if not label_map.any() else np.zeros(label_map.max() + 1, bool)
         if task == "semantic":
             label_map = (label_map > 0).astype(np.int32)
-        unjudged = frozenset(_rim(label_map).tolist() if tile else ())
+        unjudged = frozenset(edge.labels(label_map).tolist())
         total = np.bincount(label_map.ravel(), weights=grey.ravel())
         for region in regions(label_map):
             contrast = float(total[region.label]) / region.area - cut
@@ -97,15 +98,14 @@ class OtsuSegmenter:
         return _otsu(counts) if self._threshold is None else self._threshold * 255
 
     def _label_map(
-        self, grey: npt.NDArray[np.uint8], cut: float, *, tile: bool
+        self, grey: npt.NDArray[np.uint8], cut: float, *, edge: TileEdge
     ) -> npt.NDArray[np.int32]:
-        """Components of at least `min_area`, 1…n; of a tile also those that touch its edge."""
+        """Components of at least `min_area`, 1…n; also those that a tile's edge cuts."""
         mask = (grey > cut).astype(np.uint8)
         _, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         label_map = np.asarray(components, np.intp)
         small = stats[:, cv2.CC_STAT_AREA] < self._min_area
-        if tile:
-            small[_rim(label_map)] = False
+        small[edge.labels(label_map)] = False
         small[0] = True
         renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
         return renumbered[label_map]
@@ -113,12 +113,6 @@ class OtsuSegmenter:
 
 def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.transform(pixels, _MEAN).reshape(pixels.shape[:2]), np.uint8)
-
-
-def _rim(label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """The labels along the four edges."""
-    edges = (label_map[0], label_map[-1], label_map[:, 0], label_map[:, -1])
-    return np.unique(np.concatenate(edges))
 
 
 def _otsu(counts: npt.NDArray[np.int64]) -> float:

@@ -17,6 +17,7 @@ from schemas.records import Sample, Segment, Segmentation, Task, answer
 
 from .info import ModelInfo
 from .per_picture import PerPicture
+from .tile_edge import TileEdge
 from .unet_decode import Decoding, decode_nuclei
 from .unet_range import picture_range
 
@@ -89,8 +90,7 @@ class UNetSegmenter:
         self._net = None
 
     def _segmentation(self, sample: Sample, maps: npt.NDArray[np.float32]) -> Segmentation:
-        tile = sample.whole is not None
-        label_map, scores = decode_nuclei(maps, self._decoding, tile=tile)
+        label_map, scores = decode_nuclei(maps, self._decoding, edge=TileEdge.of(sample))
         interior = maps[0]
         height, width = sample.original_hw
         if label_map.shape != (height, width):

@@ -8,7 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .tile_edge import TileEdge
+
 Floats = npt.NDArray[np.float32]
+
+_WHOLE = TileEdge()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Decoding:
 
 
 def decode_nuclei(
-    maps: Floats, decoding: Decoding, *, tile: bool = False
+    maps: Floats, decoding: Decoding, *, edge: TileEdge = _WHOLE
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Cuts the interior into nuclei.
 
@@ -39,7 +43,7 @@ def decode_nuclei(
         maps: 3xHxW in 0…1: probability of a nucleus; probability of lying between two touching
             nuclei; distance to the nucleus's rim over its largest.
         decoding: Thresholds.
-        tile: The maps are those of a tile: what touches its edge is judged once it is whole.
+        edge: Of the tile whose maps these are: what it cuts is judged once it is whole.
 
     Returns:
         HxW int32, 0 = none, 1…n in scan order of the seeds; and n scores: the mean interior
@@ -51,7 +55,7 @@ def decode_nuclei(
     seed = inside & (distance > decoding.seed) & (touch <= decoding.touch)
     found, seeds = _components(seed)
     label_map = _grow(blobs, seeds, found, distance)
-    return _keep(label_map, interior, decoding, tile=tile)
+    return _keep(label_map, interior, decoding, edge=edge)
 
 
 def _components(mask: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int32]]:
@@ -87,16 +91,14 @@ def _grow(
 
 
 def _keep(
-    label_map: npt.NDArray[np.int32], interior: Floats, decoding: Decoding, *, tile: bool
+    label_map: npt.NDArray[np.int32], interior: Floats, decoding: Decoding, *, edge: TileEdge
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     flat = label_map.ravel()
     area = np.bincount(flat)
     total = np.bincount(flat, weights=interior.ravel())
     score = np.round(total / np.maximum(area, 1), 4).clip(0, 1)
     keep = (area >= decoding.min_area) & (score >= decoding.min_score) & (area > 0)
-    if tile:
-        for edge in (label_map[0], label_map[-1], label_map[:, 0], label_map[:, -1]):
-            keep[edge] = True
+    keep[edge.labels(label_map)] = True
     keep[0] = False
     number = np.cumsum(keep, dtype=np.int32) * keep
     return number.astype(np.int32)[label_map], score[keep]

@@ -286,13 +286,19 @@ def test_scores_are_means_by_pixels_and_the_rest_is_the_largest_piece_s():
     assert found.evidence == Evidence(
         0.9, 0.8, (27.0, 4.0), (24, 1, 9, 9), (25.0, 2.0, 5.0, 6.0), 7
     )
-    # Kept parts only: 220 and 320 pixels.
-    (found,) = stitched(WIDE, find, "panoptic", WITHOUT_GROUND)
-    assert found.score == round((220 * 0.5 + 320 * 0.85) / 540, 4)
     (found,) = stitched(WIDE, [[replace(a, score=None)], find[1]])
     assert found.score == 0.85
     (found,) = stitched(WIDE, [[a], [b]])
     assert found.score is None
+
+
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_who_sees_an_object_whole_says_how_sure_it_is(task):
+    left, right = pieces((bar(30, 50),), (bar(30, 50),))
+    find = [[replace(left[0], score=0.3)], [replace(right[0], score=0.9)]]
+    assert stitched(WIDE, find, task)[0].score == 0.9
+    find = [find[0], [replace(right[0], score=None)]]
+    assert stitched(WIDE, find, task)[0].score == 0.3
 
 
 def test_small_and_unsure_objects_go_once_they_are_whole():
