@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _pictures(data: Path) -> list[tuple[str, npt.NDArray[np.int32]]]:
-    """Real label maps, plain and with a speck on one pixel in 500."""
+    """Real label maps, plain and with a speck on one pixel in 500; and one that is all boundary."""
     rng = np.random.default_rng(0)
     chosen = []
     for title, pattern in (
@@ -68,7 +68,9 @@ def _pictures(data: Path) -> list[tuple[str, npt.NDArray[np.int32]]]:
             (title, plain),
             (f"{title}, specks", np.where(specks, rng.permuted(plain, axis=1), plain)),
         ]
-    return chosen
+    noise = cv2.GaussianBlur(rng.random((480, 640)), (0, 0), 3)
+    levels = np.quantile(noise, np.linspace(0, 1, 21)[1:-1])
+    return [*chosen, ("levels of noise", np.digitize(noise, levels).astype(np.int32) + 1)]
 
 
 def _segmentation(label_map: npt.NDArray[np.int32]) -> Segmentation:
