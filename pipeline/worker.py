@@ -35,6 +35,10 @@ from .reuse import EMPTY_INDEX, ReuseIndex
 from .storage import Storage
 
 _log = logging.getLogger(__name__)
+BATCHES = 4
+"""Batches that a window of pictures holds, if all are of one shape."""
+WINDOW_BYTES = 1 << 28
+"""Pixels of a window, at most and by one picture more."""
 
 
 class ShardWorker:
@@ -56,6 +60,7 @@ class ShardWorker:
         }
         config, categories = spec.config, spec.info.categories
         self._refiner = Refiner(config.model, config.refine, categories, spec.tasks)
+        self._window = BATCHES * spec.config.model.batch_size
         self._model = _loaded(spec)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -116,14 +121,17 @@ class ShardWorker:
     def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
         """(image row, annotation rows, reused?) of every image, in order.
 
-        Pictures go to the model in windows of `batch_size` images, cut by position alone.
+        Pictures go to the model in windows of a few batches, so that those of one shape meet in
+        it; cut by position, and where large pictures fill the memory.
         """
         window: list[Prepared] = []
+        held = 0
         for item in prepared:
             window.append(item)
-            if len(window) == self.spec.config.model.batch_size:
+            held += item.outcome.pixels.nbytes if isinstance(item.outcome, Sample) else 0
+            if len(window) == self._window or held >= WINDOW_BYTES:
                 yield from self._finish(window)
-                window = []
+                window, held = [], 0
         yield from self._finish(window)
 
     def _finish(self, window: Sequence[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:

@@ -96,7 +96,8 @@ def worker_spec(
     tasks: tuple[Task, ...] = ("panoptic",),
     **config: Any,
 ) -> tuple[WorkerSpec, list[Any]]:
-    """A spec whose model is a `RecordingSegmenter`, and its log."""
+    """A spec whose model is a `RecordingSegmenter`, and its log; it gets one batch at a time."""
+    monkeypatch.setattr("pipeline.worker.BATCHES", 1)
     monkeypatch.setitem(FAMILIES, "recording", "recording_model:RecordingSegmenter")
     log: list[Any] = []
     model = {"name": name, "batch_size": batch_size}
