@@ -28,6 +28,7 @@ from pipeline.prepare import ShardWork, WorkerSpec
 from pipeline.reuse import ReuseIndex, build_index
 from pipeline.storage import Storage, StorageError
 from pipeline.worker import ShardWorker
+from schemas.config import JobConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, annotation_id
 
@@ -365,22 +366,21 @@ def test_a_task_of_several_may_find_nothing(
 
 
 @pytest.mark.parametrize(
-    ("order", "named"),
+    ("order", "message"),
     [
-        (("instance", "semantic"), "semantic"),
-        (("semantic", "panoptic"), "panoptic"),
-        (("semantic", None), "None"),
-        (("semantic", "instance", "semantic"), "semantic"),
+        (("instance", "semantic"), "a segment of task semantic where instance is due"),
+        (("semantic", "panoptic"), "a segment of task panoptic where semantic or instance is due"),
+        (("semantic", None), "a segment of task None where semantic or instance is due"),
+        (("semantic", "instance", None), "a segment of task None where instance is due"),
     ],
 )
 def test_an_answer_out_of_the_tasks_order_is_a_model_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, order: tuple[Task | None, ...], named: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, order: tuple[Task | None, ...], message: str
 ) -> None:
     spec, _ = worker_spec(monkeypatch, tmp_path, FILES, answer=answer_tasks(*order), tasks=SEVERAL)
     receipt, rows = label(spec, shard_work(NAMES))
     assert receipt.part.errors == {"model_error": 10}
-    message = f"ValueError: a segment of task {named} out of the order semantic, instance"
-    assert rows["00.png"]["error_message"] == message
+    assert rows["00.png"]["error_message"] == f"ValueError: {message}"
 
 
 def test_a_model_of_one_task_may_name_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -461,3 +461,64 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(
     with pytest.raises(ModelLoadError, match="KeyError: 'answer'"):
         ShardWorker(replace(spec, info=replace(spec.info, config={"log": []})))
     assert pickle.loads(pickle.dumps(ModelLoadError("x"))).args == ("x",)
+
+
+def test_answers_are_refined_for_every_family(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES)
+    for config, statuses in (
+        ({"model": {"min_score": 0.6}}, {"empty": 10}),
+        ({"refine": {"categories": {"cell": {"min_area": 55}}}}, {"empty": 10}),
+        ({"refine": {"categories": {"cell": {"min_area": 54}}}}, {"ok": 10}),
+    ):
+        given = spec.config.model_dump()
+        given = {key: {**given[key], **value} for key, value in config.items()}
+        job = JobConfig.parse({**spec.config.model_dump(), **given})
+        receipt, rows = label(replace(spec, config=job, run=str(config)), shard_work(NAMES))
+        assert receipt.part.statuses == statuses, config
+        background = [row["category"] for row in rows["00.png"]["segments"]]
+        assert background == (["ground"] if statuses == {"empty": 10} else ["cell"])
+
+
+def test_a_mask_that_cannot_be_refined_fails_its_picture_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(batch: Sequence[Sample]) -> list[Segmentation]:
+        found = answer_all(batch)
+        return [
+            replace(one, segments=(replace(one.segments[0], counts=b"1"),))
+            if sample.record.file_name == "03.png"
+            else one
+            for sample, one in zip(batch, found, strict=True)
+        ]
+
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES, answer=answer)
+    job = JobConfig.parse({**spec.config.model_dump(), "refine": {"min_island": 2}})
+    receipt, rows = label(replace(spec, config=job), shard_work(NAMES))
+    assert receipt.part.statuses == {"failed": 1, "ok": 9}
+    assert "malformed RLE for 9x6 pixels" in rows["03.png"]["error_message"]
+
+
+def test_the_model_is_told_the_lowest_limits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, FILES)
+    own = {"cell": {"min_score": 0.2, "min_area": 4}}
+    job = JobConfig.parse(
+        {
+            **spec.config.model_dump(),
+            "model": {"name": "m", "min_score": 0.7, "min_area": 9},
+            "refine": {"categories": own},
+        }
+    )
+    seen: list[Any] = []
+    real = RecordingSegmenter.__init__
+
+    def noted(self: RecordingSegmenter, *arguments: Any) -> None:
+        seen.append(arguments[1])
+        real(self, *arguments)
+
+    monkeypatch.setattr(RecordingSegmenter, "__init__", noted)
+    ShardWorker(replace(spec, config=job))
+    assert (seen[0].min_score, seen[0].min_area) == (0.2, 4)
