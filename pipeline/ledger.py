@@ -77,15 +77,15 @@ class Ledger:
         own = annotations_of_task(self._read("annotations", part, wanted), self._only)
         return own if columns is None else own.select(list(columns))
 
-    def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        return read_part(self.storage, self.uri, table, part.name, columns)
-
     def rows(self) -> Iterator[tuple[Row, list[Row]]]:
         """Every image row with its annotation rows, in input order; one part in memory."""
         for images, segments in zip(self.images(), self.annotations(), strict=True):
             by_image = rows_by_image(segments)
             for image in images.to_pylist():
                 yield image, by_image.get(image["image_id"], [])
+
+    def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
+        return read_part(self.storage, self.uri, table, part.name, columns)
 
 
 def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
