@@ -105,9 +105,12 @@ def input_rule(config: Mapping[str, Any]) -> FitRule:
     """
     family = str(config.get("family"))
     given = {**INPUTS[family], **_STATISTICS, **config.get("input", {})}
+    known = (*INPUTS[family], *_STATISTICS)
     for key in given:
-        if key not in (*INPUTS[family], *_STATISTICS):
-            raise ValueError(f"input has an unknown key {key!r}{nearest(key, given)}")
+        if key not in known:
+            raise ValueError(
+                f"input has an unknown key {key!r}{nearest(key, known)}; known: {', '.join(known)}"
+            )
     try:
         short, long = int(given["shortest_edge"]), int(given["longest_edge"])
         mean, std = (tuple(float(value) for value in given[key]) for key in _STATISTICS)
