@@ -12,11 +12,12 @@ import pyarrow as pa
 from .rle_batch import read_runs
 
 Ints = npt.NDArray[np.int64]
+Small = npt.NDArray[np.signedinteger]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnRuns:
-    """n runs; those of one mask in one column neither overlap nor touch.
+    """n runs, int32; those of one mask in one column neither overlap nor touch.
 
     Attributes:
         mask: Index 0… of the mask that each run belongs to.
@@ -25,10 +26,10 @@ class ColumnRuns:
         bottom: One past its last row.
     """
 
-    mask: Ints
-    x: Ints
-    top: Ints
-    bottom: Ints
+    mask: Small
+    x: Small
+    top: Small
+    bottom: Small
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -48,6 +49,11 @@ class ColumnRuns:
         sums = np.bincount(self.mask, weights=self.bottom - self.top, minlength=count)
         return sums.astype(np.int64)
 
+    def places(self, height: int) -> tuple[Ints, Ints]:
+        """First pixel and one past the last, as column-major indices of a picture so high."""
+        column = self.x.astype(np.int64) * height
+        return column + self.top, column + self.bottom
+
     def parts(self, *, diagonal: bool = False) -> ColumnRuns:
         """The same runs with `mask` numbering the connected parts of all masks from 0.
 
@@ -57,7 +63,7 @@ class ColumnRuns:
             diagonal: Pixels that touch at a corner are connected too (8-connected).
         """
         height, width = self._extent()
-        line = self.mask * (width + 1) + self.x
+        line = self.mask.astype(np.int64) * (width + 1) + self.x
         start, end = line * height + self.top, line * height + self.bottom
         order = np.argsort(start)
         beside = start[order] + height  # one column to the right
@@ -67,7 +73,7 @@ class ColumnRuns:
         left, right = ranges(low, high)
         root = connected(len(self), order[left], order[right])
         _, part = np.unique(root, return_inverse=True)
-        return ColumnRuns(part.astype(np.int64), self.x, self.top, self.bottom)
+        return ColumnRuns(part.astype(np.int32), self.x, self.top, self.bottom)
 
     def overlaps(self, other: ColumnRuns) -> tuple[Ints, Ints, Ints]:
         """Pairs of a mask here and a mask there that share pixels.
@@ -76,10 +82,9 @@ class ColumnRuns:
             Index here, index there, pixels shared; ascending.
         """
         height = max(self._extent()[0], other._extent()[0])
-        start, end = self.x * height + self.top, self.x * height + self.bottom
-        order = np.lexsort((other.top, other.x))
-        there = other.take(order)
-        begin, stop = there.x * height + there.top, there.x * height + there.bottom
+        start, end = self.places(height)
+        there = other.take(np.lexsort((other.top, other.x)))
+        begin, stop = there.places(height)
         # Runs there may overlap: whoever starts first need not end first.
         reach = np.maximum.accumulate(stop) if len(stop) else stop
         low = np.searchsorted(reach, start, side="right")
@@ -88,7 +93,8 @@ class ColumnRuns:
         shared = np.minimum(end[left], stop[right]) - np.maximum(start[left], begin[right])
         left, right, shared = left[shared > 0], right[shared > 0], shared[shared > 0]
         count = int(other.mask.max(initial=0)) + 1
-        pair, inverse = np.unique(self.mask[left] * count + there.mask[right], return_inverse=True)
+        both = self.mask[left].astype(np.int64) * count + there.mask[right]
+        pair, inverse = np.unique(both, return_inverse=True)
         pixels = np.bincount(inverse, weights=shared, minlength=len(pair)).astype(np.int64)
         return pair // count, pair % count, pixels
 
@@ -97,7 +103,9 @@ class ColumnRuns:
         return int(self.bottom.max(initial=0)) + 1, int(self.x.max(initial=0)) + 1
 
 
-def read_column_runs(texts: Sequence[bytes], height: int, width: int) -> ColumnRuns:
+def read_column_runs(
+    texts: Sequence[bytes] | pa.StringArray, height: int, width: int
+) -> ColumnRuns:
     """Reads compressed RLE strings of masks of HxW pixels; runs ascend by mask, column, row.
 
     Raises:
@@ -110,12 +118,13 @@ def read_column_runs(texts: Sequence[bytes], height: int, width: int) -> ColumnR
     left, top = np.divmod(table.starts, height)
     right, bottom = np.divmod(table.ends - 1, height)
     run, place = ranges(np.zeros_like(left), right - left + 1)
-    return ColumnRuns(
+    columns = (
         table.mask[run],
         left[run] + place,
         np.where(place == 0, top[run], 0),
         np.where(left[run] + place == right[run], bottom[run] + 1, height),
     )
+    return ColumnRuns(*(values.astype(np.int32) for values in columns))
 
 
 def concatenate(parts: Sequence[ColumnRuns]) -> ColumnRuns:
@@ -135,9 +144,9 @@ def merged(runs: ColumnRuns, height: int) -> tuple[Ints, Ints, Ints]:
         Mask, first pixel and one past the last (column-major indices) of each run, ascending by
         mask and start; runs of a mask that touch are one.
     """
-    starts, ends = runs.x * height + runs.top, runs.x * height + runs.bottom
+    starts, ends = runs.places(height)
     order = np.lexsort((starts, runs.mask))
-    mask, starts, ends = runs.mask[order], starts[order], ends[order]
+    mask, starts, ends = runs.mask[order].astype(np.int64), starts[order], ends[order]
     if not len(mask):
         return mask, starts, ends
     # Masks one after the other on a line, so that one running maximum serves all.

@@ -38,7 +38,9 @@ def small_holes(runs: ColumnRuns, most: int) -> tuple[ColumnRuns, Ints]:
     if not len(runs):
         return runs, np.zeros(0, np.int64)
     width = int(runs.x.max()) + 3
-    column = runs.mask * width + runs.x + 1  # a free column before and behind each mask
+    column = (
+        runs.mask.astype(np.int64) * width + runs.x + 1
+    )  # a free column before and behind each mask
     beside = column[1:] == column[:-1]
     (upper,) = np.nonzero(beside)
     gaps = ColumnRuns(runs.mask[upper], runs.x[upper], runs.bottom[upper], runs.top[upper + 1])
@@ -76,7 +78,7 @@ def foremost(runs: ColumnRuns, height: int) -> ColumnRuns:
     """
     if not len(runs):
         return runs
-    starts, ends = runs.x * height + runs.top, runs.x * height + runs.bottom
+    starts, ends = runs.places(height)
     points = np.unique(np.concatenate((starts, ends)))
     run, piece = ranges(np.searchsorted(points, starts), np.searchsorted(points, ends))
     nobody = int(runs.mask.max()) + 1

@@ -132,7 +132,7 @@ class Reshaping:
             parts.append(self._rest())
         writer = RunWriter(len(self._segments) + 1, self._height, self._width)
         writer.write(*merged(concatenate(parts), self._height))
-        return writer.finish()
+        return list(writer.finish())
 
     def _rest(self) -> ColumnRuns:
         """The background: what it was and what was freed, without what was filled."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,8 +63,8 @@ class RunWriter:
         self._open_start[mask[last]] = starts[last]
         self._open_end[mask[last]] = ends[last]
 
-    def finish(self) -> list[Region]:
-        """The masks that have pixels, labelled with their index + 1, in that order."""
+    def finish(self) -> Iterator[Region]:
+        """The masks that have pixels, labelled with their index + 1, in that order; once."""
         (full,) = np.nonzero(self._open_end >= 0)
         self._close(full, self._open_start[full], self._open_end[full])
         tail = self._pixels - self._end[full]
@@ -70,12 +72,11 @@ class RunWriter:
         numbers = tail[tail > 0] - np.where(self._runs[tailed] >= 2, self._zeros[tailed], 0)
         self._append(tailed, np.arange(len(tailed)), numbers)
         boxes = np.hstack((self._corner, self._far - self._corner))[full].tolist()
-        return [
-            Region(index + 1, b"".join(self._text[index]), area, (x, y, w, h))
-            for index, area, (x, y, w, h) in zip(
-                full.tolist(), self._area[full].tolist(), boxes, strict=True
-            )
-        ]
+        for index, area, (x, y, w, h) in zip(
+            full.tolist(), self._area[full].tolist(), boxes, strict=True
+        ):
+            pieces, self._text[index] = self._text[index], []
+            yield Region(index + 1, b"".join(pieces), area, (x, y, w, h))
 
     def _close(self, mask: npt.NDArray[np.integer], starts: rle.Ints, ends: rle.Ints) -> None:
         """Makes text of whole runs, ascending by mask and start."""

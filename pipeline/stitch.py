@@ -12,17 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.categories import Categories
-from schemas.records import Evidence, Segment, Task
+from schemas.records import Segment, Task
 
-from .column_runs import ColumnRuns, concatenate, connected, merged, read_column_runs
+from .column_runs import ColumnRuns, concatenate, connected, merged
 from .fragments import cut_sides, dropped, unconfirmed
 from .run_writer import RunWriter
 from .seam import Side, compare
+from .tile_segments import TileSegments
 from .transforms.tiling import Tile, TileGrid
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+
+_NONE = ColumnRuns(*(np.zeros(0, np.int32) for _ in range(4)))
+_COLUMNS = 128
+"""Columns of a picture that are sorted at once; bounds memory, changes nothing."""
 
 
 class Stitcher:
@@ -62,16 +67,14 @@ class Stitcher:
         self._grid = grid
         self._hw = (grid.rows[-1].stop, grid.columns[-1].stop)
         self._whole = task == "instance"
-        self._things = frozenset(
+        self._things = [
             item.id for item in categories if self._whole or (item.isthing and task == "panoptic")
-        )
+        ]
         self._background = next(
             (item.id for item in categories if item.is_background and not self._whole), None
         )
         self._min_iou, self._min_area, self._min_score = min_iou, min_area, min_score
-        self._pieces: list[Segment] = []
-        self._first: list[int] = [0]  # index of each tile's first piece, and the end
-        self._tiles: list[Tile] = []
+        self._found = TileSegments()
         self._sides: dict[tuple[int, int], tuple[Side, Ints]] = {}
         self._same: list[Ints] = []
         self._rivals: list[Ints] = []
@@ -82,17 +85,10 @@ class Stitcher:
         Raises:
             ValueError: A segment's RLE does not belong to a picture of the tile's size.
         """
-        first = len(self._pieces)
-        self._pieces += segments
-        self._first.append(len(self._pieces))
-        self._tiles.append(tile)
-        things = [i for i, one in enumerate(segments) if one.category_id in self._things]
-        side = Side(
-            tile,
-            _placed([segments[i].counts for i in things], tile),
-            np.array([segments[i].category_id for i in things], np.int64),
-        )
-        mine = first + np.array(things, np.int64)
+        mine = self._found.add(tile, segments)
+        category = np.array([one.category_id for one in segments], np.int64)
+        thing = np.isin(category, self._things)
+        side = Side(tile, self._found.runs(len(self._found.tiles) - 1, thing), category)
         row, column = tile.row, tile.column
         for place in ((row - 1, column), *((row + by, column - 1) for by in (-1, 0, 1))):
             if place in self._sides:
@@ -108,17 +104,15 @@ class Stitcher:
     def finish(self) -> list[Segment]:
         """The picture's segments: objects by first tile, stuff by category id, background last."""
         group, count, cut = self._groups()
-        means = {name: self._means(name, group, cut) for name in ("score", "tta_agreement")}
+        means = {
+            "score": self._means(self._found.score, group, count, cut),
+            "tta_agreement": self._means(self._found.agreement, group, count, cut),
+        }
         wanted = self._large_and_sure(group, count, means["score"])
         writer = RunWriter(count + 1, *self._hw)
-        for strip, (mask, starts, ends) in zip(
-            self._grid.columns, self._strips(np.where(wanted[group], group, -1), count), strict=True
-        ):
+        group = np.where(wanted[group], group, -1)
+        for mask, starts, ends in self._strips(group, count, last=True):
             writer.write(mask, starts, ends)
-            if self._background is not None:
-                bounds = strip.low * self._hw[0], strip.high * self._hw[0]
-                gaps = _rest(starts, ends, *bounds)
-                writer.write(np.full(len(gaps[0]), count), *gaps)
         faces = self._faces(group)
         return [
             replace(
@@ -132,15 +126,15 @@ class Stitcher:
         ]
 
     def _groups(self) -> tuple[Ints, int, Flags]:
-        """Which pieces belong together.
+        """Which segments of tiles belong together.
 
         Returns:
-            The object of each piece, in the order that segments are to have, −1 where it goes;
-            their number n, which itself stands for the background; and whether a tile's edge
-            cuts the piece of an object.
+            The object of each, in the order that segments are to have, −1 where it goes; their
+            number n, which itself stands for the background; and whether an edge of its tile
+            cuts an object's piece.
         """
-        category = np.array([one.category_id for one in self._pieces], np.int64)
-        thing = np.isin(category, list(self._things))
+        category = self._found.category
+        thing = np.isin(category, self._things)
         (stuff,) = np.nonzero(~thing)
         _, first, inverse = np.unique(category[stuff], return_index=True, return_inverse=True)
         edges = np.concatenate((*self._same, np.stack((stuff[first][inverse], stuff), 1)))
@@ -161,16 +155,14 @@ class Stitcher:
     def _fragments(self, thing: Flags, number: Ints) -> tuple[Flags, Flags]:
         """Per thing: whether an edge cuts it, and whether it is dropped."""
         (index,) = np.nonzero(thing)
-        tile = np.searchsorted(self._first, index, side="right") - 1
-        where = np.array([(t.row, t.column, t.x.start, t.y.start) for t in self._tiles], np.int64)
-        row, column, left, top = where[tile].T
-        x, y, w, h = np.array([self._pieces[i].bbox_xywh for i in index], np.int64).reshape(-1, 4).T
-        boxes = np.stack((left + x, top + y, left + x + w, top + y + h), 1)
+        found = self._found
+        place = np.array([(tile.row, tile.column) for tile in found.tiles])[found.tile[index]]
+        row, column, boxes = place[:, 0], place[:, 1], found.boxes_xyxy[index]
         cut = cut_sides(self._grid, row, column, boxes)
         _, group = np.unique(number[thing], return_inverse=True)
         flags = unconfirmed(self._grid, row, column, boxes, cut, group)
         rivals = np.searchsorted(index, np.concatenate((*self._rivals, np.zeros((0, 2), int))))
-        score = np.nan_to_num(self._values("score")[thing], nan=1.0)
+        score = np.nan_to_num(found.score[thing], nan=1.0)
         return np.any(cut, axis=1), dropped(group, flags, rivals, score)[group]
 
     def _large_and_sure(self, group: Ints, count: int, score: Floats) -> Flags:
@@ -183,69 +175,69 @@ class Stitcher:
             keep[:count] &= area[:count] >= self._min_area
         return keep
 
-    def _strips(self, group: Ints, count: int) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """The runs of all objects, for one column of tiles after the other.
+    def _strips(
+        self, group: Ints, count: int, *, last: bool = False
+    ) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """The runs of all objects and of the background, for some columns after the others.
 
         Args:
-            group: Of each piece, see `_groups`.
+            group: Of each segment of a tile, see `_groups`.
             count: Of objects.
+            last: The tiles' strings are not needed again, and freed.
 
         Yields:
-            Object, first pixel and one past the last (column-major indices in the picture).
+            Object, first pixel and one past the last (column-major indices in the picture),
+            ascending.
         """
         rows = len(self._grid.rows)
-        counts = (group >= 0) & (group < count)
-        carried: list[ColumnRuns] = []
+        left = 0
+        carried = _NONE
         for column, span in enumerate(self._grid.columns):
-            runs = carried
-            for number in range(column * rows, (column + 1) * rows):
-                first, end = self._first[number : number + 2]
-                pieces = first + np.flatnonzero(counts[first:end])
-                part = _placed([self._pieces[i].counts for i in pieces], self._tiles[number])
-                part = part if self._whole else part.within(*self._tiles[number].inner)
-                runs.append(replace(part, mask=group[pieces[part.mask]]))
+            runs = [carried]
+            for tile in range(column * rows, (column + 1) * rows):
+                mine = group[self._found.of_tile(tile)]
+                part = self._found.runs(tile, (mine >= 0) & (mine < count))
+                part = part if self._whole else part.within(*self._found.tiles[tile].inner)
+                runs.append(replace(part, mask=mine.astype(np.int32)[part.mask]))
+                if last:
+                    self._found.forget(tile)
             strip = concatenate(runs)
+            del runs
             stop = span.high
             if self._whole and column + 1 < len(self._grid.columns):
                 stop = self._grid.columns[column + 1].start  # from there on the next may add
-            carried = [strip.take(strip.x >= stop)]
-            yield merged(strip.take(strip.x < stop), self._hw[0])
+            while left < stop:
+                right = min(left + _COLUMNS, stop)
+                mask, starts, ends = merged(
+                    strip.take((strip.x >= left) & (strip.x < right)), self._hw[0]
+                )
+                yield mask, starts, ends
+                if self._background is not None:
+                    gaps = _rest(starts, ends, left * self._hw[0], right * self._hw[0])
+                    yield np.full(len(gaps[0]), count), *gaps
+                left = right
+            carried = strip.take(strip.x >= stop)
 
-    def _values(self, name: str) -> Floats:
-        """A number of each piece, NaN where it has none."""
-        return np.array([getattr(one, name) for one in self._pieces], np.float64)
-
-    def _means(self, name: str, group: Ints, cut: Flags) -> Floats:
+    def _means(self, values: Floats, group: Ints, count: int, cut: Flags) -> Floats:
         """A number of each object, and of the background: the mean of its pieces, or NaN."""
-        count = int(group.max(initial=-1)) + 2
-        values, area = self._values(name), self._values("area")
+        area = self._found.area
         known = ~np.isnan(values) & (group >= 0)
-        whole = np.bincount(group[known & ~cut], minlength=count) > 0
+        whole = np.bincount(group[known & ~cut], minlength=count + 1) > 0
         known &= ~(cut & whole[group])
-        total = np.bincount(group[known], weights=(values * area)[known], minlength=count)
-        weight = np.bincount(group[known], weights=area[known], minlength=count)
-        return np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0)
+        total = np.bincount(group[known], weights=(values * area)[known], minlength=count + 1)
+        weight = np.bincount(group[known], weights=area[known], minlength=count + 1)
+        return np.divide(total, weight, out=np.full(count + 1, np.nan), where=weight > 0)
 
     def _faces(self, group: Ints) -> dict[int, Segment]:
-        """The largest piece of each object, and of the background."""
-        faces: dict[int, Segment] = {}
-        order = np.lexsort((-self._values("area"), group))
-        tile = np.searchsorted(self._first, order, side="right") - 1
-        for index, number, where in zip(
-            order.tolist(), group[order].tolist(), tile.tolist(), strict=True
-        ):
-            if number not in faces:
-                piece = self._pieces[index]
-                moved = _moved(piece.evidence, self._tiles[where])
-                faces[number] = replace(piece, evidence=moved)
-        return faces
-
-
-def _placed(texts: Sequence[bytes], tile: Tile) -> ColumnRuns:
-    """A tile's masks in the picture's coordinates."""
-    runs = read_column_runs(texts, *tile.hw)
-    top, left = tile.y.start, tile.x.start
-    return ColumnRuns(runs.mask, runs.x + left, runs.top + top, runs.bottom + top)
+        """What the largest piece of each object, and of the background, says of it."""
+        order = np.lexsort((-self._found.area, group))
+        first = np.flatnonzero(np.diff(group[order], prepend=-2))
+        return {
+            number: self._found.rest(index)
+            for number, index in zip(
+                group[order[first]].tolist(), order[first].tolist(), strict=True
+            )
+        }
 
 
 def _rest(starts: Ints, ends: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
@@ -258,17 +250,3 @@ def _rest(starts: Ints, ends: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
-
-
-def _moved(evidence: Evidence | None, tile: Tile) -> Evidence | None:
-    """Evidence of a tile's segment, in the picture's coordinates."""
-    if evidence is None:
-        return None
-    left, top = tile.x.start, tile.y.start
-    point, crop, box = evidence.point_xy, evidence.crop_xywh, evidence.prompt_bbox_xywh
-    return replace(
-        evidence,
-        point_xy=point and (point[0] + left, point[1] + top),
-        crop_xywh=crop and (crop[0] + left, crop[1] + top, crop[2], crop[3]),
-        prompt_bbox_xywh=box and (box[0] + left, box[1] + top, box[2], box[3]),
-    )

@@ -30,7 +30,7 @@ def written(masks: np.ndarray, cuts: list[int]) -> list[Region]:
         owner = np.repeat(np.arange(count), [len(starts) for starts, _ in parts])
         starts, ends = (np.concatenate(both) for both in zip(*parts, strict=True))
         writer.write(owner, starts + left * height, ends + left * height)
-    return writer.finish()
+    return list(writer.finish())
 
 
 @given(
@@ -67,4 +67,4 @@ def test_nothing_written_is_no_region() -> None:
     writer = RunWriter(3, 5, 5)
     none = np.zeros(0, np.int64)
     writer.write(none, none, none)
-    assert writer.finish() == []
+    assert list(writer.finish()) == []
