@@ -1,7 +1,7 @@
 """Tiny random checkpoints of every family, in the hub's on-disk format, made once a session.
 
 The networks are random but not mute: their heads are widened so that queries choose different
-categories and never "nothing".
+categories, never "nothing", and masks with clear edges.
 """
 
 from __future__ import annotations
@@ -43,11 +43,16 @@ def checkpoint(name: str) -> Path:
     return folder
 
 
+_MASKS = ("mask_embed.layers.2.0.weight", "mask_embedder.2.0.weight", "mask_head.fc3.weight")
+
+
 def _save(folder: Path, model: Any, processor: Any) -> None:
     with torch.no_grad():
         for key, value in model.named_parameters():
             if key.endswith(("class_predictor.weight", "class_embed.weight")):
                 value.mul_(30)
+            elif key.endswith(_MASKS):
+                value.mul_(100)
             elif key.endswith(("class_predictor.bias", "class_embed.bias")):
                 value[-1] = -8
     model.save_pretrained(folder)

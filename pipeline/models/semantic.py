@@ -69,7 +69,7 @@ class SemanticSegmenter:
         """Frees the weights."""
         self._shared.close()
 
-    def _net(self, device: str) -> _Net:
+    def _net(self, device: str) -> SemanticNet:
         from transformers import AutoModelForSemanticSegmentation
 
         model: Any = load_pretrained(
@@ -80,10 +80,18 @@ class SemanticSegmenter:
         )
         if hasattr(model, "auxiliary_head"):
             model.auxiliary_head = None  # of use in training only, and computed all the same
-        return _Net(model, device, self._options)
+        return SemanticNet(model, device, self._options)
 
 
-class _Net:
+class SemanticNet:
+    """One map a category.
+
+    Args:
+        model: Of transformers, on the device.
+        device: Where it is.
+        options: Of the job.
+    """
+
     def __init__(self, model: Any, device: str, options: ModelConfig) -> None:
         self._forward = Forward(lambda x: (model(x).logits,), device=device, options=options)
 

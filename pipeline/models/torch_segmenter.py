@@ -8,7 +8,7 @@ Everything stays on the device until the runs of a whole batch come back in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from .frame import Frame
 from .info import ModelInfo
 from .merging import Merging, Outputs, Thresholds
 from .passes import Passes, Shapes
+from .tile_answer import TileAnswer
+
+T = TypeVar("T")
 
 
 class Net(Protocol):
@@ -49,6 +52,9 @@ class TorchSegmenter:
         tasks: What is wanted, in the order of `TASKS`.
         rule: How pictures go in.
         thresholds: The family's own; None = 0.5, 0.5 and 0.8.
+
+    Attributes:
+        fitter: Brings pictures into the input.
     """
 
     def __init__(
@@ -66,7 +72,7 @@ class TorchSegmenter:
         self._views = _views(options)
         self._merging = Merging(info, (thresholds or Thresholds()).under(options))
         self._passes = Passes(options.batch_size)
-        self._fitter = Fitter(rule, "cpu")
+        self.fitter = Fitter(rule, "cpu")
         self._net: Net | None = None
 
     def start(self, device: str, build: Callable[[str], Net]) -> None:
@@ -79,7 +85,7 @@ class TorchSegmenter:
         if torch.device(device).type == "cpu":
             # One at a time is as fast on a CPU, and no sum is ever ordered by a neighbour.
             self._passes = Passes(1)
-        self._fitter = Fitter(self._rule, device)
+        self.fitter = Fitter(self._rule, device)
         self._net = build(device)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
@@ -88,17 +94,23 @@ class TorchSegmenter:
         Raises:
             RuntimeError: `start` was not called.
         """
-        net = self._net
-        if net is None:
-            raise RuntimeError("load() has to be called before segment()")
-        with torch.inference_mode():
-            return self._passes.run(
-                [self._shapes(sample) for sample in batch],
-                lambda some: self._label(net, [batch[index] for index in some]),
-                lambda index, why: Segmentation(
-                    *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
-                ),
-            )
+        return self._run(batch, lambda net, some: self._label(net, some, self._tasks)[0], _plain)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """As `segment`, but with the maps of the semantic task in place of its segments.
+
+        Raises:
+            RuntimeError: `start` was not called.
+            ValueError: The network has no maps.
+        """
+        others = tuple(task for task in self._tasks if task != "semantic")
+
+        def work(net: Net, some: Sequence[Sample]) -> list[TileAnswer]:
+            found, outputs = self._label(net, some, others)
+            maps = self._merging.dense(outputs["semantic"])
+            return [TileAnswer(*pair) for pair in zip(found, maps, strict=True)]
+
+        return self._run(batch, work, TileAnswer)
 
     def close(self) -> None:
         """Frees the weights and the GPU's memory."""
@@ -108,19 +120,39 @@ class TorchSegmenter:
 
     def _shapes(self, sample: Sample) -> Shapes:
         hws = [sample.original_hw]
-        return tuple(self._fitter.frames(hws, view)[0].input_hw for view in self._views)
+        return tuple(self.fitter.frames(hws, view)[0].input_hw for view in self._views)
 
-    def _label(self, net: Net, samples: Sequence[Sample]) -> list[Segmentation]:
-        """Pictures whose inputs have the same shapes."""
-        outputs = self._outputs(net, samples)
-        maps = [each for task in self._tasks for each in self._merging(task, outputs[task])]
-        found = self._merging.segments(maps)
-        return [
-            answer(
-                *sample.original_hw, dict(zip(self._tasks, found[i :: len(samples)], strict=True))
+    def _run(
+        self,
+        batch: Sequence[Sample],
+        work: Callable[[Net, Sequence[Sample]], list[T]],
+        failed: Callable[[Segmentation], T],
+    ) -> list[T]:
+        net = self._net
+        if net is None:
+            raise RuntimeError("load() has to be called before segment()")
+        with torch.inference_mode():
+            return self._passes.run(
+                [self._shapes(sample) for sample in batch],
+                lambda some: work(net, [batch[index] for index in some]),
+                lambda index, why: failed(
+                    Segmentation(
+                        *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
+                    )
+                ),
             )
+
+    def _label(
+        self, net: Net, samples: Sequence[Sample], tasks: tuple[Task, ...]
+    ) -> tuple[list[Segmentation], Outputs]:
+        """Pictures whose inputs have the same shapes, and what the network said of them."""
+        outputs = self._outputs(net, samples)
+        maps = [each for task in tasks for each in self._merging(task, outputs[task])]
+        found = self._merging.segments(maps) if maps else []
+        return [
+            answer(*sample.original_hw, dict(zip(tasks, found[i :: len(samples)], strict=True)))
             for i, sample in enumerate(samples)
-        ]
+        ], outputs
 
     def _outputs(self, net: Net, samples: Sequence[Sample]) -> Outputs:
         seen = [self._look(net, samples, view) for view in self._views]
@@ -131,7 +163,7 @@ class TorchSegmenter:
         return merged(seen, self._views)
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
-        pixels, frames = self._fitter.batch(samples, view)
+        pixels, frames = self.fitter.batch(samples, view)
         spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
         if not spare or not self._options.compile:
             return net.look(pixels, frames)
@@ -147,3 +179,7 @@ def _views(options: ModelConfig) -> tuple[View, ...]:
     from .tta import views_of
 
     return views_of(options.tta)
+
+
+def _plain(found: Segmentation) -> Segmentation:
+    return found

@@ -6,6 +6,7 @@ The network is synthetic: a cell of its output says how bright its part of the i
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from pipeline.models.eomt import WindowNet
 from pipeline.models.fit_rule import FitRule, Padding
 from pipeline.models.frame import Frame
-from pipeline.models.info import describe
+from pipeline.models.info import ModelInfo, describe
 from pipeline.models.merging import Outputs
 from pipeline.models.outputs import DenseOutput
 from pipeline.models.preprocessor import read_fit_rule
@@ -108,20 +109,22 @@ def found_box(model: TorchSegmenter, hw: tuple[int, int]) -> tuple[np.ndarray, n
     picture = np.full((height, width, 3), 20, np.uint8)
     picture[truth[0] : truth[1], truth[2] : truth[3]] = 235
     (found,) = model.segment([Sample(ImageRecord("a", ""), picture, hw)])
-    (segment,) = [one for one in found.segments if one.category_id == BRIGHT]
+    (segment,) = [one for one in found.segments if one.category_id == info().category_ids[1]]
     x, y, w, h = segment.bbox_xywh
     mask = coco_mask.decode({"size": list(hw), "counts": segment.counts})
     return truth, np.array([y, y + h, x, x + w]), int((mask != (picture[..., 0] > 100)).sum())
 
 
-INFO = describe(str(checkpoint("mask2former")))
-BRIGHT = INFO.category_ids[1]
+@cache
+def info() -> ModelInfo:
+    """A checkpoint of six outputs; its network is not used."""
+    return describe(str(checkpoint("mask2former")))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_rectangle_comes_back_to_half_a_cell(case: str):
     task, rule = CASES[case]
-    model = TorchSegmenter(INFO, OPTIONS, (task,), rule=rule)
+    model = TorchSegmenter(info(), OPTIONS, (task,), rule=rule)
     model.start("cpu", lambda device: build(task, device))
     shifts = []
     for hw in SIZES:
@@ -145,7 +148,7 @@ def test_windows_put_a_rectangle_where_it_is():
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     )
-    model = TorchSegmenter(INFO, OPTIONS, ("semantic",), rule=rule)
+    model = TorchSegmenter(info(), OPTIONS, ("semantic",), rule=rule)
     model.start("cpu", lambda device: WindowNet(queries, 64, device=device, options=OPTIONS))
     for hw in SIZES:
         content = rule.frame(hw).content_hw
