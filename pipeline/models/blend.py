@@ -18,6 +18,7 @@ from schemas.records import Segment
 from .frame import Axis, Frame
 from .merge_semantic import merge_semantic
 from .outputs import DenseOutput
+from .resample import read_along
 
 Floats = npt.NDArray[np.float32]
 
@@ -236,7 +237,8 @@ class _Part:
             return
         cells = getattr(self.output, name).reshape(len(into), *self.output.logits.shape[-2:])
         rows, columns = (top - self.top, bottom - self.top), (left - self.left, right - self.left)
-        values = _read(_read(cells, _cut(self.y, *rows), 1), _cut(self.x, *columns), 2)
+        values = read_along(cells.float(), _cut(self.y, *rows), 1)
+        values = read_along(values, _cut(self.x, *columns), 2)
         share = np.outer(self.share_y[slice(*rows)], self.share_x[slice(*columns)])
         if (share != 1).any():
             values *= torch.from_numpy(share).to(values.device)
@@ -245,14 +247,3 @@ class _Part:
 
 def _cut(axis: Axis, start: int, stop: int) -> Axis:
     return Axis(axis.low[start:stop], axis.high[start:stop], axis.weight[start:stop])
-
-
-def _read(cells: Tensor, axis: Axis, dim: int) -> Tensor:
-    """Linear interpolation along one dimension, float32."""
-    device = cells.device
-    low, high = (
-        cells.index_select(dim, torch.from_numpy(index).to(device)).float()
-        for index in (axis.low, axis.high)
-    )
-    weight = torch.from_numpy(axis.weight).to(device).reshape(-1, *[1] * (2 - dim))
-    return torch.lerp(low, high, weight)

@@ -20,6 +20,7 @@ from .outputs import DenseOutput
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import QueryNet
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 
 
@@ -66,6 +67,10 @@ class EomtSegmenter:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""

@@ -11,6 +11,7 @@ from .info import ModelInfo
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import QueryNet
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 
 
@@ -43,6 +44,10 @@ class Mask2FormerSegmenter:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""

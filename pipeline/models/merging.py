@@ -69,10 +69,8 @@ class Merging:
         """
         limits = self._thresholds
         match task, outputs[0]:
-            case "semantic", DenseOutput():
-                return merge_semantic(outputs)
-            case "semantic", QueryOutput():
-                return merge_semantic([query_semantic(one) for one in outputs])
+            case "semantic", _:
+                return merge_semantic(self.dense(outputs))
             case "panoptic", QueryOutput():
                 return merge_panoptic(
                     outputs,
@@ -91,6 +89,20 @@ class Merging:
             case "instance", BoxOutput():
                 return paste_instances(outputs, mask_threshold=limits.mask)
         raise ValueError(f"{type(outputs[0]).__name__} cannot answer the task {task!r}")
+
+    @staticmethod
+    def dense(outputs: Sequence[Output]) -> list[DenseOutput]:
+        """The maps of the semantic task, from whatever answers it.
+
+        Raises:
+            ValueError: The outputs have none.
+        """
+        maps: list[DenseOutput] = []
+        for one in outputs:
+            if isinstance(one, BoxOutput):
+                raise ValueError("BoxOutput cannot answer the task 'semantic'")
+            maps.append(query_semantic(one) if isinstance(one, QueryOutput) else one)
+        return maps
 
     def segments(self, maps: Sequence[LabelMap | MaskStack]) -> list[list[Segment]]:
         """The segments of each map: one device-to-host copy for all of them."""

@@ -21,6 +21,7 @@ from .merging import Outputs
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import query_outputs
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 
 _PATCH = 4
@@ -62,6 +63,10 @@ class OneFormerSegmenter:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""

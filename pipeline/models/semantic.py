@@ -19,6 +19,7 @@ from .merging import Outputs
 from .outputs import DenseOutput
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 
 _STRIDE = 32
@@ -64,6 +65,10 @@ class SemanticSegmenter:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""

@@ -21,6 +21,7 @@ from .merging import Outputs, Thresholds
 from .outputs import DenseOutput
 from .smp_config import SmpConfig, read_smp
 from .smp_input import input_rule
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 from .weights_file import fill, read_weights
 
@@ -58,6 +59,10 @@ class SmpSegmenter:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """See `pipeline.models.Segmenter`."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""

@@ -103,7 +103,7 @@ class TorchSegmenter:
             RuntimeError: `start` was not called.
             ValueError: The network has no maps.
         """
-        others = tuple(task for task in self._tasks if task != "semantic")
+        others: tuple[Task, ...] = tuple(task for task in self._tasks if task != "semantic")
 
         def work(net: Net, some: Sequence[Sample]) -> list[TileAnswer]:
             found, outputs = self._label(net, some, others)

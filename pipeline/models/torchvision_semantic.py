@@ -16,6 +16,7 @@ from .frame import Frame
 from .info import ModelInfo
 from .merging import Outputs
 from .outputs import DenseOutput
+from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
 from .torchvision_files import input_rule, load_torchvision
 
@@ -48,6 +49,10 @@ class TorchvisionSemantic:
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """See `pipeline.models.Segmenter`."""
         return self._shared.segment(batch)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
     def close(self) -> None:
         """Frees the weights."""
