@@ -5,7 +5,7 @@ model.safetensors. What it does not write may stand in a file of ours beside the
 every key optional:
 
     {"mode": "multiclass", "size": [height, width], "mean": […], "std": […], "rescale": 0.00392,
-     "bgr": false}
+     "bgr": false, "categories": [entries as in a file of model.categories], "licence": "MIT"}
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.suggest import nearest
 Mode = Literal["binary", "multiclass", "multilabel"]
 MODES: tuple[Mode, ...] = ("binary", "multiclass", "multilabel")
 SIDECAR = "maskmill.json"
-KEYS = ("mode", "size", "mean", "std", "rescale", "bgr")
+KEYS = ("mode", "size", "mean", "std", "rescale", "bgr", "categories", "licence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.models import BUNDLED, FAMILIES
-from pipeline.models.info import WEIGHTS_ROOT, bundled, describe, weights_hash
+from pipeline.models.info import WEIGHTS_ROOT, bundled, describe
 from schemas.records import TASKS
 
 ENTRY = {"id": 1, "name": "x", "isthing": True, "color": "#000000"}
@@ -72,9 +72,10 @@ def test_a_licence_that_is_not_given_is_unknown(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "left out"}, '"format": "maskmill"'),
+        ({"format": "left out", "model_type": 5}, "a model_type of transformers"),
         ({"format": "onnx"}, '"format": "maskmill"'),
         ({"family": "otsuu"}, "unknown family 'otsuu'; did you mean 'otsu'?"),
-        ({"family": "left out"}, "known: otsu"),
+        ({"family": "left out"}, "known: eomt"),
         ({"family": ["otsu"]}, "unknown family"),
         *[
             ({"tasks": tasks}, "tasks must be a list of some of semantic, instance, panoptic")
@@ -123,31 +124,6 @@ def test_an_unknown_name_names_the_nearest_and_all() -> None:
 def test_a_file_is_no_folder(folder: Path) -> None:
     path = write(folder) / "config.json"
     assert "neither a known name nor a folder" in complaint(path)
-
-
-def test_the_hash_sees_config_and_every_weight_by_name(folder: Path) -> None:
-    write(folder)
-    (folder / "b.safetensors").write_bytes(b"two")
-    (folder / "a.safetensors").write_bytes(b"one")
-    plain = weights_hash(folder)
-    (folder / "README.md").write_text("a model card changes nothing")
-    assert weights_hash(folder) == plain
-    seen = {plain}
-    (folder / "a.safetensors").write_bytes(b"0ne")
-    seen.add(weights_hash(folder))
-    (folder / "a.safetensors").rename(folder / "c.safetensors")
-    seen.add(weights_hash(folder))
-    write(folder, licence="other")
-    seen.add(weights_hash(folder))
-    assert len(seen) == 4
-
-
-def test_the_hash_does_not_depend_on_the_place(folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / "moved"
-    other.mkdir()
-    for place in (folder, other):
-        (write(place) / "model.safetensors").write_bytes(b"x")
-    assert weights_hash(folder) == weights_hash(other)
 
 
 def test_what_ships_is_complete() -> None:
