@@ -29,14 +29,15 @@ _AT_ONCE = 1 << 24
 class Blender:
     """Takes the tiles of one picture in the grid's order.
 
-    Around each seam, over a band as wide as the overlap, the logits of both tiles are mixed
-    linearly. A pixel is decided as soon as all tiles that reach it are there. Kept are the cells
-    that the next tiles need, and the labels of one column of tiles: never a map of the picture,
-    and logits at pixels only for some rows of a tile.
+    Around each seam, over a band half as wide as the overlap, the logits of both tiles are mixed
+    linearly; the outermost quarter of an overlap, where a tile sees least, does not count. A pixel
+    is decided as soon as all tiles that reach it are there. Kept are the cells that the next tiles
+    need, and the labels of one column of tiles: never a map of the picture, and logits at pixels
+    only for some rows of a tile.
 
     Args:
         grid: The tiles.
-        overlap: Width of the bands, pixels, where the grid leaves room for so much.
+        overlap: That they share at least, pixels.
         category_ids: Category of each of a model's maps, 0 = none.
     """
 
@@ -156,16 +157,14 @@ def _ramp(length: int) -> Floats:
 
 
 def _zones(spans: Sequence[Span], overlap: int) -> list[_Zone]:
-    """Bands are as wide as `overlap`, less where tiles share less, and never meet."""
-    half = [0, *(_half_band(a, b, overlap) for a, b in pairwise(spans)), 0]
+    half = [
+        min(overlap // 4, (a.high - a.low) // 2, (b.high - b.low) // 2)  # bands never meet
+        for a, b in pairwise(spans)
+    ]
     return [
         _Zone(span.low - before, span.high + after, span.high - after, 2 * before)
-        for span, (before, after) in zip(spans, pairwise(half), strict=True)
+        for span, (before, after) in zip(spans, pairwise([0, *half, 0]), strict=True)
     ]
-
-
-def _half_band(a: Span, b: Span, overlap: int) -> int:
-    return min(overlap, a.stop - b.start, a.high - a.low, b.high - b.low) // 2
 
 
 @dataclass(frozen=True, slots=True)
