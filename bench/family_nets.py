@@ -173,7 +173,7 @@ def blobs(queries: int, outputs: int, hw: tuple[int, int], device: str) -> tuple
     y, x = np.mgrid[: hw[0], : hw[1]] / np.array(hw, np.float32)[:, None, None]
     for query in range(min(FOUND, queries)):
         classes[query, [-1, rng.integers(outputs)]] = -4, 5
-        middle_y, middle_x, radius = rng.uniform([0, 0, 0.05], [1, 1, 0.3])
+        middle_y, middle_x, radius = rng.uniform([0, 0, 0.03], [1, 1, 0.12])
         far = np.hypot(y - middle_y, x - middle_x) / radius
         masks[query] = np.clip(8 * (1 - far), -12, 12)
     return torch.from_numpy(classes).to(device), torch.from_numpy(masks).to(device)

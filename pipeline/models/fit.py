@@ -48,6 +48,7 @@ class Fitter:
         self.rule = rule
         self._device = torch.device(device)
         self._mean, self._std = _statistics(rule, self._device)
+        self._ahead: dict[tuple[View, tuple[int, ...]], torch.Tensor] = {}
 
     def frames(self, picture_hws: Sequence[Hw], view: View = PLAIN) -> list[Frame]:
         """Where pictures of these sizes will lie in their inputs; nothing is computed."""
@@ -62,8 +63,18 @@ class Fitter:
             B×3×h×w float32 on the device, and B frames.
         """
         frames = self.frames([sample.original_hw for sample in samples], view)
-        rows = [self(one.pixels, frame, view) for one, frame in zip(samples, frames, strict=True)]
-        return torch.stack(rows), frames
+        ready = self._ahead.pop((view, tuple(map(id, samples))), None)
+        if ready is None:
+            pairs = zip(samples, frames, strict=True)
+            ready = torch.stack([self(one.pixels, frame, view) for one, frame in pairs])
+        return ready, frames
+
+    def ahead(self, samples: Sequence[Sample], view: View = PLAIN) -> None:
+        """Begins what `batch` will be asked for next, where a GPU is at work meanwhile."""
+        self._ahead.clear()
+        if self._device.type == "cuda" and samples:
+            ready, _ = self.batch(samples, view)
+            self._ahead[view, tuple(map(id, samples))] = ready
 
     def __call__(
         self, pixels: npt.NDArray[np.uint8], frame: Frame, view: View = PLAIN

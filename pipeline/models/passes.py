@@ -40,14 +40,15 @@ class Passes:
     def run(
         self,
         shapes: Sequence[Shapes],
-        work: Callable[[list[int]], list[T]],
+        work: Callable[[list[int], list[int]], list[T]],
         fail: Callable[[int, str], T],
     ) -> list[T]:
         """Does the work on every picture.
 
         Args:
             shapes: Of each picture's inputs.
-            work: Does some pictures of equal shapes, given by their indices; one answer each.
+            work: Does some pictures of equal shapes, given by their indices; one answer each. It
+                is also told which come next.
             fail: The answer for a picture that is too large even alone, with what to do.
 
         Returns:
@@ -56,31 +57,41 @@ class Passes:
         buckets: dict[Shapes, list[int]] = {}
         for index, key in enumerate(shapes):
             buckets.setdefault(key, []).append(index)
+        waiting = list(buckets.items())
         answers: dict[int, T] = {}
-        for key, indices in buckets.items():
-            done = 0
-            while done < len(indices):
-                some = indices[done : done + self.limit(key)]
-                results = _tried(work, some)
-                if results is not None:
-                    answers.update(zip(some, results, strict=True))
-                elif len(some) == 1:
-                    answers[some[0]] = fail(some[0], _advice(key))
-                else:
-                    self._halve(key, len(some))
-                    continue
-                done += len(some)
+        while waiting:
+            key, indices = waiting[0]
+            some = indices[: self.limit(key)]
+            rest = indices[len(some) :]
+            after = [(key, rest), *waiting[1:]] if rest else waiting[1:]
+            results = _tried(work, some, self._first(after))
+            if results is not None:
+                answers.update(zip(some, results, strict=True))
+            elif len(some) == 1:
+                answers[some[0]] = fail(some[0], _advice(key))
+            else:
+                self._halve(key, len(some))
+                continue
+            waiting = after
         return [answers[index] for index in range(len(shapes))]
+
+    def _first(self, waiting: Sequence[tuple[Shapes, list[int]]]) -> list[int]:
+        if not waiting:
+            return []
+        key, indices = waiting[0]
+        return indices[: self.limit(key)]
 
     def _halve(self, shapes: Shapes, tried: int) -> None:
         self._limits[_pixels(shapes)] = tried // 2
         _log.warning("out of GPU memory: inputs of %s go %d at a time", _text(shapes), tried // 2)
 
 
-def _tried(work: Callable[[list[int]], list[T]], some: list[int]) -> list[T] | None:
+def _tried(
+    work: Callable[[list[int], list[int]], list[T]], some: list[int], after: list[int]
+) -> list[T] | None:
     """The answers, or None where memory ran out; nothing of the attempt stays in memory."""
     try:
-        return work(some)
+        return work(some, after)
     except torch.OutOfMemoryError:
         pass  # the traceback, which holds the tensors, ends here
     gc.collect()

@@ -8,6 +8,7 @@ Everything stays on the device until the runs of a whole batch come back in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import torch
@@ -94,7 +95,11 @@ class TorchSegmenter:
         Raises:
             RuntimeError: `start` was not called.
         """
-        return self._run(batch, lambda net, some: self._label(net, some, self._tasks)[0], _plain)
+
+        def work(net: Net, some: Sequence[Sample], after: Sequence[Sample]) -> list[Segmentation]:
+            return self._label(net, some, after, self._tasks)[0]
+
+        return self._run(batch, work, _plain)
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
         """As `segment`, but with the maps of the semantic task in place of its segments.
@@ -105,8 +110,8 @@ class TorchSegmenter:
         """
         others: tuple[Task, ...] = tuple(task for task in self._tasks if task != "semantic")
 
-        def work(net: Net, some: Sequence[Sample]) -> list[TileAnswer]:
-            found, outputs = self._label(net, some, others)
+        def work(net: Net, some: Sequence[Sample], after: Sequence[Sample]) -> list[TileAnswer]:
+            found, outputs = self._label(net, some, after, others)
             maps = self._merging.dense(outputs["semantic"])
             return [TileAnswer(*pair) for pair in zip(found, maps, strict=True)]
 
@@ -125,7 +130,7 @@ class TorchSegmenter:
     def _run(
         self,
         batch: Sequence[Sample],
-        work: Callable[[Net, Sequence[Sample]], list[T]],
+        work: Callable[[Net, Sequence[Sample], Sequence[Sample]], list[T]],
         failed: Callable[[Segmentation], T],
     ) -> list[T]:
         net = self._net
@@ -134,7 +139,9 @@ class TorchSegmenter:
         with torch.inference_mode():
             return self._passes.run(
                 [self._shapes(sample) for sample in batch],
-                lambda some: work(net, [batch[index] for index in some]),
+                lambda some, after: work(
+                    net, [batch[index] for index in some], [batch[index] for index in after]
+                ),
                 lambda index, why: failed(
                     Segmentation(
                         *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
@@ -143,10 +150,16 @@ class TorchSegmenter:
             )
 
     def _label(
-        self, net: Net, samples: Sequence[Sample], tasks: tuple[Task, ...]
+        self,
+        net: Net,
+        samples: Sequence[Sample],
+        after: Sequence[Sample],
+        tasks: tuple[Task, ...],
     ) -> tuple[list[Segmentation], Outputs]:
         """Pictures whose inputs have the same shapes, and what the network said of them."""
         outputs = self._outputs(net, samples)
+        with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
+            self.fitter.ahead(after, self._views[0])
         maps = [each for task in tasks for each in self._merging(task, outputs[task])]
         found = self._merging.segments(maps) if maps else []
         return [

@@ -176,3 +176,18 @@ def test_without_antialias_as_plain_interpolation():
     x, _ = Fitter(rule, "cpu").batch([sample(pixels)])
     plain = F.resize(torch.from_numpy(pixels).permute(2, 0, 1), [20, 30], antialias=False)
     assert torch.equal(x[0], plain.float())
+
+
+def test_what_was_begun_ahead_is_used_once_and_for_the_same_pictures_only():
+    rule = FitRule(size=Size("stretch", 20, 30))
+    fitter = Fitter(rule, "cpu")
+    first, second = sample(picture((9, 9))), sample(picture((9, 9), 1))
+    plain, _ = fitter.batch([first])
+    fitter.ahead([first])
+    assert not fitter._ahead, "a CPU has no time to spare"
+    begun = torch.ones(1, 3, 20, 30)
+    fitter._ahead[View(), (id(first),)] = begun
+    assert fitter.batch([second])[0] is not begun
+    assert fitter.batch([first], View(scale=2))[0] is not begun
+    assert fitter.batch([first])[0] is begun
+    assert torch.equal(fitter.batch([first])[0], plain)

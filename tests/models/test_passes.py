@@ -20,16 +20,18 @@ class FakeNet:
         self.shapes = shapes
         self.room = room
         self.batches: list[list[int]] = []
+        self.announced: list[list[int]] = []
 
-    def __call__(self, some: list[int]) -> list[int]:
+    def __call__(self, some: list[int], after: list[int]) -> list[int]:
         self.batches.append(some)
+        self.announced.append(after)
         if sum(height * width for i in some for height, width in self.shapes[i]) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return [10 * index for index in some]
 
 
 def run(passes: Passes, net: FakeNet) -> list[int | str]:
-    work: Callable[[list[int]], list[int | str]] = net  # pyright: ignore
+    work: Callable[[list[int], list[int]], list[int | str]] = net  # pyright: ignore
     return passes.run(net.shapes, work, lambda index, why: f"{index}: {why}")
 
 
@@ -37,6 +39,7 @@ def test_batches_hold_one_shape_and_answers_keep_their_order():
     net = FakeNet([SMALL, LARGE, SMALL, SMALL, LARGE, SMALL])
     assert run(Passes(3), net) == [0, 10, 20, 30, 40, 50]
     assert net.batches == [[0, 2, 3], [5], [1, 4]]
+    assert net.announced == [[5], [1, 4], []], "what comes next is known"
     assert run(Passes(3), FakeNet([])) == []
 
 
@@ -68,7 +71,7 @@ def test_a_picture_too_large_even_alone_fails_alone_and_says_what_to_do():
 
 
 def test_other_errors_pass_through():
-    def broken(some: list[int]) -> list[int]:
+    def broken(some: list[int], after: list[int]) -> list[int]:
         raise ValueError(f"no {some}")
 
     with pytest.raises(ValueError, match=r"no \[0\]"):
@@ -87,7 +90,7 @@ def test_nothing_of_a_failed_attempt_is_kept():
 
     seen: list[int] = []
 
-    def work(some: list[int]) -> list[int]:
+    def work(some: list[int], after: list[int]) -> list[int]:
         seen.append(Tensor.alive)
         held = Tensor()
         if len(some) > 1:
