@@ -17,11 +17,11 @@ STUFF = Categories(
         Category(7, "sky", isthing=False, color="#4682b4"),
         Category(3, "cat", isthing=True, color="#102030"),
         Category(1, "dog", isthing=True, color="#405060"),
+        Category(4, "grass", isthing=False, color="#708090"),
         Category(9, "background", isthing=False, color="#000000", is_background=True),
     )
 )
-SEMANTIC_IDS = (9, 3, 0, 1, 7)
-"""The third output is no category."""
+SEMANTIC_IDS = (9, 3, 4, 1, 7)
 
 THINGS = Categories(
     (
@@ -86,9 +86,9 @@ def enliven(net: Any) -> None:
 def sharpen(net: Any) -> None:
     """Scores, categories, boxes and mask values of all kinds."""
     with torch.no_grad():
-        net.rpn.head.bbox_pred.weight.mul_(20)
+        net.rpn.head.bbox_pred.weight.mul_(5)
         for layer, factor in (
-            (net.roi_heads.box_predictor.cls_score, 40),
+            (net.roi_heads.box_predictor.cls_score, 12),
             (net.roi_heads.mask_predictor.mask_fcn_logits, 60),
         ):
             weight = layer.weight  # what comes in is positive: rows of mean 0 tell it apart

@@ -69,9 +69,7 @@ class SmpSegmenter:
         self._shared.close()
 
     def _net(self, device: str) -> _Net:
-        net: Any = load_smp(
-            Path(self._info.folder), self._config, allow_pickle=self._options.allow_pickle
-        )
+        net: Any = load_smp(self._info, self._config, allow_pickle=self._options.allow_pickle)
         net.requires_grad_(False).to(device=device, memory_format=torch.channels_last)
         return _Net(net, self._config, device, self._options)
 
@@ -95,8 +93,13 @@ class _Net:
         return {"semantic": [DenseOutput(*each) for each in zip(logits, frames, strict=True)]}
 
 
-def load_smp(folder: Path, config: SmpConfig, *, allow_pickle: bool = False) -> torch.nn.Module:
+def load_smp(info: ModelInfo, config: SmpConfig, *, allow_pickle: bool = False) -> torch.nn.Module:
     """The network of a checkpoint, float32, on the CPU, in eval mode; it answers with logits.
+
+    Args:
+        info: The checkpoint.
+        config: Of `read_smp`.
+        allow_pickle: Whether pickled weights may be loaded.
 
     Raises:
         ValueError: An unknown architecture or encoder, or weights that do not fit.
@@ -106,17 +109,15 @@ def load_smp(folder: Path, config: SmpConfig, *, allow_pickle: bool = False) -> 
     known = {each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if config.architecture not in known:
         raise ValueError(
-            f"{folder}: architecture {config.architecture!r} is not known"
+            f"{info.folder}: architecture {config.architecture!r} is not known"
             f"{nearest(config.architecture, known)}; known: {', '.join(known)}"
         )
     try:
         net = known[config.architecture](encoder_weights=None, **config.arguments)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
-    pickled = folder / "pytorch_model.bin"
-    safe = folder / "model.safetensors"
-    path = pickled if pickled.is_file() and not safe.is_file() else safe
-    fill(net, read_weights(path, allow_pickle=allow_pickle), where=str(path))
+        raise ValueError(f"{info.folder}: config.json: {error}") from error
+    state = read_weights(Path(info.folder), info.weights, allow_pickle=allow_pickle)
+    fill(net, state, where=info.folder)
     return net.eval()
 
 

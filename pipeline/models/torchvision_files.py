@@ -81,16 +81,15 @@ def load_torchvision(info: ModelInfo, *, allow_pickle: bool = False) -> torch.nn
     """The network of a checkpoint, float32, on the CPU, in eval mode.
 
     Args:
-        info: Of our own folder, or of torchvision's file, which the config then names: `weights`.
+        info: Of our own folder, or of one with torchvision's own file.
         allow_pickle: Whether that file may be loaded.
 
     Raises:
         ValueError: The weights are a pickle and may not be loaded, or do not fit.
     """
-    path = Path(info.folder) / str(info.config.get("weights", "model.safetensors"))
-    state = read_weights(path, allow_pickle=allow_pickle)
+    state = read_weights(Path(info.folder), info.weights, allow_pickle=allow_pickle)
     net = build_torchvision(info.config.get("architecture", {}), outputs=len(info.category_ids))
-    fill(net, _without_training(state), where=str(path))
+    fill(net, _without_training(state), where=info.folder)
     return net
 
 

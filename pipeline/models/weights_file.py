@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +17,22 @@ from torch import Tensor
 _COUNTER = "num_batches_tracked"
 
 
-def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
+def read_weights(
+    folder: Path, files: Sequence[str], *, allow_pickle: bool = False
+) -> dict[str, Tensor]:
     """Name → weights, on the CPU.
 
     Args:
-        path: A .safetensors file, or a pickle of torch.
-        allow_pickle: Whether a pickle may be read, and then only weights from it.
+        folder: Where the files are.
+        files: Names of .safetensors files or torch's pickles.
+        allow_pickle: Whether pickles may be read, and then only weights from them.
 
     Raises:
         ValueError: A pickle that may not be read, holds more than weights, or a damaged file.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-    if not allow_pickle:
-        raise ValueError(f"{path} is a pickle: --allow-pickle reads it, with weights_only=True")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} holds more than weights, or is damaged: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise ValueError(f"{path} is no table of weights")
+    state: dict[str, Tensor] = {}
+    for name in files:
+        state |= _read(folder / name, allow_pickle)
     return state
 
 
@@ -86,3 +76,23 @@ def write_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[
     partial = folder / "config.json.partial"
     partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / "config.json")
+
+
+def _read(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"there is no {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    if not allow_pickle:
+        raise ValueError(f"{path} is a pickle: --allow-pickle reads it, with weights_only=True")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} holds more than weights, or is damaged: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise ValueError(f"{path} is no table of weights")
+    return state

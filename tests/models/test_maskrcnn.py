@@ -11,7 +11,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 from tiny_checkpoints import root
-from tiny_torchvision import SIZE, tiny_maskrcnn
+from tiny_torchvision import INSTANCE_IDS, SIZE, tiny_maskrcnn
 
 from pipeline.models.info import ModelInfo, describe
 from pipeline.models.maskrcnn import MaskRcnn
@@ -19,7 +19,7 @@ from pipeline.models.torchvision_files import load_torchvision
 from schemas.config import ModelConfig
 from schemas.records import ImageRecord, Sample
 
-ODD_SIZES = [(37, 53), (131, 97), (64, 64), (9, 70), (201, 300), (1, 1)]
+ODD_SIZES = [(37, 53), (131, 97), (64, 64), (29, 70), (201, 300), (1, 1)]
 
 
 @cache
@@ -63,50 +63,78 @@ def test_boxes_and_scores_are_torchvisions(hw: tuple[int, int]):
     one = sample(hw)
     shared: Any = model._shared
     with torch.inference_mode():
-        pixels, frames = shared._fitter.batch([one])
+        pixels, frames = shared.fitter.batch([one])
         (found,) = shared._net.look(pixels, frames)["instance"]
     expected = forward(one)
     assert len(expected["boxes"]) > 5
     (height, width), content = hw, frames[0].content_hw
     ratio = torch.tensor([width / content[1], height / content[0]] * 2)
-    torch.testing.assert_close(found.boxes_xyxy * ratio, expected["boxes"], atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.scores, expected["scores"], atol=1e-3, rtol=0)
-    assert torch.equal(found.labels, expected["labels"])
+    ours = torch.cat([found.boxes_xyxy * ratio, found.scores[:, None], found.labels[:, None]], 1)
+    theirs = torch.cat(
+        [expected["boxes"], expected["scores"][:, None], expected["labels"][:, None]], 1
+    )
+    assert ours.shape == theirs.shape
+    distance = torch.cdist(ours, theirs, p=float("inf"))  # equal scores may come in either order
+    assert distance.min(0).values.max() < 1e-3
+    assert distance.min(1).values.max() < 1e-3
+    assert found.scores.diff().max() <= 0
     assert found.mask_probs.shape == (len(found.labels), 28, 28)
 
 
+class Blobs(torch.nn.Module):
+    """An egg in every box: masks without the noise of a random network."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        y, x = torch.meshgrid(*[torch.linspace(-1, 1, 28)] * 2, indexing="ij")
+        egg = 5 * (0.8 - (x / (0.9 + 0.3 * y)).square() - y.square())
+        return egg.expand(len(features), len(INSTANCE_IDS), 28, 28)
+
+
 @pytest.mark.parametrize("hw", [(131, 97), (201, 300), (480, 641)])
-def test_masks_are_torchvisions(hw: tuple[int, int]):
-    """Its pasting rounds boxes to whole pixels: small and thin masks may differ by as much."""
+def test_masks_are_torchvisions(hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+    """Its pasting rounds boxes to whole pixels, so a mask's rim may lie up to two off."""
     one = sample(hw)
-    (found,) = loaded(threshold=0.05).segment([one])
+    model = loaded(threshold=0.05)
+    ours: Any = model._shared._net
+    for heads in (ours._heads, torchvisions_own().roi_heads):
+        monkeypatch.setitem(heads._modules, "mask_predictor", Blobs())
     expected = forward(one)
-    known = [index for index, label in enumerate(expected["labels"].tolist()) if label in (1, 2)]
-    compared = 0
-    segments = iter(found.segments)
-    for index in known:
-        theirs = (expected["masks"][index, 0] > 0.5).numpy()
-        if not theirs.any():
-            continue
-        segment = next(segments)
-        assert segment.category_id == {1: 17, 2: 18}[int(expected["labels"][index])]
-        assert segment.score == pytest.approx(float(expected["scores"][index]), abs=1e-3)
-        mask = coco_mask.decode({"size": list(hw), "counts": segment.counts}).astype(bool)
-        left, top, right, bottom = expected["boxes"][index].tolist()
-        if min(right - left, bottom - top) < 30:
-            continue
-        compared += 1
-        assert (mask & theirs).sum() / (mask | theirs).sum() > 0.98
-    assert compared >= 3
+    theirs = [
+        (label, score, (mask[0] > 0.5).numpy())
+        for label, score, mask in zip(
+            expected["labels"].tolist(),
+            expected["scores"].tolist(),
+            expected["masks"],
+            strict=True,
+        )
+        if label in (1, 2)
+    ]
+    (found,) = model.segment([one])
+    assert len(found.segments) == len(theirs) > 5
+    around = np.ones((5, 5), np.uint8)
+    for segment, (label, score, expected_mask) in zip(found.segments, theirs, strict=True):
+        assert segment.category_id == {1: 17, 2: 18}[label]
+        assert segment.score == pytest.approx(score, abs=1e-3)
+        rle: Any = {"size": list(hw), "counts": segment.counts}
+        mask, their_mask = coco_mask.decode(rle), expected_mask.astype(np.uint8)
+        outer = cv2.dilate(their_mask, around)
+        assert not (mask & ~outer & 1).any()
+        inner = cv2.erode(their_mask, around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        assert not (inner & ~mask & 1).any()
+        if min(segment.bbox_xywh[2:]) > 128:
+            assert (mask & their_mask).sum() / (mask | their_mask).sum() > 0.98
 
 
 def test_a_threshold_takes_the_same_detections_as_sorting_out_afterwards():
     one = sample((131, 97))
     (everything,) = loaded(threshold=0.05).segment([one])
-    limit = sorted(s.score for s in everything.segments)[len(everything.segments) // 2]
+    scores = sorted(s.score for s in everything.segments if s.score is not None)
+    middle = len(scores) // 2
+    limit = (scores[middle - 1] + scores[middle]) / 2
     (some,) = loaded(threshold=limit).segment([one])
-    assert 0 < len(some.segments) < len(everything.segments)
-    assert list(some.segments) == [s for s in everything.segments if s.score > limit]
+    expected = [s for s in everything.segments if s.score is not None and s.score > limit]
+    assert 0 < len(expected) < len(everything.segments)
+    assert list(some.segments) == expected
 
 
 def test_in_bfloat16_boxes_stay_within_a_pixel():
@@ -114,7 +142,7 @@ def test_in_bfloat16_boxes_stay_within_a_pixel():
     one = sample((201, 300))
     full, half = (loaded(threshold=0.05, dtype=dtype)._shared for dtype in ("float32", "bfloat16"))
     with torch.inference_mode():
-        pixels, frames = full._fitter.batch([one])
+        pixels, frames = full.fitter.batch([one])
         (exact,) = full._net.look(pixels, frames)["instance"]
         (rounded,) = half._net.look(pixels, frames)["instance"]
     assert rounded.boxes_xyxy.dtype == torch.float32

@@ -54,7 +54,8 @@ def test_torchvisions_own_file_needs_permission(tmp_path: Path):
     info = replace(
         info,
         folder=str(tmp_path),
-        config={**info.config, "weights": "own.pth", "architecture": name},
+        config={**info.config, "architecture": name},
+        weights=("own.pth",),
     )
     with pytest.raises(ValueError, match="--allow-pickle"):
         load_torchvision(info)

@@ -35,7 +35,7 @@ def test_a_checkpoint_comes_back(tmp_path: Path):
     ]
     again = net()
     torch.nn.init.zeros_(again[0].weight)
-    fill(again, read_weights(tmp_path / "new" / "model.safetensors"), where="here")
+    fill(again, read_weights(tmp_path / "new", ["model.safetensors"]), where="here")
     assert torch.equal(again[0].weight, net()[0].weight)
 
 
@@ -66,34 +66,40 @@ def test_pickles_only_where_they_are_allowed_and_only_weights(tmp_path: Path):
     good = tmp_path / "good.pth"
     torch.save(net().state_dict(), good)
     with pytest.raises(ValueError, match="--allow-pickle"):
-        read_weights(good)
-    assert set(read_weights(good, allow_pickle=True)) == set(net().state_dict())
+        read_weights(tmp_path, ["good.pth"])
+    assert set(read_weights(tmp_path, ["good.pth"], allow_pickle=True)) == set(net().state_dict())
 
     bomb = tmp_path / "bomb.pth"
     torch.save({"a": Bomb(tmp_path / "exploded")}, bomb)
     with pytest.raises(ValueError, match="more than weights"):
-        read_weights(bomb, allow_pickle=True)
+        read_weights(tmp_path, ["bomb.pth"], allow_pickle=True)
     assert not (tmp_path / "exploded").exists()
 
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="no table of weights"):
-        read_weights(tmp_path / "list.pth", allow_pickle=True)
+        read_weights(tmp_path, ["list.pth"], allow_pickle=True)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"there is no .*a\.safetensors"):
-        read_weights(tmp_path / "a.safetensors")
+        read_weights(tmp_path, ["a.safetensors"])
     save_file({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
     data = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="is damaged"):
-        read_weights(tmp_path / "a.safetensors")
+        read_weights(tmp_path, ["a.safetensors"])
     (tmp_path / "b.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="is damaged"):
-        read_weights(tmp_path / "b.pth", allow_pickle=True)
+        read_weights(tmp_path, ["b.pth"], allow_pickle=True)
 
 
 def test_what_is_written_is_readable_by_others(tmp_path: Path):
     write_checkpoint(tmp_path, {"a": torch.zeros(2, 3).T}, {"format": "maskmill"})
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert load_file(tmp_path / "model.safetensors")["a"].shape == (3, 2)
+
+
+def test_weights_in_several_files_are_one_table(tmp_path: Path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "1.safetensors")
+    save_file({"b": torch.ones(1)}, tmp_path / "2.safetensors")
+    assert set(read_weights(tmp_path, ["1.safetensors", "2.safetensors"])) == {"a", "b"}
