@@ -13,7 +13,7 @@ from schemas.config import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
 from .decoders import DECODERS, explain
-from .picture import Pixels, UndecodableError
+from .picture import Picture, Pixels, UndecodableError
 from .sniff import sniff
 
 
@@ -37,22 +37,10 @@ def decode_image(
         A `Sample`, or a `Failure` for bytes that are no picture we can decode. Never raises
         because of the bytes.
     """
-    if not data:
-        return Failure(ErrorCode.EMPTY_FILE, "the file has 0 bytes")
     kind = sniff(data)
-    if not kind:
-        return Failure(ErrorCode.NOT_AN_IMAGE, f"not an image: starts with {data[:9]!r}")
-    if kind not in DECODERS:
-        return Failure(ErrorCode.UNSUPPORTED, f"{kind} files are not supported")
-    try:
-        picture = DECODERS[kind](data, config, min_side)
-    except MemoryError:
-        return Failure(ErrorCode.TOO_LARGE, f"{kind}: not enough memory to decode it")
-    except UndecodableError as error:
-        return Failure(error.code, str(error))
-    except Exception as error:
-        reason = explain(kind, error, data)
-        return Failure(reason.code, str(reason))
+    picture = _decode(kind, data, config, min_side)
+    if isinstance(picture, Failure):
+        return picture
     height, width = picture.stored_hw
     return Sample(
         record=record,
@@ -62,6 +50,49 @@ def decode_image(
         image_format=kind,
         note="; ".join(picture.notes),
     )
+
+
+def decode_values(data: bytes, config: ImagesConfig) -> npt.NDArray[Any] | Failure:
+    """Decodes one image's values as the file holds them: no stretch, and every band but alpha.
+
+    Args:
+        data: The whole file.
+        config: Pixel limit.
+
+    Returns:
+        HxWxC upright: uint8 RGB of a picture of 8 bits, else the file's own type and bands; or a
+        `Failure` as `decode_image` gives it.
+    """
+    picture = _decode(sniff(data), data, config, None)
+    if isinstance(picture, Failure):
+        return picture
+    if picture.values is None:
+        return _upright(picture.pixels, picture.orientation)
+    values = np.atleast_3d(picture.values)
+    # OpenCV turns no more than four bands.
+    turned = np.flip(values, _MIRRORED[picture.orientation])
+    return turned.swapaxes(0, 1) if picture.orientation >= 5 else turned
+
+
+def _decode(
+    kind: str, data: bytes, config: ImagesConfig, min_side: int | None
+) -> Picture | Failure:
+    """Decodes what `sniff` calls `kind`; never raises because of the bytes."""
+    if not data:
+        return Failure(ErrorCode.EMPTY_FILE, "the file has 0 bytes")
+    if not kind:
+        return Failure(ErrorCode.NOT_AN_IMAGE, f"not an image: starts with {data[:9]!r}")
+    if kind not in DECODERS:
+        return Failure(ErrorCode.UNSUPPORTED, f"{kind} files are not supported")
+    try:
+        return DECODERS[kind](data, config, min_side)
+    except MemoryError:
+        return Failure(ErrorCode.TOO_LARGE, f"{kind}: not enough memory to decode it")
+    except UndecodableError as error:
+        return Failure(error.code, str(error))
+    except Exception as error:
+        reason = explain(kind, error, data)
+        return Failure(reason.code, str(reason))
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -78,3 +109,8 @@ _TURNS: dict[int, Callable[[Pixels], npt.NDArray[Any]]] = {
     7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+
+_MIRRORED = {
+    1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (0,), 7: (0, 1), 8: (1,),
+}  # fmt: skip
+"""Axes to flip as stored; from 5 on rows and columns then change places."""

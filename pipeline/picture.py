@@ -36,12 +36,15 @@ class Picture:
         stored_hw: (height, width) in the file.
         orientation: EXIF orientation, 1…8.
         notes: What was dropped or assumed.
+        values: HxW or HxWxC, as stored, where `pixels` could not hold them: deeper than 8 bits,
+            or of more bands. None where `pixels` says it all.
     """
 
     pixels: Pixels
     stored_hw: tuple[int, int]
     orientation: int
     notes: tuple[str, ...] = ()
+    values: npt.NDArray[Any] | None = None
 
 
 class UndecodableError(Exception):
@@ -95,14 +98,21 @@ def from_deep(
     config: ImagesConfig,
     *,
     inverted: bool = False,
+    bands: npt.NDArray[Any] | None = None,
 ) -> Picture:
-    """HxW or HxWx3 values of any type, stretched to 8 bits; `inverted` where 0 is white."""
+    """HxW or HxWx3 values of any type, stretched to 8 bits; `inverted` where 0 is white.
+
+    `bands` are all the values of the file, where those are a choice of them.
+    """
     shallow = pixels if pixels.dtype == np.uint8 else stretch(pixels, config.stretch_16bit)
     if inverted:
         shallow = 255 - shallow
     height, width = shallow.shape[:2]
     rgb = np.broadcast_to(shallow[..., None], (height, width, 3)) if shallow.ndim == 2 else shallow
-    return Picture(np.ascontiguousarray(rgb), (height, width), orientation, notes)
+    whole = pixels if bands is None else bands
+    plain = whole.dtype == np.uint8 and whole.shape == pixels.shape
+    values = None if plain else whole
+    return Picture(np.ascontiguousarray(rgb), (height, width), orientation, notes, values)
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -44,14 +44,15 @@ def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Pict
             image = TiffImagePlugin.TiffImageFile(io.BytesIO(_as_stored(data, file, page)))
             image.load()
             return from_pillow(image, orientation, notes)
-        pixels = _read(page, data)
-        pixels, dropped = _choose_bands(pixels, page)
+        stored = _read(page, data)
+        pixels, dropped = _choose_bands(stored, page)
         return from_deep(
             pixels,
             orientation,
             (*notes, *dropped),
             config,
             inverted=page.photometric.name == "MINISWHITE",
+            bands=stored[..., :-1] if stored.ndim == 3 and _has_alpha(page) else stored,
         )
 
 
