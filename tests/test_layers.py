@@ -24,13 +24,16 @@ class Layer:
 
 ENGINE = ("run", "plan", "execute", "pool", "worker", "feed", "prepare", "progress", "prune")
 PLUGINS = (
-    "readers", "prompt_files", "models", "train", "exporters", "report", "validation", "validate", "evaluation",
-    "evaluate",
+    "readers", "prompt_files", "models", "train", "exporters", "report", "validation", "validate",
+    "evaluation", "evaluate", "measuring", "measure", "compare",
 )  # fmt: skip
 MAY = {
     "report": {"readers"},  # it shows the input's pictures
     "train": {"models"},  # the front of models/training*.py, free of torch
     "evaluate": {"evaluation"},
+    "measuring": {"readers", "evaluation"},  # it reads pictures, and matches as evaluation does
+    "measure": {"measuring"},
+    "compare": {"measuring"},
     "validate": {"validation"},
     "validation": {"exporters"},  # it holds an export against what its exporter writes
 }

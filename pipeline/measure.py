@@ -1,0 +1,140 @@
+"""Measuring a dataset: one row an object, one an image and category, and a summary to plot."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.config import ImagesConfig
+from schemas.measurements import IMAGES, OBJECTS
+from schemas.records import ImageRecord
+
+from .ledger import Ledger, open_ledger, read_part
+from .measuring.originals import Originals
+from .measuring.part import MeasureSpec
+from .measuring.processes import measure_parts, processors
+from .measuring.summary import summarise
+from .measuring.tables import TableWriter
+from .measuring.units import parse_pixel_size
+from .storage import Storage, StorageError, absolute_uri, join
+
+SUMMARY = "measurements.json"
+"""Beside the report of a dataset, which shows it."""
+
+MAX_DISTANCE = 100
+
+_log = logging.getLogger(__name__)
+
+
+def measure(
+    *,
+    dataset: str,
+    output: str,
+    pixel_size: str = "auto",
+    intensity: bool = True,
+    neighbour_distance: int = 1,
+    workers: int = 1,
+    save: bool = True,
+    storage: Storage | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Measures every segment of a dataset.
+
+    Writes `output` with the schema `schemas.measurements.OBJECTS` and, beside it, the table of
+    images: out.parquet and out.images.parquet. Their bytes do not depend on `workers`.
+
+    Args:
+        dataset: A dataset of ours.
+        output: URI of the Parquet file to write.
+        pixel_size: "0.5 um" (nm, um, mm, cm, m, km, in), "auto" = from the pictures' files unless
+            it is what screens and printers have, "file" = whatever the files say, "none".
+        intensity: Measure the original pictures' values inside each segment. Pictures that are
+            gone, changed or unreadable give nulls and a note.
+        neighbour_distance: Segments with pixels at most so many rows and columns apart are
+            neighbours; 1 = touching, 0 = overlapping.
+        workers: Processes; 0 = one a processor. A script that asks for more than one must be
+            importable (`if __name__ == "__main__":`), as with `multiprocessing`.
+        save: Also write the summary to `<dataset>/report/measurements.json`, for the report.
+        storage: File access.
+        progress: Called with (parts done, parts) after every part.
+
+    Returns:
+        The summary: plain data for JSON with the keys dataset, version, settings, counts, notes
+        and categories.
+
+    Raises:
+        ValueError: Bad arguments, or a damaged dataset.
+        StorageError: A file cannot be read or written.
+    """
+    choice = parse_pixel_size(pixel_size)
+    if not output.endswith(".parquet"):
+        raise ValueError(f"the output must end in .parquet, got {output!r}")
+    if not 0 <= neighbour_distance <= MAX_DISTANCE:
+        raise ValueError(f"the neighbour distance must be in 0…{MAX_DISTANCE} pixels")
+    if workers < 0:
+        raise ValueError(f"workers must be 0 or more, got {workers}")
+    storage = storage or Storage()
+    ledger = open_ledger(dataset, storage)
+    output = absolute_uri(output)
+    storage.check_writable(output.rpartition("/")[0] or "/")
+    originals = Originals(ledger) if intensity or choice.read != "none" else None
+    spec = MeasureSpec(
+        storage=storage,
+        dataset=ledger.uri,
+        reader=originals and originals.reader,
+        tasks=ledger.manifest.tasks,
+        background=frozenset(item.id for item in ledger.categories if item.is_background),
+        intensity=intensity,
+        choice=choice,
+        images=ImagesConfig.model_validate(ledger.manifest.config.get("images", {})),
+        distance=neighbour_distance,
+    )
+    with tempfile.TemporaryDirectory(prefix="maskmill-measure-") as folder:
+        objects = TableWriter(Path(folder) / "objects.parquet", OBJECTS)
+        images = TableWriter(Path(folder) / "images.parquet", IMAGES)
+        total = len(ledger.manifest.parts)
+        work = _work(ledger, originals)
+        measured = measure_parts(spec, work, workers=min(workers or processors(), total))
+        for done, part in enumerate(measured, 1):
+            objects.add(part.objects)
+            images.add(part.images)
+            if progress:
+                progress(done, total)
+        objects.close()
+        images.close()
+        summary = summarise(ledger, spec, objects.path, images.path)
+        storage.put_file(images.path, images_uri(output))
+        storage.put_file(objects.path, output)
+    if save:
+        _save(ledger, summary)
+    return summary
+
+
+def images_uri(output: str) -> str:
+    """Where the table of images lies that belongs to the table of objects at `output`."""
+    return output.removesuffix(".parquet") + ".images.parquet"
+
+
+def _work(
+    ledger: Ledger, originals: Originals | None
+) -> Iterator[tuple[str, dict[str, ImageRecord]]]:
+    """Every part's name, with where its pictures lie if they are wanted."""
+    for part in ledger.manifest.parts:
+        if originals is None:
+            yield part.name, {}
+            continue
+        table = read_part(ledger.storage, ledger.uri, "images", part.name, ["file_name"])
+        yield part.name, originals.find(table["file_name"].to_pylist())
+
+
+def _save(ledger: Ledger, summary: Mapping[str, Any]) -> None:
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    uri = join(ledger.uri, "report", SUMMARY)
+    try:
+        ledger.storage.write(uri, text.encode())
+    except StorageError as error:  # a dataset that may only be read can be measured all the same
+        _log.warning("the report will not show the measurements: %s", error)

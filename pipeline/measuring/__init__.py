@@ -1,0 +1,1 @@
+"""Measuring objects: shape, intensity and neighbours of every segment of a dataset."""

@@ -1,0 +1,191 @@
+"""One part of a dataset measured: what a worker process does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.ledger import read_part
+from pipeline.readers import Reader
+from pipeline.storage import Storage
+from schemas.config import ImagesConfig
+from schemas.measurements import OBJECTS
+from schemas.records import ImageRecord, Status
+
+from .columns import ColumnRuns, Ints, column_runs
+from .density import image_table
+from .intensity import Intensities, measure_intensities
+from .neighbours import find_neighbours
+from .objects import GIVEN, Neighbours, object_table
+from .originals import Seen, look_at
+from .shape import measure_shapes
+from .units import PixelSizeChoice
+
+_IMAGE_COLUMNS = ("image_id", "file_name", "status", "width", "height", "sha256")
+_CHARACTERS = 500_000
+"""Of RLE strings that are measured at once: some 200,000 runs, whose arrays fit into a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSpec:
+    """How the parts of a dataset are measured; small and picklable.
+
+    Attributes:
+        storage: File access.
+        dataset: Absolute URI.
+        reader: Of the pictures, None where they are not wanted or gone.
+        tasks: Of the dataset.
+        background: Category ids that take the rest of a picture.
+        intensity: Whether pictures' values are measured.
+        choice: Where pixel sizes come from.
+        images: How pictures are decoded.
+        distance: Pixels within which segments are neighbours.
+    """
+
+    storage: Storage
+    dataset: str
+    reader: Reader | None
+    tasks: tuple[str, ...]
+    background: frozenset[int]
+    intensity: bool
+    choice: PixelSizeChoice
+    images: ImagesConfig
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPart:
+    """Rows of one part.
+
+    Attributes:
+        objects: With the schema `schemas.measurements.OBJECTS`.
+        images: With the schema `schemas.measurements.IMAGES`.
+    """
+
+    objects: pa.Table
+    images: pa.Table
+
+
+def measure_part(spec: MeasureSpec, name: str, records: Mapping[str, ImageRecord]) -> MeasuredPart:
+    """Measures every segment of a part.
+
+    Args:
+        spec: How.
+        name: Of the part.
+        records: File name → where its picture lies; empty where none is wanted.
+
+    Raises:
+        StorageError: The part cannot be read.
+        ValueError: It is damaged.
+    """
+    images = read_part(spec.storage, spec.dataset, "images", name, _IMAGE_COLUMNS).to_pylist()
+    given = read_part(spec.storage, spec.dataset, "annotations", name, (*GIVEN, "rle"))
+    place = {row["image_id"]: index for index, row in enumerate(images)}
+    try:
+        image = np.array([place[key] for key in given["image_id"].to_pylist()], np.int64)
+    except KeyError as error:
+        raise ValueError(f"part {name}: no image has the id {error}") from None
+    if (np.diff(image) < 0).any():
+        raise ValueError(f"part {name}: annotations are not in the order of the images")
+    bounds = np.searchsorted(image, np.arange(len(images) + 1))
+    seen: list[Seen] = []
+    tables = [OBJECTS.empty_table()]
+    for first, last in _spans(given, bounds):
+        rows = given.slice(bounds[first], bounds[last] - bounds[first])
+        try:
+            runs = _runs(rows)
+        except ValueError as error:
+            raise ValueError(f"part {name}, row {bounds[first]} on: {error}") from None
+        intensities: list[Intensities | None] = []
+        for index in range(first, last):
+            own = np.arange(bounds[index], bounds[index + 1]) - bounds[first]
+            look = _look(spec, images[index], records, wanted=len(own) > 0)
+            found = None
+            if runs is not None and look.values is not None:
+                found = measure_intensities(runs.choose(own), look.values)
+            intensities.append(found)
+            seen.append(replace(look, values=None))
+        if runs is not None:
+            tables.append(
+                object_table(
+                    rows,
+                    images=images[first:last],
+                    number=np.diff(bounds[first : last + 1]),
+                    shapes=measure_shapes(runs),
+                    neighbours=_neighbours(runs, rows, spec),
+                    intensities=intensities,
+                    pixel_sizes=[look.pixel_size for look in seen[first:last]],
+                )
+            )
+    objects = pa.concat_tables(tables)
+    return MeasuredPart(
+        objects,
+        image_table(images, seen, objects, bounds, tasks=spec.tasks, background=spec.background),
+    )
+
+
+def _spans(given: pa.Table, bounds: Ints) -> Iterator[tuple[int, int]]:
+    """Images first…last−1 whose strings make a block, whole images each."""
+    if not given.num_rows:
+        yield 0, len(bounds) - 1
+        return
+    total = _ends(_texts(given))[bounds]
+    first = 0
+    while first < len(bounds) - 1:
+        last = int(np.searchsorted(total, total[first] + _CHARACTERS, side="right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _texts(rows: pa.Table) -> pa.StringArray:
+    return rows["rle"].combine_chunks().field("counts")
+
+
+def _ends(texts: pa.StringArray) -> Ints:
+    """Characters before each string, and in all."""
+    length = pc.call_function("binary_length", [texts]).to_numpy()
+    return np.append(0, np.cumsum(length, dtype=np.int64))
+
+
+def _runs(rows: pa.Table) -> ColumnRuns | None:
+    if not rows.num_rows:
+        return None
+    size = rows["rle"].combine_chunks().field("size").flatten().to_numpy().astype(np.int64)
+    return column_runs(_texts(rows), size[0::2], size[1::2])
+
+
+def _look(
+    spec: MeasureSpec,
+    row: dict[str, object],
+    records: Mapping[str, ImageRecord],
+    *,
+    wanted: bool,
+) -> Seen:
+    if row["status"] not in (Status.OK, Status.EMPTY):
+        return Seen(pixel_size=spec.choice.given)
+    return look_at(
+        row,
+        spec.reader,
+        records.get(str(row["file_name"])),
+        intensity=spec.intensity and wanted,
+        choice=spec.choice,
+        images=spec.images,
+    )
+
+
+def _neighbours(runs: ColumnRuns, rows: pa.Table, spec: MeasureSpec) -> Neighbours:
+    """Neighbours among the segments of one image and task that are not background."""
+    category = rows["category_id"].to_numpy()
+    eligible = np.flatnonzero(~np.isin(category, list(spec.background)))
+    task = np.unique(rows["task"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    group = rows["image_id"].to_numpy() * len(spec.tasks) + task
+    if not len(eligible):
+        none = np.zeros(0, np.int64)
+        return Neighbours(eligible, none, none)
+    one, other = find_neighbours(runs.choose(eligible), group[eligible], spec.distance)
+    return Neighbours(eligible, eligible[one], eligible[other])

@@ -1,0 +1,228 @@
+"""What a dataset's measurements look like as a whole: counts, notes and distributions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.ledger import Ledger
+from schemas.measurements import MEASUREMENTS_VERSION
+
+from .columns import Floats
+from .distribution import Distribution
+from .part import MeasureSpec
+
+SHOWN_CATEGORIES = 60
+"""Categories of a task that have distributions of their own: those with the most objects."""
+
+Key = tuple[str, int]
+"""Task, and category id or `_ALL`."""
+
+_ALL = 0  # all categories but background
+_DENSITY = "density"
+
+
+@dataclass(frozen=True, slots=True)
+class _Property:
+    """A column whose distribution is shown."""
+
+    name: str
+    title: str
+    column: str
+    unit: str = ""
+    scales: tuple[str, ...] = ("linear",)
+    within: tuple[float, float] | None = None
+
+
+def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) -> dict[str, Any]:
+    """Reads both finished tables some times over, a row group at a time.
+
+    Args:
+        ledger: What was measured.
+        spec: How.
+        objects: The local table of objects.
+        images: The local table of images.
+
+    Returns:
+        Plain data for JSON. `categories` has an entry a task for all its segments but background,
+        and one a category, each with the distributions of six properties and of the density.
+    """
+    counts, all_sized = _count_objects(objects, spec.background)
+    about = _count_images(images, spec.tasks)
+    physical = all_sized and about.sized == about.images - about.failed > 0
+    chosen = _properties(physical=physical)
+    shown = _shown(counts, spec)
+    found = {
+        key: {item.name: Distribution(item.scales, item.within) for item in chosen}
+        | {_DENSITY: Distribution(("linear",))}
+        for key in shown
+    }
+    for act in (Distribution.see, Distribution.count):
+        for key, values in chain(
+            _object_values(objects, chosen, spec.background),
+            _densities(images, "density_per_mm2" if physical else "density_per_mpx"),
+            ((key, {_DENSITY: np.zeros(about.without(key))}) for key in shown),
+        ):
+            for name, numbers in values.items() if key in found else ():
+                act(found[key][name], numbers)
+    names = {item.id: item.name for item in ledger.categories}
+    unit = "per mm²" if physical else "per megapixel"
+    return {
+        "measurements_version": MEASUREMENTS_VERSION,
+        "dataset": ledger.uri,
+        "version": ledger.manifest.version,
+        "settings": {
+            "intensity": spec.intensity,
+            "neighbour_distance": spec.distance,
+            "pixel_size_um": spec.choice.given and spec.choice.given.um,
+            "pixel_size_from_files": spec.choice.read,
+        },
+        "counts": {
+            "objects": ledger.manifest.counts["annotations"],
+            "images": about.images,
+            "failed_images": about.failed,
+            "images_with_pixel_size": about.sized,
+        },
+        "notes": dict(sorted(about.notes.items())),
+        "properties": [
+            *({"name": item.name, "title": item.title, "unit": item.unit} for item in chosen),
+            {"name": _DENSITY, "title": "Density in an image", "unit": unit},
+        ],
+        "categories": [
+            {
+                "task": task,
+                "category_id": category or None,
+                "category": names.get(category),
+                "count": counts[task, category],
+                "distributions": {
+                    name: item.to_json() for name, item in found[task, category].items()
+                },
+            }
+            for task, category in shown
+        ],
+    }
+
+
+def _properties(*, physical: bool) -> tuple[_Property, ...]:
+    """Lengths are in micrometres where the size of every pixel is known."""
+    area, square = ("area_um2", "µm²") if physical else ("area", "px")
+    feret, unit = ("feret_diameter_max_um", "µm") if physical else ("feret_diameter_max", "px")
+    both = ("log", "linear")
+    return (
+        _Property("area", "Area", area, square, both),
+        _Property("feret_diameter_max", "Feret diameter", feret, unit, both),
+        _Property("circularity", "Circularity", "circularity"),
+        _Property("eccentricity", "Eccentricity", "eccentricity", within=(0, 1)),
+        _Property("solidity", "Solidity", "solidity", within=(0, 1)),
+        _Property("intensity_mean", "Mean intensity", "intensity_mean"),
+    )
+
+
+def _shown(counts: Counter[Key], spec: MeasureSpec) -> list[Key]:
+    """All of each task, then its largest categories."""
+    keys: list[Key] = []
+    for task in spec.tasks:
+        own = [key for key in counts if key[0] == task and key[1] not in {_ALL, *spec.background}]
+        own.sort(key=lambda key: (-counts[key], key))
+        keys += [(task, _ALL), *own[:SHOWN_CATEGORIES]]
+    return keys
+
+
+def _count_objects(path: Path, background: frozenset[int]) -> tuple[Counter[Key], bool]:
+    """Segments of each category, and whether all have a pixel size."""
+    counts: Counter[Key] = Counter()
+    unknown = 0
+    for batch in _batches(path, ["task", "category_id", "pixel_size_um"]):
+        unknown += batch["pixel_size_um"].null_count
+        counts.update({key: len(mine) for key, mine in _groups(batch, background)})
+    return counts, not unknown
+
+
+@dataclass(slots=True)
+class _ImageCounts:
+    """Of the table of images, whose rows without a category are one an image and task."""
+
+    images: int
+    failed: int
+    sized: int
+    notes: Counter[str]
+    rows: Counter[Key]
+
+    def without(self, key: Key) -> int:
+        """Images that were looked at and hold nothing of a category."""
+        return self.images - self.failed - self.rows[key]
+
+
+def _count_images(path: Path, tasks: tuple[str, ...]) -> _ImageCounts:
+    about = _ImageCounts(0, 0, 0, Counter(), Counter())
+    for batch in _batches(path, ["task", "category_id", "count", "note", "pixel_size_um"]):
+        once = batch["task"].to_numpy(zero_copy_only=False) == tasks[0]
+        once &= batch["category_id"].is_null().to_numpy()
+        images = batch.filter(pa.array(once))
+        looked = images.filter(images["count"].is_valid())
+        about.images += images.num_rows
+        about.failed += images.num_rows - looked.num_rows
+        about.sized += looked.num_rows - looked["pixel_size_um"].null_count
+        about.notes.update(note for note in images["note"].to_pylist() if note)
+        known = batch.filter(batch["count"].is_valid())
+        about.rows.update({key: len(mine) for key, mine in _groups(known)})
+    return about
+
+
+def _object_values(
+    path: Path, chosen: tuple[_Property, ...], background: frozenset[int]
+) -> Iterator[tuple[Key, dict[str, Floats]]]:
+    for batch in _batches(path, ["task", "category_id", *(item.column for item in chosen)]):
+        values = {item.name: _numbers(batch[item.column]) for item in chosen}
+        for key, mine in _groups(batch, background):
+            yield key, {name: numbers[mine] for name, numbers in values.items()}
+
+
+def _densities(path: Path, column: str) -> Iterator[tuple[Key, dict[str, Floats]]]:
+    for batch in _batches(path, ["task", "category_id", column]):
+        density = _numbers(batch[column])
+        for key, mine in _groups(batch):
+            yield key, {_DENSITY: density[mine]}
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    file = pq.ParquetFile(path)
+    for index in range(file.num_row_groups):
+        yield file.read_row_group(index, columns=columns).combine_chunks()
+
+
+def _groups(
+    batch: pa.Table, background: frozenset[int] | None = None
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Rows of each task and category; given a background, also of all others together."""
+    category = batch["category_id"].fill_null(_ALL).to_numpy()
+    task = batch["task"].to_numpy(zero_copy_only=False)
+    for name in np.unique(task).tolist():
+        own = np.flatnonzero(task == name)
+        if background is not None:
+            yield (name, _ALL), own[~np.isin(category[own], list(background))]
+        for key in np.unique(category[own]).tolist():
+            yield (name, key), own[category[own] == key]
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    """Values as floats, null = NaN; of a list, the mean over its channels."""
+    values = column.combine_chunks()
+    if not pa.types.is_list(values.type):
+        return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    size = np.where(values.is_null(), 0, np.diff(values.offsets))
+    known = np.flatnonzero(size)
+    mean = np.full(len(size), np.nan)
+    if len(known):
+        first = (np.cumsum(size) - size)[known]
+        mean[known] = np.add.reduceat(flat, first) / size[known]
+    return mean

@@ -1,0 +1,200 @@
+"""How large a pixel is: as the user says it, or as the picture's file does."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tifffile
+from PIL import Image
+
+_MICROMETRES = {
+    "nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "km": 1e9, "in": 25_400.0,
+}  # fmt: skip
+_WORDS = {
+    "µm": "um", "μm": "um", "micron": "um", "microns": "um", "micrometer": "um",
+    "micrometre": "um", "\\u00b5m": "um", "nanometer": "nm", "millimeter": "mm",
+    "centimeter": "cm", "meter": "m", "metre": "m", "inch": "in", "inches": "in",
+}  # fmt: skip
+_NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(\D+)")
+_SCREEN_AND_PRINT = {
+    1, 50, 60, 70, 72, 75, 90, 92, 96, 100, 110, 118, 120, 144, 150, 180, 200, 220, 240, 250, 266,
+    300, 350, 360, 400, 480, 500, 600, 700, 720, 800, 900, 1000, 1200, 1440, 2400, 4800,
+}  # fmt: skip
+"""Dots an inch that programs write when nobody knows: they say nothing about the scene."""
+
+_UNEVEN = 0.01
+_INCH, _CENTIMETRE = 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """The side of a square pixel.
+
+    Attributes:
+        um: Micrometres.
+        source: "given", "ome", "imagej", "geotiff", "tiff" or "exif" (also JFIF and PNG).
+    """
+
+    um: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSizeChoice:
+    """Where pixel sizes come from.
+
+    Attributes:
+        given: The same for every picture, or None.
+        read: From the files: "all" that they say, "likely" (not what screens and printers have),
+            or "none".
+    """
+
+    given: PixelSize | None = None
+    read: Literal["all", "likely", "none"] = "none"
+
+
+def parse_pixel_size(text: str) -> PixelSizeChoice:
+    """Reads what the user said.
+
+    Args:
+        text: "0.5 um", "65nm", "0.3 m", …; "auto" = what files say unless it is what screens and
+            printers have; "file" = whatever files say; "none".
+
+    Raises:
+        ValueError: Something else, or a size of 0.
+    """
+    word = text.strip().lower()
+    if word in ("auto", "file", "none"):
+        read: dict[str, Any] = {"auto": "likely", "file": "all", "none": "none"}
+        return PixelSizeChoice(read=read[word])
+    match = _NUMBER.fullmatch(text.strip())
+    unit = _unit(match[2]) if match else None
+    um = float(match[1]) * unit if match and unit else 0.0
+    if not 0 < um < math.inf:
+        allowed = ", ".join(_MICROMETRES)
+        raise ValueError(
+            f"pixel size {text!r} is neither auto, file, none nor a number with one of the units "
+            f"{allowed}, such as '0.5 um'"
+        )
+    return PixelSizeChoice(given=PixelSize(um, "given"))
+
+
+def pixel_size_of(data: bytes, *, likely: bool) -> PixelSize | None:
+    """What a picture's file says of the size of its pixels; None where it says nothing usable.
+
+    Usable is a size that is the same both ways to 1 %.
+
+    Args:
+        data: The whole file.
+        likely: Not the resolutions of screens and printers.
+    """
+    try:
+        if data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                found = _of_ome(file) or _of_imagej(file) or _of_geotiff(file)
+                if found is not None:
+                    return found
+                dots = _of_tags(_tags(file))
+            source = "tiff"
+        else:
+            with Image.open(io.BytesIO(data)) as image:
+                dots = _of_exif(image)
+            source = "exif"
+    except Exception:  # damaged metadata: as if it were not there
+        return None
+    if dots is None or (likely and _is_usual(dots)):
+        return None
+    return _square(25_400 / dots[0], 25_400 / dots[1], source)
+
+
+def _of_ome(file: tifffile.TiffFile) -> PixelSize | None:
+    if not file.is_ome or not file.ome_metadata:
+        return None
+    head = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", file.ome_metadata)
+    sides = []
+    for axis in "XY":
+        size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', head[0]) if head else None
+        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', head[0]) if head else None
+        factor = _unit(unit[1]) if unit else 1.0
+        if size is None or factor is None:
+            return None
+        sides.append(float(size[1]) * factor)
+    return _square(sides[0], sides[1], "ome")
+
+
+def _of_imagej(file: tifffile.TiffFile) -> PixelSize | None:
+    factor = _unit(str((file.imagej_metadata or {}).get("unit", "")))
+    resolution = _resolution(_tags(file))
+    if factor is None or resolution is None:
+        return None
+    return _square(factor / resolution[0], factor / resolution[1], "imagej")
+
+
+def _of_geotiff(file: tifffile.TiffFile) -> PixelSize | None:
+    """The scale of a projected map whose unit is the metre."""
+    found: dict[str, Any] = file.geotiff_metadata or {}
+    scale = found.get("ModelPixelScale")
+    projected = int(found.get("GTModelTypeGeoKey", 0)) == 1
+    if scale is None or not projected or int(found.get("ProjLinearUnitsGeoKey", 9001)) != 9001:
+        return None
+    return _square(scale[0] * 1e6, scale[1] * 1e6, "geotiff")
+
+
+def _tags(file: tifffile.TiffFile) -> Any:
+    page: Any = file.pages[0]
+    return page.tags
+
+
+def _of_tags(tags: Any) -> tuple[float, float] | None:
+    """Dots an inch, across and down."""
+    resolution = _resolution(tags)
+    unit = int(tags.valueof("ResolutionUnit", default=_INCH))
+    return _per_inch(resolution, unit)
+
+
+def _resolution(tags: Any) -> tuple[float, float] | None:
+    values = [tags.valueof(name) for name in ("XResolution", "YResolution")]
+    if None in values:
+        return None
+    x, y = (value[0] / value[1] for value in values)
+    return x, y
+
+
+def _of_exif(image: Image.Image) -> tuple[float, float] | None:
+    exif = image.getexif()
+    if 282 in exif and 283 in exif:
+        found = _per_inch((float(exif[282]), float(exif[283])), int(exif.get(296, _INCH)))
+        if found is not None:
+            return found
+    dpi = image.info.get("dpi")
+    return (float(dpi[0]), float(dpi[1])) if dpi else None
+
+
+def _per_inch(resolution: tuple[float, float] | None, unit: int) -> tuple[float, float] | None:
+    if resolution is None or unit not in (_INCH, _CENTIMETRE) or min(resolution) <= 0:
+        return None
+    factor = 2.54 if unit == _CENTIMETRE else 1.0
+    return resolution[0] * factor, resolution[1] * factor
+
+
+def _is_usual(dots: tuple[float, float]) -> bool:
+    # 0.05: a whole number of dots an inch comes back from dots a metre or centimetre like this.
+    return all(
+        round(value) in _SCREEN_AND_PRINT and abs(value - round(value)) < 0.05 for value in dots
+    )
+
+
+def _square(x: float, y: float, source: str) -> PixelSize | None:
+    if not (0 < x < math.inf and 0 < y < math.inf) or abs(x - y) > _UNEVEN * max(x, y):
+        return None
+    return PixelSize(x, source)
+
+
+def _unit(word: str) -> float | None:
+    """Micrometres in a unit, None if it is not known."""
+    plain = word.strip().lower()
+    return _MICROMETRES.get(_WORDS.get(plain, plain))
