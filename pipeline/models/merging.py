@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from schemas.model_config import ModelConfig
 from schemas.records import Segment, Task
@@ -18,6 +19,7 @@ from .outputs import BoxOutput, DenseOutput, QueryOutput
 from .runs import segments_of
 
 Output = DenseOutput | QueryOutput | BoxOutput
+T = TypeVar("T", DenseOutput, QueryOutput, BoxOutput)
 Outputs = Mapping[Task, Sequence[Output]]
 """Task → one output a picture, all of one kind."""
 
@@ -73,7 +75,7 @@ class Merging:
                 return merge_semantic(self.dense(outputs))
             case "panoptic", QueryOutput():
                 return merge_panoptic(
-                    outputs,
+                    of_kind(QueryOutput, outputs),
                     isthing=self._isthing,
                     threshold=limits.score,
                     mask_threshold=limits.mask,
@@ -81,13 +83,14 @@ class Merging:
                 )
             case "instance", QueryOutput():
                 return merge_instance(
-                    outputs,
+                    of_kind(QueryOutput, outputs),
                     isthing=self._isthing,
                     threshold=limits.score,
                     mask_threshold=limits.mask,
                 )
             case "instance", BoxOutput():
-                return paste_instances(outputs, mask_threshold=limits.mask)
+                sure = [_above(one, limits.score) for one in of_kind(BoxOutput, outputs)]
+                return paste_instances(sure, mask_threshold=limits.mask)
         raise ValueError(f"{type(outputs[0]).__name__} cannot answer the task {task!r}")
 
     @staticmethod
@@ -107,3 +110,21 @@ class Merging:
     def segments(self, maps: Sequence[LabelMap | MaskStack]) -> list[list[Segment]]:
         """The segments of each map: one device-to-host copy for all of them."""
         return segments_of(maps, category_ids=self._category_ids)
+
+
+def of_kind(kind: type[T], outputs: Sequence[Output]) -> list[T]:
+    """The same outputs, which are all of one kind, under the kind's own name."""
+    return [one for one in outputs if isinstance(one, kind)]
+
+
+def _above(output: BoxOutput, score: float) -> BoxOutput:
+    """The detections of more than a score. Several views' mean may fall below what each has."""
+    kept = output.scores > score
+    return BoxOutput(
+        boxes_xyxy=output.boxes_xyxy[kept],
+        labels=output.labels[kept],
+        scores=output.scores[kept],
+        mask_probs=output.mask_probs[kept],
+        frame=output.frame,
+        agreement=None if output.agreement is None else output.agreement[kept],
+    )

@@ -173,7 +173,7 @@ class TorchSegmenter:
             return seen[0]
         from .tta import merged
 
-        return merged(seen, self._views)
+        return merged(seen, self._views, tasks=self._tasks)
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
         pixels, frames = self.fitter.batch(samples, view)

@@ -14,7 +14,7 @@ from schemas.records import Task
 
 from .fit import View
 from .merge_semantic import query_semantic
-from .merging import Output, Outputs
+from .merging import Output, Outputs, of_kind
 from .outputs import BoxOutput, DenseOutput, QueryOutput
 from .tta_boxes import average_boxes
 from .tta_dense import average_dense
@@ -33,22 +33,26 @@ def views_of(config: TtaConfig) -> tuple[View, ...]:
     return tuple(View(scale, flip) for scale in scales for flip in product(vertical, horizontal))
 
 
-def merged(seen: Sequence[Outputs], views: Sequence[View]) -> Outputs:
+def merged(seen: Sequence[Outputs], views: Sequence[View], *, tasks: Sequence[Task]) -> Outputs:
     """One output a picture and task.
 
     Args:
         seen: What the network said of each view, mirrored as the view is; each output's frame is
             already that of the picture as it lies.
         views: In the same order; the first is the reference.
+        tasks: What is wanted of them.
 
     Returns:
-        As each of `seen`. Where queries answer the semantic task, their dense outputs are merged:
+        For each of the tasks as in `seen`. Where queries answer the semantic task, their dense outputs are merged:
         no query has to find its partner.
     """
     done: dict[tuple[tuple[int, ...], bool], list[Output]] = {}
     answer: dict[Task, Sequence[Output]] = {}
-    for task, first in seen[0].items():
-        key = (tuple(map(id, first)), task == "semantic")  # one pass may answer several tasks
+    for task in tasks:
+        key = (
+            tuple(map(id, seen[0][task])),
+            task == "semantic",
+        )  # one pass may answer several tasks
         if key not in done:
             pictures = zip(*(outputs[task] for outputs in seen), strict=True)
             done[key] = [_merged(task, list(outputs), views) for outputs in pictures]
@@ -61,8 +65,8 @@ def _merged(task: Task, outputs: list[Output], views: Sequence[View]) -> Output:
         outputs = [query_semantic(one) if isinstance(one, QueryOutput) else one for one in outputs]
     match outputs[0]:
         case DenseOutput():
-            return average_dense(outputs, views)  # pyright: ignore[reportArgumentType]
+            return average_dense(of_kind(DenseOutput, outputs), views)
         case QueryOutput():
-            return average_queries(outputs, views)  # pyright: ignore[reportArgumentType]
+            return average_queries(of_kind(QueryOutput, outputs), views)
         case BoxOutput():
-            return average_boxes(outputs, views)  # pyright: ignore[reportArgumentType]
+            return average_boxes(of_kind(BoxOutput, outputs), views)

@@ -69,7 +69,10 @@ def queries(pixels: Tensor) -> Any:
 
 
 class Boxes:
-    """A detector: the box around what is bright, its mask full but for the upper left corner."""
+    """A detector: the box around what is bright."""
+
+    def __init__(self, upright: float = 0.9, mirrored: float = 0.9) -> None:
+        self.upright, self.mirrored = upright, mirrored
 
     def look(self, pixels: Tensor, frames: Any) -> Outputs:
         found = []
@@ -77,8 +80,9 @@ class Boxes:
             bright = picture.mean(0) > 0
             ys, xs = bright.any(1).nonzero()[:, 0], bright.any(0).nonzero()[:, 0]
             box = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]).float()
-            mask = torch.ones(1, 8, 8)
-            found.append(BoxOutput(box[None], torch.tensor([1]), torch.tensor([0.9]), mask, frame))
+            score = self.upright if xs[0] < pixels.shape[-1] / 4 else self.mirrored
+            scores, mask = torch.tensor([score]), torch.ones(1, 8, 8)
+            found.append(BoxOutput(box[None], torch.tensor([1]), scores, mask, frame))
         return {"instance": found}
 
 
@@ -220,3 +224,12 @@ def test_a_picture_does_not_see_its_neighbours():
     for task in ("semantic", "panoptic", "instance"):
         segmenter = model(task, ALL)
         assert segmenter.segment(samples) == [segmenter.segment([one])[0] for one in samples]
+
+
+def test_the_mean_score_of_the_views_has_to_reach_the_threshold():
+    sample, _ = scene((128, 192))
+    for mirrored, count in ((0.4, 1), (0.2, 0)):
+        net = Boxes(upright=0.7, mirrored=mirrored)
+        (found,) = model("instance", TtaConfig(flips=("horizontal",)), net).segment([sample])
+        assert len(found.segments) == count
+        assert [one.score for one in found.segments] == [pytest.approx(0.55)] * count
