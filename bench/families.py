@@ -17,6 +17,7 @@ import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +28,9 @@ from torch import Tensor
 from bench.family_nets import CASES, Case, Recorded, blobs, field, info_of
 from pipeline.models.fit_rule import Padding
 from pipeline.models.forward import precision
+from pipeline.models.mask2former import mask2former_net
 from pipeline.models.oneformer import OneFormerNet
 from pipeline.models.preprocessor import read_fit_rule
-from pipeline.models.query_net import QueryNet
 from pipeline.models.semantic import SemanticNet
 from pipeline.models.torch_segmenter import TorchSegmenter
 from schemas.model_config import ModelConfig
@@ -163,10 +164,10 @@ def our_net(case: Case, device: str, options: ModelConfig) -> tuple[Any, Any]:
     if hasattr(case.model, "model") and hasattr(case.model.model, "task_encoder"):
         tokens = torch.randint(0, 400, (1, 77), device=device).float()
         rule = replace(rule, padding=Padding(divisor=4))  # as the family has it
-        return OneFormerNet(case.model.model, tokens, (case.task,), options), rule
+        return OneFormerNet(deepcopy(case.model.model), tokens, (case.task,), options), rule
     if case.task == "semantic":
         return SemanticNet(case.model, device, options), rule
-    return QueryNet(case.model, device=device, options=options), rule
+    return mask2former_net(deepcopy(case.model), device=device, options=options), rule
 
 
 def their_work(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
 
 from schemas.model_config import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 
 from .info import ModelInfo
+from .late_masks import LateMaskPredictor, masks_of
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import QueryNet
@@ -62,7 +66,26 @@ class Mask2FormerSegmenter:
             if older
             else transformers.Mask2FormerForUniversalSegmentation
         )
-        model = load_pretrained(
+        model: Any = load_pretrained(
             model_class, self._info, device=device, allow_pickle=self._options.allow_pickle
         )
-        return QueryNet(model, device=device, options=self._options)
+        if older:
+            return QueryNet(model, device=device, options=self._options)
+        return mask2former_net(model, device=device, options=self._options)
+
+
+def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNet:
+    """A Mask2Former that draws its masks at full size only once.
+
+    Args:
+        model: `Mask2FormerForUniversalSegmentation`, on the device; it is changed.
+        device: Where it is.
+        options: Of the job.
+    """
+    decoder = model.model.transformer_module.decoder
+    decoder.mask_predictor = LateMaskPredictor(decoder.mask_predictor)
+
+    def masks(answer: Any) -> Tensor:
+        return masks_of(answer.masks_queries_logits, answer.pixel_decoder_last_hidden_state)
+
+    return QueryNet(model, device=device, options=options, masks=masks)

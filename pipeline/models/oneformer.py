@@ -17,6 +17,7 @@ from .fit_rule import Padding
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
+from .late_masks import masks_of, postpone_oneformer
 from .merging import Outputs
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
@@ -121,7 +122,7 @@ class OneFormerNet:
     """Answers each task from features that are computed once.
 
     Args:
-        model: The inner `OneFormerModel`, on the device.
+        model: The inner `OneFormerModel`, on the device; it is changed.
         tokens: T×S float32, of `task_tokens`, on the device.
         tasks: T tasks.
         options: Of the job.
@@ -136,6 +137,7 @@ class OneFormerNet:
         if any(list(each.parameters()) for each in model.transformer_module.input_projections):
             # transformers keeps them in a plain list: neither saved nor loaded
             raise ValueError("a OneFormer whose conv_dim is not its hidden_dim cannot be loaded")
+        postpone_oneformer(model.transformer_module.decoder)
         self._model = model
         self._tasks = tasks
         with torch.inference_mode():
@@ -161,5 +163,6 @@ class OneFormerNet:
                 mask_features=features.decoder_last_feature,
                 task_token=embedding.expand(len(pixels), -1),
             )
-            answers += decoded.prediction_class, decoded.prediction_masks
+            masks = masks_of(decoded.prediction_masks, features.decoder_last_feature)
+            answers += decoded.prediction_class, masks
         return tuple(answers)

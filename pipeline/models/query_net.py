@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
@@ -23,10 +24,19 @@ class QueryNet:
         model: Of transformers, on the device.
         device: Where it is.
         options: Of the job.
+        masks: B×Q×h×w mask logits, from the model's answer; by itself the answer's own.
     """
 
-    def __init__(self, model: Any, *, device: str, options: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: str,
+        options: ModelConfig,
+        masks: Callable[[Any], Tensor] = attrgetter("masks_queries_logits"),
+    ) -> None:
         self._model = model
+        self._masks = masks
         self._forward = Forward(self._queries, device=device, options=options)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
@@ -38,7 +48,7 @@ class QueryNet:
 
     def _queries(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         answer = self._model(pixels)
-        return answer.class_queries_logits, answer.masks_queries_logits
+        return answer.class_queries_logits, self._masks(answer)
 
 
 def query_outputs(

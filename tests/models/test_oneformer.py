@@ -50,13 +50,13 @@ def test_tokens_are_those_of_the_checkpoints_own_processor():
 
 @pytest.mark.parametrize("hw", [(64, 64), (60, 128), (4, 100)])
 def test_each_task_is_answered_as_by_the_whole_network(hw: tuple[int, int]):
-    model = whole_model()
+    model, own = whole_model(), whole_model()
     tokens = task_tokens(info_of(checkpoint("oneformer")), TASKS)
     pixels = torch.randn(2, 3, *hw, generator=torch.Generator().manual_seed(1))
     frames = [Frame(hw, hw, hw)] * 2
     calls: list[Any] = []
-    model.model.pixel_level_module.encoder.register_forward_hook(lambda *each: calls.append(each))
-    answers = OneFormerNet(model.model, tokens, TASKS, OPTIONS).look(pixels, frames)
+    own.model.pixel_level_module.encoder.register_forward_hook(lambda *each: calls.append(each))
+    answers = OneFormerNet(own.model, tokens, TASKS, OPTIONS).look(pixels, frames)
     assert len(calls) == 1, "features are computed once"
     different = []
     for task, token in zip(TASKS, tokens, strict=True):
