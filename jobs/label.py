@@ -32,7 +32,19 @@ def main(
     ] = None,
     output: Annotated[Text, typer.Option(help="The dataset's folder.")] = None,
     model: Annotated[
-        Text, typer.Option(help="Short name (python -m jobs.models) or checkpoint folder.")
+        Text,
+        typer.Option(help="Short name (python -m jobs.models), hub id, or checkpoint folder."),
+    ] = None,
+    revision: Annotated[
+        Text, typer.Option(help="Commit, tag or branch of a hub id.  [default: the pinned one]")
+    ] = None,
+    categories: Annotated[
+        Text,
+        typer.Option(help="Category table: a name or a JSON file.  [default: the model's own]"),
+    ] = None,
+    allow_pickle: Annotated[
+        bool | None,
+        typer.Option("--allow-pickle", help="Load .bin and .pth weights (weights_only=True)."),
     ] = None,
     task: Annotated[
         list[str] | None,
@@ -100,6 +112,9 @@ def main(
         "input.limit": limit,
         "output": output,
         "model.name": model,
+        "model.revision": revision,
+        "model.categories": categories,
+        "model.allow_pickle": allow_pickle,
         "task": ",".join(task) if task else None,
         "tiling.size": tile_size,
         "tiling.overlap": tile_overlap,

@@ -1,50 +1,131 @@
-"""List the models that `--model` knows by name: `python -m jobs.models`."""
+"""Show the models that `--model` knows by name: `python -m jobs.models [NAME]`."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from pipeline.models.info import ModelInfo, bundled
+from pipeline.models.info import (
+    CatalogEntry,
+    ModelInfo,
+    bundled,
+    describe,
+    how_to_get,
+    is_present,
+    known_models,
+    parameters,
+    table_of,
+)
+from schemas.categories import Categories
 
 from .console import exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(epilog="Example: python -m jobs.models --json")
+@app.command(epilog="Example: python -m jobs.models oneformer-swin-l-coco")
 def main(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="One model: a short name, hub id or folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Plain data.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
 ) -> None:
-    """List the models that --model knows by name. A checkpoint folder can be given as well."""
+    """List the models that --model knows by name, or show one: what it finds and how to get it."""
     with exit_codes(verbose=verbose):
-        models = bundled()
-        if as_json:
-            typer.echo(json.dumps([_plain(model) for model in models], indent=1))
+        if name is not None:
+            row, categories = _one(name)
+            if as_json:
+                typer.echo(json.dumps({**row, "categories": categories.to_json()}, indent=1))
+            else:
+                _show(row, categories)
             return
-        table = Table("model", "family", "tasks", "categories", "licence", "revision")
-        for model in models:
-            names = ", ".join(item.name for item in model.categories)
-            tasks = ", ".join(model.tasks)
-            table.add_row(model.name, model.family, tasks, names, model.licence, model.revision)
-        Console().print(table)
+        rows = [_bundled(model) for model in bundled()]
+        rows += [_catalogued(entry) for entry in known_models()]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+            return
+        _list(rows)
 
 
-def _plain(model: ModelInfo) -> dict[str, object]:
+def _one(name: str) -> tuple[dict[str, Any], Categories]:
+    for entry in known_models():
+        if name == entry.name:
+            command, place = how_to_get(entry)
+            return {**_catalogued(entry), "fetch": command, "place": place}, table_of(entry)
+    model = describe(name)
+    row = {**_bundled(model), "folder": model.folder, "category_ids": list(model.category_ids)}
+    return row, model.categories
+
+
+def _bundled(model: ModelInfo) -> dict[str, Any]:
     return {
         "name": model.name,
         "family": model.family,
         "tasks": list(model.tasks),
-        "categories": model.categories.to_json(),
-        "licence": model.licence,
+        "repo": model.repo,
         "revision": model.revision,
+        "licence": model.licence,
+        "gated": False,
+        "parameters": parameters(model),
+        "input": "",
+        "table": model.table,
         "weights_sha256": model.weights_sha256,
+        "present": True,
     }
+
+
+def _catalogued(entry: CatalogEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "tasks": list(entry.tasks),
+        "repo": entry.repo or entry.weights,
+        "revision": entry.revision or entry.file,
+        "pinned": entry.pinned,
+        "licence": entry.licence,
+        "gated": entry.gated,
+        "parameters": round(entry.parameters * 1e6),
+        "input": entry.input,
+        "table": entry.categories,
+        "pickle": bool(entry.file),
+        "present": is_present(entry),
+    }
+
+
+def _list(rows: list[dict[str, Any]]) -> None:
+    """One line a model, under a line for what neighbours share."""
+    for shared, group in groupby(rows, key=_shared):
+        typer.echo(shared)
+        for row in group:
+            million = row["parameters"] / 1e6
+            origin = f"{row['repo']} @{row['revision'][-10:]}" if row["repo"] else "bundled"
+            here = "here" if row["present"] else ""
+            typer.echo(f"  {row['name']:<38} {million:>6.1f} M  {here:<5} {origin}")
+    typer.echo(
+        "\nhere: on this machine; M: million parameters; @: end of the pinned revision or branch.\n"
+        "--model also takes a hub id or a folder. python -m jobs.models NAME shows one: what it "
+        "finds,\nits whole revision, how to get it."
+    )
+
+
+def _shared(row: dict[str, Any]) -> str:
+    facts = [row["family"], ", ".join(row["tasks"]), row["table"] or "own categories"]
+    facts += [row["input"], f"licence {row['licence']}", "gated" if row["gated"] else ""]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _show(row: dict[str, Any], categories: Categories) -> None:
+    for key, value in row.items():
+        text = ", ".join(str(item) for item in value) if isinstance(value, list) else value
+        typer.echo(f"{key:<15} {text}")
+    typer.echo(f"{'categories':<15} {len(categories)}")
+    for item in categories:
+        kind = "background" if item.is_background else "thing" if item.isthing else "stuff"
+        typer.echo(f"  {item.id:>5}  {kind:<10}  {item.color}  {item.name}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,12 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached.
     """
-    info = describe(config.model.name)
+    info = describe(
+        config.model.name,
+        revision=config.model.revision,
+        categories=config.model.categories,
+        allow_pickle=config.model.allow_pickle,
+    )
     tasks = _tasks(config, info)
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     storage = Storage(config.storage)
@@ -75,6 +80,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
             weights_sha256=info.weights_sha256,
             revision=info.revision,
             categories=info.categories.to_json(),
+            category_ids=info.category_ids,
         )
     )
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)

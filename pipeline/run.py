@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from schemas.config import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
@@ -219,13 +220,20 @@ def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:
     return build_index(storage, dataset, names)
 
 
-def _model(info: ModelInfo) -> dict[str, str]:
+def _model(info: ModelInfo) -> dict[str, Any]:
+    """What the manifest says of the model; keys without a value are left out."""
+    origin = {
+        "repo": info.repo,
+        "table": info.table,
+        "category_ids": list(info.category_ids),
+    }
     return {
         "name": info.name,
         "family": info.family,
         "revision": info.revision,
         "weights_sha256": info.weights_sha256,
         "licence": info.licence,
+        **{key: value for key, value in origin.items() if value},
     }
 
 

@@ -20,6 +20,7 @@ from schemas.records import (
 from .errors import ModelLoadError
 from .ledger import write_receipt
 from .models import FAMILIES, Segmenter
+from .models.info import on_this_node
 from .models.tiled import Tiled
 from .parts import (
     RETRYABLE,
@@ -231,6 +232,7 @@ def _loaded(spec: WorkerSpec) -> Segmenter:
     info = spec.info
     module, _, name = FAMILIES[info.family].partition(":")
     try:
+        info = on_this_node(info, allow_pickle=spec.config.model.allow_pickle)
         family = getattr(importlib.import_module(module), name)
         options = lenient(spec.config.model, spec.config.refine)
         model: Segmenter = family(info, options, spec.tasks)

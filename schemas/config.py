@@ -158,6 +158,7 @@ class JobConfig(Section):
         weights_sha256: str,
         revision: str,
         categories: Sequence[Mapping[str, Any]],
+        category_ids: Sequence[int] = (),
     ) -> dict[str, Any]:
         """Everything besides an image's bytes that its labels depend on.
 
@@ -166,6 +167,7 @@ class JobConfig(Section):
             weights_sha256: Of the weights and the files that say how to use them.
             revision: Of the weights.
             categories: `Categories.to_json` of the table that its labels are given in.
+            category_ids: The category of each of the model's outputs, where it has a table.
         """
         data = self.model_dump(mode="json")
         sections = {
@@ -178,6 +180,7 @@ class JobConfig(Section):
             "weights_sha256": weights_sha256,
             "revision": revision,
             "categories": list(categories),
+            **({"category_ids": list(category_ids)} if category_ids else {}),
             **sections,
         }
 

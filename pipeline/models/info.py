@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.categories import Categories
 from schemas.records import Task
-from schemas.suggest import nearest
 
 from . import BUNDLED, WEIGHTLESS
-from .checkpoint_files import read_json, weight_files, weights_hash
+from .catalog import CatalogEntry, catalog
+from .category_tables import category_table
+from .checkpoint_files import (
+    card_licence,
+    count_parameters,
+    read_json,
+    weight_files,
+    weights_hash,
+)
 from .described import Described
+from .hub import cached_snapshot, fetch_command, snapshot_folder
+from .locate import Place, Source, locate
 from .own_format import read_own
 from .smp_format import KEY, read_smp_folder
+from .torchvision_weights import (
+    torchvision_command,
+    torchvision_config,
+    torchvision_file,
+)
 from .transformers_format import read_transformers
-
-WEIGHTS_ROOT = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class ModelInfo:
         category_ids: The category id of each of the model's outputs, 0 = none; empty for families
             that name categories themselves.
         table: Name of the table that `categories` is or is of, "" for the model's or user's own.
+        source: What kind of place the folder is.
         repo: Hub id, "" for what is from elsewhere.
         weights: Names of the files of weights in the folder.
     """
@@ -53,6 +67,7 @@ class ModelInfo:
     config: Mapping[str, Any]
     category_ids: tuple[int, ...] = ()
     table: str = ""
+    source: Source = "folder"
     repo: str = ""
     weights: tuple[str, ...] = ()
 
@@ -71,16 +86,63 @@ def describe(
     Raises:
         ValueError: No such model, or a folder that is no checkpoint of a known family.
     """
-    wanted = {"categories": categories, "allow_pickle": allow_pickle}
-    if model in BUNDLED:
-        return _from_folder(WEIGHTS_ROOT / BUNDLED[model], name=model, **wanted)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return _from_folder(folder.resolve(), name=folder.resolve().name, **wanted)
-    hint = nearest(model, BUNDLED)
-    raise ValueError(
-        f"model {model!r} is neither a known name nor a folder{hint}; known: {', '.join(BUNDLED)}"
+    place = locate(model, revision=revision, allow_pickle=allow_pickle)
+    config = _config(place)
+    own = _described(place, config, categories=categories)
+    weights = (
+        []
+        if own.family in WEIGHTLESS
+        else weight_files(
+            place.folder,
+            named=own.named,
+            any_name="format" in config,
+            allow_pickle=allow_pickle,
+        )
     )
+    text = json.dumps(config, sort_keys=True) if place.source == "torchvision" else ""
+    digest = weights_hash(place.folder, weights, config=text)
+    entry = place.entry
+    return ModelInfo(
+        name=place.name,
+        family=own.family,
+        folder=str(place.folder),
+        revision=place.commit or digest[:12],
+        weights_sha256=digest,
+        licence=(entry.licence if entry else "")
+        or own.licence
+        or card_licence(place.folder)
+        or "unknown",
+        tasks=own.tasks,
+        categories=own.outputs.categories,
+        config=config,
+        category_ids=own.outputs.ids,
+        table=own.outputs.table,
+        source=place.source,
+        repo=place.repo,
+        weights=tuple(file.name for file in weights),
+    )
+
+
+def on_this_node(info: ModelInfo, *, allow_pickle: bool = False) -> ModelInfo:
+    """The same model with a folder that this machine has; a worker asks before it loads.
+
+    Models of the hub and of torchvision are fetched where they are missing, at the revision that
+    the driver found.
+
+    Raises:
+        ValueError: A local folder that this machine does not see, or what cannot be fetched.
+    """
+    folder = Path(info.folder)
+    if folder.is_dir() and all((folder / name).is_file() for name in info.weights):
+        return info
+    if info.source == "folder":
+        raise ValueError(
+            f"{folder} is not on this machine: put the model where every node sees it under the "
+            "same path, or name a model of the hub"
+        )
+    name, revision = (info.repo, info.revision) if info.source == "hub" else (info.name, "")
+    place = locate(name, revision=revision, allow_pickle=allow_pickle)
+    return replace(info, folder=str(place.folder))
 
 
 def bundled() -> list[ModelInfo]:
@@ -88,41 +150,58 @@ def bundled() -> list[ModelInfo]:
     return [describe(name) for name in sorted(BUNDLED)]
 
 
-def _from_folder(folder: Path, *, name: str, categories: str, allow_pickle: bool) -> ModelInfo:
-    path = folder / "config.json"
+def parameters(info: ModelInfo) -> int:
+    """Numbers in a model's safetensors, from their heads; 0 for pickles."""
+    return count_parameters([Path(info.folder) / name for name in info.weights])
+
+
+def known_models() -> list[CatalogEntry]:
+    """The models of the catalog, which are fetched when they are wanted."""
+    return list(catalog().values())
+
+
+def is_present(entry: CatalogEntry) -> bool:
+    """Whether a model of the catalog is on this machine."""
+    if entry.file:
+        return torchvision_file(entry).is_file()
+    return cached_snapshot(entry.repo, entry.revision, allow_pickle=True) is not None
+
+
+def how_to_get(entry: CatalogEntry) -> tuple[str, str]:
+    """The command that fetches a model of the catalog, and where it must be then."""
+    if entry.file:
+        return torchvision_command(entry), str(torchvision_file(entry))
+    folder = snapshot_folder(entry.repo, entry.revision)
+    return fetch_command(entry.repo, entry.revision), str(folder)
+
+
+def table_of(entry: CatalogEntry) -> Categories:
+    """What a model of the catalog can find."""
+    return category_table(entry.categories).categories
+
+
+def _config(place: Place) -> dict[str, Any]:
+    if place.entry and place.source == "torchvision":
+        return torchvision_config(place.entry)
+    path = place.folder / "config.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is no checkpoint: it holds no config.json")
-    config = read_json(path)
-    own = _described(folder, config, name=name, categories=categories)
-    weights = (
-        []
-        if own.family in WEIGHTLESS
-        else weight_files(folder, named=own.named, allow_pickle=allow_pickle)
-    )
-    digest = weights_hash(folder, weights)
-    return ModelInfo(
-        name=name,
-        family=own.family,
-        folder=str(folder),
-        revision=digest[:12],
-        weights_sha256=digest,
-        licence=own.licence or "unknown",
-        tasks=own.tasks,
-        categories=own.outputs.categories,
-        config=config,
-        category_ids=own.outputs.ids,
-        table=own.outputs.table,
-        weights=tuple(file.name for file in weights),
-    )
+        raise ValueError(f"{place.folder} is no checkpoint: it holds no config.json")
+    return read_json(path)
 
 
-def _described(folder: Path, config: Mapping[str, Any], *, name: str, categories: str) -> Described:
-    path = folder / "config.json"
+def _described(place: Place, config: Mapping[str, Any], *, categories: str) -> Described:
+    path = place.folder / "config.json"
     given = config.get("format")
     if given == "maskmill":
         return read_own(path, config, categories=categories)
     if given is not None:
         raise ValueError(f'{path} has the format {given!r}; ours is "format": "maskmill"')
     if KEY in config:
-        return read_smp_folder(folder, config, categories=categories)
-    return read_transformers(folder, config, name=name, categories=categories)
+        return read_smp_folder(place.folder, config, categories=categories)
+    table = place.entry.categories if place.entry else ""
+    own = read_transformers(
+        place.folder, config, name=place.name, categories=categories, table=table
+    )
+    if place.entry and not categories:
+        return replace(own, tasks=place.entry.tasks)
+    return own

@@ -45,7 +45,12 @@ _HEADS = {
 
 
 def read_transformers(
-    folder: Path, config: Mapping[str, Any], *, name: str, categories: str = ""
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    categories: str = "",
+    table: str = "",
 ) -> Described:
     """What the folder's files say, weights apart.
 
@@ -54,6 +59,7 @@ def read_transformers(
         config: Its config.json.
         name: Hub id or short name; the task in it is the default one.
         categories: A table that the user chose, "" = find it.
+        table: The one that is known to be the model's, for names that tell nothing.
 
     Raises:
         ValueError: No family knows this model, or a file is missing or bad.
@@ -69,6 +75,8 @@ def read_transformers(
         sure = _says(info, names)
         guess = [family != "semantic" and info.get(plain_name(each), True) for each in names]
         outputs = map_outputs(names, isthing=guess)
+        if table and not outputs.table:
+            outputs = map_chosen(names, table)
         sure = sure or bool(outputs.table)
     if family == "semantic":
         return Described(family, ("semantic",), outputs)
@@ -126,7 +134,8 @@ def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
         count = config.get("num_labels", 2)
         given = {index: f"LABEL_{index}" for index in range(count if type(count) is int else 0)}
     try:
-        by_index = {int(index): str(name) for index, name in given.items()}
+        pairs = enumerate(given) if isinstance(given, list) else given.items()
+        by_index = {int(index): str(name) for index, name in pairs}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: id2label is no table of numbers and names") from error
     if not by_index or sorted(by_index) != list(range(len(by_index))):

@@ -27,12 +27,13 @@ def found(folder: Path, **options) -> list[str]:
 
 
 def hashed(folder: Path) -> str:
-    return weights_hash(folder, weight_files(folder, allow_pickle=True))
+    return weights_hash(folder, weight_files(folder, any_name=True, allow_pickle=True))
 
 
 def test_the_whole_file_goes_before_others(tmp_path: Path) -> None:
     put(tmp_path, "b.safetensors", "a.safetensors", "pytorch_model.bin", "c.pth")
-    assert found(tmp_path) == ["a.safetensors", "b.safetensors"]
+    assert found(tmp_path, any_name=True) == ["a.safetensors", "b.safetensors"]
+    assert found(tmp_path, allow_pickle=True) == ["pytorch_model.bin"]
     put(tmp_path, "model.safetensors")
     assert found(tmp_path, allow_pickle=True) == ["model.safetensors"]
 
@@ -71,8 +72,8 @@ def test_an_index_names_files_of_its_folder(tmp_path: Path, names) -> None:
 def test_a_pickle_needs_permission_and_the_error_says_why(tmp_path: Path, name: str) -> None:
     put(tmp_path, name)
     with pytest.raises(ValueError, match=r"may run code.*--allow-pickle.*safetensors is better"):
-        weight_files(tmp_path)
-    assert found(tmp_path, allow_pickle=True) == [name]
+        weight_files(tmp_path, any_name=True)
+    assert found(tmp_path, any_name=True, allow_pickle=True) == [name]
 
 
 def test_a_file_that_the_config_names_is_the_one(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_file_that_the_config_names_is_the_one(tmp_path: Path) -> None:
 def test_a_training_state_is_no_weights(tmp_path: Path) -> None:
     put(tmp_path, "optimizer.pt", "training_args.bin", "rng_state.npz")
     with pytest.raises(ValueError, match=r"holds no \.safetensors file"):
-        weight_files(tmp_path, allow_pickle=True)
+        weight_files(tmp_path, any_name=True, allow_pickle=True)
 
 
 def test_the_hash_sees_every_weight_by_name(tmp_path: Path) -> None:
