@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 import transformers as hf
+from tiny_smp import tiny_smp
+from tiny_torchvision import tiny_maskrcnn, tiny_semantic
 from tokenizers.pre_tokenizers import ByteLevel
 
 NAMES = [f"c{index}" for index in range(6)]
@@ -264,19 +266,22 @@ def _mobilenetv2(folder: Path) -> None:
     _save(folder, hf.MobileNetV2ForSemanticSegmentation(config), processor)
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {
+BUILDERS: dict[str, Callable[[Path], Any]] = {
     "beit": _beit("Beit"),
     "data2vec": _beit("Data2VecVision"),
     "dpt": _dpt,
     "eomt": _eomt("Eomt", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),
     "eomt-dinov3": _eomt("EomtDinov3", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),
     "eomt-windows": _eomt("Eomt", size={"shortest_edge": 64}, do_split_image=True),
+    "lraspp": tiny_semantic,
     "mask2former": _mask2former,
     "maskformer": _maskformer,
+    "maskrcnn": lambda folder: tiny_maskrcnn(folder, detections=6),
     "mobilenetv2": _mobilenetv2,
     "mobilevit": _mobilevit,
     "oneformer": _oneformer,
     "segformer": _segformer,
+    "smp-unet": tiny_smp,
     "upernet": _upernet,
 }
 """Name → makes the checkpoint in a folder."""

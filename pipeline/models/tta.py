@@ -43,8 +43,8 @@ def merged(seen: Sequence[Outputs], views: Sequence[View], *, tasks: Sequence[Ta
         tasks: What is wanted of them.
 
     Returns:
-        For each of the tasks as in `seen`. Where queries answer the semantic task, their dense outputs are merged:
-        no query has to find its partner.
+        For each of the tasks as in `seen`. Where queries answer the semantic task, their dense
+        outputs are merged: no query has to find its partner.
     """
     done: dict[tuple[tuple[int, ...], bool], list[Output]] = {}
     answer: dict[Task, Sequence[Output]] = {}

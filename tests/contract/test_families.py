@@ -20,6 +20,7 @@ from schemas.records import TASKS, ImageRecord, Sample, Segment, Segmentation, T
 
 ALL: tuple[Task, ...] = TASKS
 SEMANTIC: tuple[Task, ...] = ("semantic",)
+INSTANCE: tuple[Task, ...] = ("instance",)
 ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "beit": ("semantic", SEMANTIC),
     "data2vec": ("semantic", SEMANTIC),
@@ -27,12 +28,15 @@ ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "eomt": ("eomt", ALL),
     "eomt-dinov3": ("eomt", ALL),
     "eomt-windows": ("eomt", SEMANTIC),
+    "lraspp": ("torchvision-semantic", SEMANTIC),
     "mask2former": ("mask2former", ALL),
     "maskformer": ("mask2former", ALL),
+    "maskrcnn": ("maskrcnn", INSTANCE),
     "mobilenetv2": ("semantic", SEMANTIC),
     "mobilevit": ("semantic", SEMANTIC),
     "oneformer": ("oneformer", ALL),
     "segformer": ("semantic", SEMANTIC),
+    "smp-unet": ("smp", SEMANTIC),
     "upernet": ("semantic", SEMANTIC),
 }
 """Name in tests/tiny_checkpoints.py → family and the tasks that it answers."""
@@ -125,7 +129,7 @@ def test_a_checkpoint_is_described_by_its_files(name: str):
     info = described(name)
     assert info.family == family
     assert set(info.tasks) == set(tasks)
-    assert len(info.category_ids) == len(info.config["id2label"])
+    assert len(info.category_ids) == len(info.config.get("id2label", info.category_ids)) > 1
     assert {id_ for id_ in info.category_ids if id_} <= set(info.categories.by_id())
 
 
@@ -235,3 +239,17 @@ def test_every_operation_exists_in_reduced_precision(name: str, dtype: str):
     found = loaded(name, ROWS[name][1], dtype=dtype).segment(odd_samples()[:1])
     assert found[0].failure is None
     assert found[0].segments
+
+
+@EVERY
+def test_mirrored_views_are_merged_for_every_task(name: str):
+    model = loaded(name, ROWS[name][1], tta={"flips": ["horizontal"]})
+    first, second = odd_samples()[:2]
+    found = model.segment([first, second])
+    assert model.segment([second]) == found[1:]
+    agreements = [segment.tta_agreement for one in found for segment in one.segments]
+    assert all(value is not None and 0 <= value <= 1 for value in agreements)
+    assert any(value is not None and value < 1 for value in agreements)
+    plain = odd_answers(name)[:2]
+    assert all(segment.tta_agreement is None for one in plain for segment in one.segments)
+    assert found != list(plain)
