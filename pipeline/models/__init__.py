@@ -12,10 +12,12 @@ from schemas.records import Sample, Segmentation
 
 FAMILIES: dict[str, str] = {
     "eomt": "pipeline.models.eomt:EomtSegmenter",
+    "grounding-dino": "pipeline.models.grounding_dino:GroundingDino",
     "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",
     "maskrcnn": "pipeline.models.maskrcnn:MaskRcnn",
     "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
+    "sam": "pipeline.models.sam:SamSegmenter",
     "semantic": "pipeline.models.semantic:SemanticSegmenter",
     "smp": "pipeline.models.smp:SmpSegmenter",
     "torchvision-semantic": "pipeline.models.torchvision_semantic:TorchvisionSemantic",

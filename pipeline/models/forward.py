@@ -28,6 +28,18 @@ def precision(dtype: str, device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def autocast(
+    options: ModelConfig, device: str | torch.device
+) -> torch.autocast | nullcontext[None]:
+    """Computes in the job's precision what allows it."""
+    dtype = precision(options.dtype, device)
+    return (
+        nullcontext()
+        if dtype == torch.float32
+        else torch.autocast(torch.device(device).type, dtype=dtype)
+    )
+
+
 class Forward:
     """Calls a network.
 
@@ -44,7 +56,7 @@ class Forward:
         self, function: Function, *, device: str | torch.device, options: ModelConfig
     ) -> None:
         self._device = torch.device(device)
-        self._dtype = precision(options.dtype, device)
+        self._options = options
         self._function = function
         self._compiled = torch.compile(function, dynamic=False) if options.compile else None
         self._shapes: set[torch.Size] = set()
@@ -52,14 +64,9 @@ class Forward:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """The network's answer, in float32."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), autocast(self._options, self._device):
             answer = self._chosen(pixels.shape)(pixels)
         return tuple(each.float() if each.is_floating_point() else each for each in answer)
-
-    def _autocast(self) -> torch.autocast | nullcontext[None]:
-        if self._dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=self._dtype)
 
     def _chosen(self, shape: torch.Size) -> Function:
         if self._compiled is None:

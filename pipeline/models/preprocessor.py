@@ -19,6 +19,7 @@ from .fit_rule import Filter, FitRule, Padding, Size
 FILES = ("preprocessor_config.json", "processor_config.json")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _FILTERS: tuple[Filter, ...] = ("nearest-exact", "lanczos", "bilinear", "bicubic")
 """In the order of Pillow's numbers; its other two, box and Hamming, work on no tensor."""
 
@@ -31,6 +32,7 @@ class _Kind:
         size: As in the file.
         crop: Size of the centre crop, None = none, whatever the file says.
         pad: The input's size where the file names none.
+        squared: The picture is padded to a square, black below or beside it, and then resized.
         square: A size that is one number means a square.
     """
 
@@ -43,6 +45,7 @@ class _Kind:
     bgr: bool = False
     size_divisor: int = 1
     pad: Mapping[str, int] | None = None
+    squared: bool = False
 
 
 _UNIVERSAL = _Kind({"shortest_edge": 800, "longest_edge": 1333}, square=False)
@@ -52,6 +55,7 @@ _KINDS: dict[str, _Kind] = {
     ),
     "dpt": _Kind({"height": 384, "width": 384}, "bicubic", _HALF),
     "eomt": _Kind({"shortest_edge": 640, "longest_edge": 640}, square=False),
+    "groundingdino": _UNIVERSAL,
     "mask2former": replace(_UNIVERSAL, size_divisor=32),
     "maskformer": replace(_UNIVERSAL, size_divisor=32),
     "mobilenetv2": _Kind(
@@ -71,8 +75,10 @@ _KINDS: dict[str, _Kind] = {
         bgr=True,
     ),
     "oneformer": _UNIVERSAL,
+    "owlv2": _Kind({"height": 960, "width": 960}, mean_std=_CLIP, squared=True),
     "sam": _Kind({"longest_edge": 1024}, square=False, pad={"height": 1024, "width": 1024}),
     "sam2": _Kind({"height": 1024, "width": 1024}),
+    "sam3": _Kind({"height": 1008, "width": 1008}, mean_std=_HALF),
     "segformer": _Kind({"height": 512, "width": 512}),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
 }
@@ -169,6 +175,8 @@ def _size(settings: Mapping[str, Any], kind: _Kind) -> Size:
         multiple = settings.get("ensure_multiple_of") or 1
         if settings.get("keep_aspect_ratio"):
             return Size("nearest", height, width, multiple)
+        if kind.squared and _is(settings, "do_pad", True):
+            return Size("within", height, width)
         height, width = (round(side / multiple) * multiple for side in (height, width))
         return Size("stretch", height, width, _divisor(settings, kind))
     if "shortest_edge" in size:
@@ -205,6 +213,9 @@ def _padding(settings: Mapping[str, Any], kind: _Kind, *, split: bool) -> Paddin
         size = _sides(settings.get("size") or kind.size, settings, square=False)
         short, long = size["shortest_edge"], size.get("longest_edge") or size["shortest_edge"]
         return Padding(to_hw=(short, short if split else long), raw=True)
+    if kind.squared and _is(settings, "do_pad", True):
+        size = _sides(settings.get("size") or kind.size, settings, square=True)
+        return Padding(to_hw=(size["height"], size["width"]), raw=True)
     pad = settings.get("pad_size") or kind.pad
     if pad and (kind.size_divisor > 1 or (kind.pad and _is(settings, "do_pad", True))):
         return Padding(to_hw=(pad["height"], pad["width"]))

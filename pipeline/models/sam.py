@@ -74,7 +74,7 @@ class SamSegmenter:
         with torch.inference_mode():
             return self._passes.run(
                 [((net.side, net.side),)] * len(batch),
-                lambda some: self._label(net, [batch[index] for index in some]),
+                lambda some, _after: self._label(net, [batch[index] for index in some]),
                 lambda index, why: Segmentation(
                     *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
                 ),

@@ -1,0 +1,122 @@
+"""BoxMasks: a SAM beside a detector. One mask a box, the picture encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.model_config import ModelConfig
+from schemas.records import Prompt, Sample, Segment
+
+from .fit import Fitter
+from .fit_rule import Hw
+from .forward import precision
+from .frame import Frame
+from .info import ModelInfo
+from .phrases import Choice
+from .sam_checkpoint import SamCheckpoint, open_sam
+from .sam_judge import Enlarging
+from .sam_net import SamNet
+from .sam_prompted import masks_of_prompts
+from .sightings import Sightings
+from .text_asking import logit
+
+
+def partner_of(info: ModelInfo) -> ModelInfo:
+    """The mask model that a detector was named with.
+
+    Raises:
+        ValueError: There is none; boxes are no masks.
+    """
+    partner = getattr(info, "partner", None)
+    if partner is None:
+        raise ValueError(
+            f"{info.name} finds boxes, no masks: name a model that turns boxes into masks, as in "
+            f"--model {info.name}+sam-vit-b"
+        )
+    return partner
+
+
+class BoxMasks:
+    """Turns boxes into masks.
+
+    Args:
+        info: Of a SAM.
+        options: Of the job.
+
+    Raises:
+        ValueError: The checkpoint is no SAM, or does not say how pictures go in.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig) -> None:
+        self._checkpoint: SamCheckpoint = open_sam(info, allow_pickle=options.allow_pickle)
+        self._options = options
+        self._fitter = Fitter(self._checkpoint.rule, "cpu")
+        self._net: SamNet | None = None
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._fitter = Fitter(self._checkpoint.rule, device)
+        self._net = self._checkpoint.load(device, precision(self._options.dtype, device))
+
+    def input_hw(self, picture_hw: Hw) -> Hw:
+        """Size of the encoder's input for such a picture, pixels."""
+        return self._fitter.frames([picture_hw])[0].input_hw
+
+    def outline(
+        self,
+        samples: Sequence[Sample],
+        frames: Sequence[Frame],
+        seen: Sequence[Sightings],
+        choices: Sequence[Choice],
+    ) -> list[list[Segment | None]]:
+        """The masks of the boxes that are kept of each picture; see `Outliner`.
+
+        Args:
+            samples: Pictures of one `input_hw`.
+            frames: Of the detector; the encoder has its own.
+            seen: The boxes.
+            choices: Which of them are kept.
+
+        Returns:
+            One segment a box, None where SAM leaves it empty: its evidence has the box and SAM's
+            own estimate; category and score are for the caller to set. A picture without boxes
+            is not encoded.
+
+        Raises:
+            RuntimeError: `load` was not called.
+        """
+        net = self._net
+        if net is None:
+            raise RuntimeError("load() has to be called first")
+        answers: list[list[Segment | None]] = [[] for _ in samples]
+        boxes = [
+            each.boxes_xyxy[choice.answers].tolist()
+            for each, choice in zip(seen, choices, strict=True)
+        ]
+        asked = [index for index, some in enumerate(boxes) if some]
+        if not asked:
+            return answers
+        pixels, frames = self._fitter.batch([samples[index] for index in asked])
+        pictures = net.encode(pixels.to(net.dtype))
+        level = self._options.mask_threshold
+        threshold = 0.0 if level is None else logit(level)
+        for index, picture, frame in zip(asked, pictures, frames, strict=True):
+            prompts = [Prompt(1, (box[0], box[1], box[2], box[3])) for box in boxes[index]]
+            enlarging = Enlarging(frame, self._checkpoint.two_steps)
+            found = masks_of_prompts(net, picture, enlarging, prompts, threshold=threshold)
+            answers[index] = [_if_any(segment) for segment in found]
+        return answers
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._net = None
+
+
+def _if_any(segment: Segment) -> Segment | None:
+    """A box that stands for an empty mask has no estimate."""
+    known = segment.evidence is not None and segment.evidence.predicted_iou is not None
+    return segment if known else None

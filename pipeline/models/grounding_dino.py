@@ -1,0 +1,260 @@
+"""The family `grounding-dino`: Grounding DINO and MM-Grounding-DINO find boxes, a SAM masks.
+
+The text is laid out here, token by token: `[CLS] phrase . phrase . [SEP]`. A score is therefore
+known to be of a phrase by the place of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .box_masks import BoxMasks, partner_of
+from .forward import autocast
+from .frame import Frame
+from .info import ModelInfo
+from .phrases import Chunk, chunked
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .sightings import Sightings, boxes_in_picture
+from .text_asking import TextAsking, read_asking
+from .text_segmenter import TextSegmenter
+
+_CLASSES = {
+    "grounding-dino": "GroundingDinoForObjectDetection",
+    "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
+}
+"""model_type → class of transformers."""
+
+_DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+"""BERT's ids, by which the networks (transformers 5.23) tell where a phrase ends."""
+
+_THRESHOLD = 0.3
+
+
+class GroundingDino:
+    """Labels pictures with what a text asks for; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The detector; `info.partner` is the SAM, `info.asking` the prompts.
+        options: Of the job.
+        tasks: "instance", or "panoptic" where conflicts leave no overlap.
+
+    Raises:
+        ValueError: No SAM, no prompts, a prompt that is too long, a file is missing.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        self._asking = read_asking(info, options, threshold=_THRESHOLD, scores_tokens=True)
+        self._chunks = text_chunks(info, self._asking)
+        self._shared = TextSegmenter(
+            self._asking,
+            options,
+            tasks,
+            rule=read_fit_rule(preprocessor(info.folder)),
+            outliner=BoxMasks(partner_of(info), options),
+        )
+
+    def load(self, device: str) -> None:
+        """Reads the weights of both networks.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> PhraseFinder:
+        import transformers
+
+        model: Any = load_pretrained(
+            getattr(transformers, _CLASSES[str(self._info.config["model_type"])]),
+            self._info,
+            device=device,
+            allow_pickle=self._options.allow_pickle,
+        )
+        return PhraseFinder(model, self._chunks, self._asking, options=self._options)
+
+
+def text_chunks(info: ModelInfo, asking: TextAsking) -> list[Chunk]:
+    """The texts that the network will read.
+
+    A "." or "?" inside a phrase would end it there; each becomes a space.
+
+    Raises:
+        ValueError: A phrase is too long, or the tokenizer is not BERT's.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    found = {word: tokenizer.convert_tokens_to_ids(word) for word in _DELIMITERS}
+    if found != _DELIMITERS:
+        raise ValueError(
+            f"{info.folder}: the tokenizer numbers {found}; the network looks for {_DELIMITERS}"
+        )
+
+    def tokenize(text: str) -> list[int]:
+        plain = text.lower().replace(".", " ").replace("?", " ")
+        return tokenizer(plain, add_special_tokens=False)["input_ids"]
+
+    return chunked(
+        asking.phrases,
+        tokenize,
+        limit=asking.limit(int(info.config.get("max_text_len", 256))),
+        start=[_DELIMITERS["[CLS]"]],
+        between=[_DELIMITERS["."]],
+        end=[_DELIMITERS["[SEP]"]],
+    )
+
+
+class PhraseFinder:
+    """Boxes and the score of each phrase.
+
+    A phrase's score is the mean of its tokens' probabilities, as in the authors' evaluation on
+    COCO (they average over a category's tokens). Transformers' own post-processing takes the best
+    token instead and reads the name off all tokens above a threshold, which merges phrases.
+
+    Args:
+        model: Of transformers, on its device; its backbones are wrapped.
+        chunks: Texts.
+        asking: What is looked for.
+        options: Of the job.
+    """
+
+    def __init__(
+        self, model: Any, chunks: Sequence[Chunk], asking: TextAsking, *, options: ModelConfig
+    ) -> None:
+        self._device = next(model.parameters()).device
+        self._asking = asking
+        self._options = options
+        self._model = model
+        self._pictures = model.model.backbone = _PicturesOnce(model.model.backbone)
+        self._texts = model.model.text_backbone = _TextsOnce(model.model.text_backbone)
+        self._chunks = [_Asked.of(chunk, self._device) for chunk in chunks]
+
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+        """See `Finder`."""
+        parts = [self._of_text(pixels, index) for index in range(len(self._chunks))]
+        self._pictures.forget()
+        # One copy to the host: picture, box, and a score for each phrase of its text.
+        found = torch.cat([part.flatten() for part in parts]).cpu().double().numpy()
+        places, boxes, scores = [], [], []
+        start = 0
+        for chunk, part in zip(self._chunks, parts, strict=True):
+            rows = found[start : start + part.numel()].reshape(part.shape)
+            start += part.numel()
+            places.append(rows[:, 0].astype(np.int64))
+            boxes.append(rows[:, 1:5])
+            own = np.full((len(rows), len(self._asking.phrases)), np.nan)
+            own[:, chunk.phrases] = rows[:, 5:]
+            scores.append(own)
+        place, box, score = np.concatenate(places), np.concatenate(boxes), np.concatenate(scores)
+        return [
+            Sightings(boxes_in_picture(box[place == index], frame), score[place == index])
+            for index, frame in enumerate(frames)
+        ]
+
+    def _of_text(self, pixels: Tensor, index: int) -> Tensor:
+        """Answers that are good enough: n×(5 + phrases of the text)."""
+        chunk = self._chunks[index]
+        self._texts.at = index
+        with autocast(self._options, self._device):
+            answer = self._model(
+                pixel_values=pixels, input_ids=chunk.tokens.expand(len(pixels), -1)
+            )
+        tokens = answer.logits[..., : chunk.tokens.shape[1]].float().sigmoid()
+        scores = tokens @ chunk.means
+        if self._asking.text_threshold is not None:
+            unsure = (tokens < self._asking.text_threshold).float() @ (chunk.means > 0).float()
+            scores = scores.masked_fill(unsure > 0, 0)
+        keep = (scores.amax(-1) >= self._asking.least).nonzero()
+        picture, query = keep.unbind(1)
+        return torch.cat(
+            (
+                picture[:, None].float(),
+                answer.pred_boxes[picture, query].float(),
+                scores[picture, query],
+            ),
+            1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A text on the device.
+
+    Attributes:
+        phrases: Indices of its phrases.
+        tokens: 1×t.
+        means: t×phrases; a column averages over the tokens of its phrase.
+    """
+
+    phrases: list[int]
+    tokens: Tensor
+    means: Tensor
+
+    @classmethod
+    def of(cls, chunk: Chunk, device: torch.device) -> _Asked:
+        means = torch.zeros(len(chunk.tokens), len(chunk.phrases))
+        for place, (first, last) in enumerate(chunk.spans):
+            means[first:last, place] = 1 / (last - first)
+        tokens = torch.tensor([chunk.tokens], device=device)
+        return cls(list(chunk.phrases), tokens, means.to(device))
+
+
+class _PicturesOnce(nn.Module):
+    """Computes the features of a batch once, whatever the number of texts."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.position_embedding = inner.position_embedding
+        self._of: Tensor | None = None
+        self._kept: tuple[list[Any], list[Any]] = ([], [])
+
+    def forward(self, pixels: Tensor, mask: Tensor) -> tuple[list[Any], list[Any]]:
+        if self._of is not pixels:
+            self._kept = self.inner(pixels, mask)
+            self._of = pixels
+        features, positions = self._kept
+        return list(features), list(positions)  # the network appends to them
+
+    def forget(self) -> None:
+        self._of, self._kept = None, ([], [])
+
+
+class _TextsOnce(nn.Module):
+    """Reads each text once, whatever the number of pictures."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.at = 0
+        self._kept: dict[int, Tensor] = {}
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor, types: Tensor, places: Tensor, **_options: Any
+    ) -> SimpleNamespace:
+        if self.at not in self._kept:
+            one = self.inner(tokens[:1], mask[:1], types[:1], places[:1], return_dict=True)
+            self._kept[self.at] = one.last_hidden_state
+        text = self._kept[self.at].expand(len(tokens), -1, -1)
+        return SimpleNamespace(last_hidden_state=text)
