@@ -195,19 +195,21 @@ def _by_name(names: Sequence[str], categories: Categories, where: str) -> list[i
 
 
 def _by_order(names: Sequence[str], categories: Categories, where: str) -> list[int]:
+    """Background is paired with background, where a model has an output for it."""
+    background = [index for index, name in enumerate(names) if means_background(name)][:1]
+    others = [
+        index
+        for index, name in enumerate(names)
+        if not means_background(name) and not means_nothing(name)
+    ]
+    if len(others) == sum(not item.is_background for item in categories):
+        rest, first = iter(others), iter(background)
+        order = [next(first if item.is_background else rest, -1) for item in categories]
+        if -1 not in order:
+            return order
     if len(categories) == len(names):
         return list(range(len(names)))
-    background = [i for i, name in enumerate(names) if means_background(name)][:1]
-    others = iter(
-        [i for i, name in enumerate(names) if not (means_background(name) or means_nothing(name))]
+    raise ValueError(
+        f"{where}: {len(categories)} categories for a model of {len(names)} outputs, and no name "
+        "is an output's; give each entry an index"
     )
-    order = [
-        next(iter(background), -1) if item.is_background else next(others, -1)
-        for item in categories
-    ]
-    if -1 in order or next(others, None) is not None:
-        raise ValueError(
-            f"{where}: {len(categories)} categories for a model of {len(names)} outputs, and "
-            "no name is an output's; give each entry an index"
-        )
-    return order
