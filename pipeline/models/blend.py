@@ -15,15 +15,14 @@ from pipeline.run_writer import RunWriter
 from pipeline.transforms.tiling import Span, Tile, TileGrid
 from schemas.records import Segment
 
-from .frame import Axis, Frame
-from .merge_semantic import merge_semantic
+from .frame import Axis
 from .outputs import DenseOutput
 from .resample import read_along
 
 Floats = npt.NDArray[np.float32]
 
-_AT_ONCE = 1 << 24
-"""Logits that are enlarged to pixels at once."""
+_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""Logits that are enlarged to pixels at once: what fits a cache, or keeps a GPU busy."""
 
 
 class Blender:
@@ -34,6 +33,9 @@ class Blender:
     is decided as soon as all tiles that reach it are there. Kept are the cells that the next tiles
     need, and the labels of one column of tiles: never a map of the picture, and logits at pixels
     only for some rows of a tile.
+
+    A segment's score is the mean probability (softmax; of `probabilities` the value itself, at most
+    1) over its pixels.
 
     Args:
         grid: The tiles.
@@ -65,7 +67,8 @@ class Blender:
             self._start = columns.start
         part = _Part.of(tile, output, rows, columns)
         parts = [part, *self._above, *self._left[max(tile.row - 1, 0) : tile.row + 1]]
-        step = max(1, _AT_ONCE // (len(output.logits) * width))
+        at_once = _AT_ONCE[output.logits.device.type]
+        step = max(1, at_once // (len(output.logits) * width))
         for top in range(rows.start, rows.done, step):
             bottom = min(top + step, rows.done)
             self._decide(parts, slice(top, bottom), slice(columns.start, columns.done))
@@ -102,17 +105,17 @@ class Blender:
             part.mix(logits, "logits", y, x)
             if agreement is not None:
                 part.mix(agreement[None], "agreement", y, x)
-        frame = Frame((height, width), (height, width), (height, width))
-        window = DenseOutput(logits, frame, first.probabilities, agreement)
-        (merged,) = merge_semantic([window])
-        found, labels = merged.found, merged.labels.T.cpu().numpy()
-        number = self._number[found.labels]
-        area = np.bincount(labels.reshape(-1), minlength=len(number) + 1)[1:]
-        sure = found.scores * np.nan if found.agreement is None else found.agreement
-        shares = np.stack((np.ones(len(number)), found.scores, sure), 1) * area[:, None]
-        np.add.at(self._sums, number[area > 0], shares[area > 0])
+        best, label = logits.max(0)
+        # The softmax of the best alone.
+        share = best.clamp(0, 1) if first.probabilities else 1 / logits.sub_(best).exp_().sum(0)
+        number = self._number[label.to(torch.int16).cpu().numpy()]
+        sure = torch.full_like(share, torch.nan) if agreement is None else agreement
+        for column, each in enumerate((torch.ones_like(share), share, sure)):
+            weights = each.cpu().numpy().reshape(-1)
+            sums = np.bincount(number.reshape(-1), weights, minlength=len(self._sums))
+            self._sums[:, column] += sums
         left = x.start - self._start
-        self._strip[left : left + width, y] = np.append(np.uint16(0), number)[labels]
+        self._strip[left : left + width, y] = number.T
 
     def _write(self) -> None:
         """Makes runs of the strip."""
