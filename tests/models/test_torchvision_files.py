@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 from tiny_torchvision import INSTANCE_IDS, SEMANTIC_IDS, STUFF, tiny_maskrcnn, tiny_semantic
-from torchvision.models import segmentation
+from torchvision.models import detection, segmentation
 from torchvision.transforms._presets import SemanticSegmentation
 
+from pipeline.models.catalog import CatalogEntry
 from pipeline.models.fit import Fitter
-from pipeline.models.info import describe
+from pipeline.models.info import describe, known_models
 from pipeline.models.torchvision_files import input_rule, load_torchvision, save_torchvision
 from pipeline.models.torchvision_net import build_torchvision
+from pipeline.models.torchvision_semantic import TorchvisionSemantic
+from pipeline.models.torchvision_weights import torchvision_config
+from schemas.config import ModelConfig
 from schemas.records import ImageRecord, Sample
 
 LRASPP = {"name": "lraspp_mobilenet_v3_large"}
@@ -62,6 +66,54 @@ def test_torchvisions_own_file_needs_permission(tmp_path: Path):
     net = load_torchvision(info, allow_pickle=True)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(net(x)["out"], own(x)["out"])
+
+
+def torchvisions_weights(entry: CatalogEntry) -> Any:
+    enumeration, _, member = entry.weights.partition(".")
+    package = detection if entry.family == "maskrcnn" else segmentation
+    return getattr(package, enumeration)[member]
+
+
+@pytest.mark.parametrize("entry", [e for e in known_models() if e.weights], ids=lambda e: e.name)
+def test_the_catalog_says_of_torchvisions_weights_what_torchvision_says(entry: CatalogEntry):
+    weights = torchvisions_weights(entry)
+    assert weights.url.endswith(f"/{entry.file}")
+    config = torchvision_config(entry)
+    names = {row["id"]: row["name"] for row in config["categories"]}
+    ours = [names.get(id_, "N/A") for id_ in config["category_ids"]]
+    for name, theirs in zip(ours, weights.meta["categories"], strict=True):
+        if theirs in ("N/A", "__background__"):
+            assert name in ("N/A", "background")
+        else:
+            assert name == theirs
+    with torch.device("meta"):
+        net = build_torchvision(config["architecture"], outputs=len(ours))
+        if entry.family == "torchvision-semantic" and "lraspp" not in entry.architecture:
+            build = getattr(segmentation, entry.architecture)
+            whole = build(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+            net.add_module("aux_classifier", whole.aux_classifier)  # is in the file, is not used
+    assert sum(each.numel() for each in net.parameters()) == weights.meta["num_params"]
+
+
+def test_a_name_of_the_catalog_is_labelled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The file where torchvision's download puts it; its weights are random here."""
+    entry = next(each for each in known_models() if each.name == "lraspp-mobilenetv3-voc")
+    path = tmp_path / "hub" / "checkpoints" / entry.file
+    path.parent.mkdir(parents=True)
+    net = segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=21
+    )
+    torch.save(net.state_dict(), path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="--allow-pickle"):
+        describe(entry.name)
+    info = describe(entry.name, allow_pickle=True)
+    options = ModelConfig(name=entry.name, allow_pickle=True)
+    model = TorchvisionSemantic(info, options, ("semantic",))
+    model.load("cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    (found,) = model.segment([Sample(ImageRecord("a", ""), pixels, (40, 60))])
+    assert sum(segment.area for segment in found.segments) == 40 * 60
 
 
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path: Path):
