@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import AP_BACKENDS, evaluate, read_category_map, unknown_named
 from pipeline.storage import Storage, absolute_uri
 from schemas.config import StorageConfig
 from schemas.records import task_named
@@ -61,6 +61,24 @@ def main(
             help="matching, ap, pq, miou; repeatable or with commas.  [default: all that fit]"
         ),
     ] = None,
+    ap_backend: Annotated[
+        str, typer.Option(help=f"Who computes COCO's AP, same digits: {', '.join(AP_BACKENDS)}.")
+    ] = AP_BACKENDS[0],
+    category_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON object: name in the predictions → name in the ground truth; numbers for "
+            "folders of maps. PASCAL VOC's and COCO's names are known to agree.",
+        ),
+    ] = None,
+    unknown_categories: Annotated[
+        str | None,
+        typer.Option(
+            help="True categories that the predictions do not have: missed, background or void.  "
+            "[default: missed; background where objects are painted]"
+        ),
+    ] = None,
     void: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +108,8 @@ def main(
 ) -> None:
     """Measure predictions against ground truth: matching accuracy, COCO AP, PQ, mean IoU.
 
-    What is measured follows from the tasks of both sides. Images without a prediction count as
+    What is measured follows from the tasks of both sides; --metrics asks for more, such as mean
+    IoU of objects, which are then painted over one another. Images without a prediction count as
     missed, images without ground truth are left out. Exit code 0: measured; 2: bad usage, or
     nothing in common.
     """
@@ -104,6 +123,9 @@ def main(
                 ground_truth_kind=ground_truth_kind,
                 task=task_named(task) if task else None,
                 metrics=[name for item in metrics or () for name in item.split(",") if name],
+                ap_backend=ap_backend,
+                category_map=read_category_map(category_map, storage) if category_map else None,
+                unknown_categories=unknown_named(unknown_categories),
                 void=_values(void),
                 pixel_offset=pixel_offset,
                 ignore_categories=ignore_categories,

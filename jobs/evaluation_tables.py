@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 SHOWN_CATEGORIES = 30
+SHOWN_CONFUSIONS = 10
 
 _AMISS = {
     "without_prediction": "images without a prediction, counted as missed",
@@ -35,18 +36,43 @@ def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
             names = ", ".join(counts["names"][key][:3])
             more = ", …" if counts[key] > 3 else ""
             console.print(f"{counts[key]} {text}: {names}{more}", markup=False)
-    if counts["unknown_categories"]:
-        names = ", ".join(counts["unknown_categories"])
-        console.print(f"predicted, but not in the ground truth, left out: {names}", markup=False)
+    for key, text in (
+        ("unknown_categories", "predicted, but not in the ground truth"),
+        (
+            "unpredictable_categories",
+            "in the ground truth, but none of the predictions' categories",
+        ),
+    ):
+        if names := counts[key]:
+            more = f" and {len(names) - 9} more" if len(names) > 9 else ""
+            console.print(f"{text}: {', '.join(names[:9])}{more}", markup=False)
+    for view, policy in settings["unknown_categories"].items():
+        if counts["unpredictable_categories"]:
+            console.print(f"the latter's {view}: {policy}", markup=False)
     for name, figures in result["overall"].items():
         console.print(_METRICS[name](figures))
     if len(result["per_category"]) > 1:
-        console.print(_summaries("category", "By category", result["per_category"]))
-        if len(result["per_category"]) > SHOWN_CATEGORIES:
-            console.print(f"… {len(result['per_category'])} categories in all: see --json")
+        _print_categories(result["per_category"], list(result["overall"]), console)
+    if top := result.get("confusion", {}).get("top"):
+        console.print(_confusion(top))
     if result["groups"]:
         rows = [{**row["overall"], "name": row["group"], **row} for row in result["groups"]]
-        console.print(_summaries("folder", "By folder", rows))
+        console.print(_summaries("folder", "By folder", rows, _OF_FOLDERS))
+
+
+def _print_categories(
+    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], console: Console
+) -> None:
+    for metric in metrics:
+        columns = {name: (metric, *path) for name, path in _OF_CATEGORIES[metric].items()}
+        first = next(iter(columns.values()))
+        occurring = [row for row in rows if _at(row, first) is not None]
+        if occurring:
+            title = f"By category: {_TITLES[metric]}"
+            console.print(_summaries("category", title, occurring, columns))
+        if len(occurring) > SHOWN_CATEGORIES:
+            console.print(f"… {len(occurring)} categories occur: see --json")
+    console.print(f"{len(rows)} categories in all", markup=False)
 
 
 def _matching(figures: Mapping[str, Any]) -> Table:
@@ -86,9 +112,24 @@ def _pq(figures: Mapping[str, Any]) -> Table:
 
 
 def _miou(figures: Mapping[str, Any]) -> Table:
-    table = _table("Pixels", "", "")
-    for name in ("mean_iou", "mean_iou_present", "pixel_accuracy", "mean_accuracy"):
-        table.add_row(name.replace("_", " "), _number(figures[name]))
+    table = _table("Pixels", "", "", "categories")
+    present, occurring = figures["categories_present"], figures["categories"]
+    for name, label, categories in (
+        ("pixel_accuracy", "pixel accuracy", None),
+        ("mean_accuracy", "mean accuracy", present),
+        ("mean_iou_present", "mean IoU, of those in the truth", present),
+        ("mean_iou", "mean IoU, of those on either side", occurring),
+        ("frequency_weighted_iou", "frequency-weighted IoU", present),
+    ):
+        table.add_row(label, _number(figures[name]), str(categories or ""))
+    return table
+
+
+def _confusion(top: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("Most confused", "true", "predicted", "pixels", "of the true ones")
+    for row in top[:SHOWN_CONFUSIONS]:
+        share = f"{row['share_of_true']:.1%}"
+        table.add_row(*map(escape, (row["true"], row["predicted"], f"{row['pixels']:,}", share)))
     return table
 
 
@@ -99,22 +140,45 @@ _METRICS: dict[str, Callable[[Mapping[str, Any]], Table]] = {
     "miou": _miou,
 }
 
-_COLUMNS: dict[str, tuple[str, ...]] = {
+_TITLES = {"matching": "matching", "ap": "COCO, masks", "pq": "panoptic quality", "miou": "pixels"}
+
+_Columns = Mapping[str, tuple[str, ...]]
+"""Heading → where a row holds the figure; columns that no row fills are not shown."""
+
+_OF_CATEGORIES: dict[str, _Columns] = {
+    "matching": {
+        "accuracy@.5": ("accuracy_50",),
+        "@.75": ("accuracy_75",),
+        "@.5:.95": ("accuracy_50_95",),
+    },
+    "ap": {
+        "AP": ("max_dets_100", "AP"),
+        "AP50": ("max_dets_100", "AP50"),
+        "AP75": ("max_dets_100", "AP75"),
+        "small": ("max_dets_100", "AP_small"),
+        "medium": ("max_dets_100", "AP_medium"),
+        "large": ("max_dets_100", "AP_large"),
+        "AR": ("max_dets_100", "AR_max"),
+    },
+    "pq": {name: (name.lower(),) for name in ("PQ", "SQ", "RQ", "TP", "FP", "FN")},
+    "miou": {"IoU": ("iou",), "recall": ("recall",), "precision": ("precision",)},
+}
+"""By metric; paths begin below it."""
+
+_OF_FOLDERS: _Columns = {
     "images": ("images",),
     "accuracy@.5": ("matching", "accuracy_50"),
     "accuracy": ("matching", "accuracy_50_95"),
     "AP": ("ap", "max_dets_100", "AP"),
     "AP50": ("ap", "max_dets_100", "AP50"),
-    "PQ": ("pq", "pq"),
-    "PQ all": ("pq", "all", "pq"),
-    "IoU": ("miou", "iou"),
-    "mean IoU": ("miou", "mean_iou"),
+    "PQ": ("pq", "all", "pq"),
+    "mean IoU": ("miou", "mean_iou_present"),
+    "pixel accuracy": ("miou", "pixel_accuracy"),
 }
-"""Heading → where a row holds the figure; columns that no row fills are not shown."""
 
 
-def _summaries(what: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    found = {name: [_at(row, path) for row in rows] for name, path in _COLUMNS.items()}
+def _summaries(what: str, title: str, rows: Sequence[Mapping[str, Any]], wanted: _Columns) -> Table:
+    found = {name: [_at(row, path) for row in rows] for name, path in wanted.items()}
     columns = {name: cells for name, cells in found.items() if any(c is not None for c in cells)}
     table = _table(title, what, *columns)
     for index, row in enumerate(rows[:SHOWN_CATEGORIES]):

@@ -8,17 +8,25 @@ from typing import Any
 
 from schemas.records import Task
 
-from .evaluation.categories import Table, match_categories
-from .evaluation.coco_ap import MAX_DETS
+from .evaluation.categories import CategoryMatch, match_categories
+from .evaluation.coco_ap import AP_BACKENDS
+from .evaluation.coco_rules import MAX_DETS
+from .evaluation.comparison import compare
 from .evaluation.ground_truth import open_source
 from .evaluation.ledger_source import LedgerSource
 from .evaluation.matching import THRESHOLDS
-from .evaluation.metric import Figures, Metric
-from .evaluation.metrics import choose_metrics, make_metrics
-from .evaluation.pair_reader import LISTED, PairReader
+from .evaluation.metric import Metric
+from .evaluation.metrics import VIEW_OF, choose_metrics, make_metrics
+from .evaluation.names import read_category_map
+from .evaluation.pair_reader import ImagePair, PairReader
 from .evaluation.pairing import pair_images
-from .evaluation.source import ImageEntry
+from .evaluation.result import by_category, further_parts, worst_images
+from .evaluation.source import Source
+from .evaluation.stack import stack
+from .evaluation.views import VIEWS, Unknown, View, unknown_named
 from .storage import Storage, absolute_uri, join
+
+__all__ = ["AP_BACKENDS", "evaluate", "read_category_map", "unknown_named"]
 
 
 def evaluate(
@@ -29,15 +37,18 @@ def evaluate(
     ground_truth_kind: str = "auto",
     task: Task | None = None,
     metrics: Sequence[str] = (),
+    ap_backend: str = AP_BACKENDS[0],
     void: Collection[int] | None = None,
     pixel_offset: int = 0,
+    category_map: Mapping[str, str] | None = None,
+    unknown_categories: Unknown | None = None,
     ignore_categories: bool = False,
     group_by_folder: bool = False,
     save: bool = False,
     storage: Storage | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Compares predictions with ground truth, image by image.
+    """Compares predictions with ground truth, batch by batch: memory does not grow with images.
 
     True images without a prediction count with an empty one; predicted images without ground
     truth are left out. Both are counted and listed.
@@ -51,20 +62,28 @@ def evaluate(
         ground_truth_kind: One of `pipeline.evaluation.source.KINDS`, or "auto".
         task: Which labels of a dataset of several tasks to judge; None = those that compare best
             with the ground truth.
-        metrics: Some of `pipeline.evaluation.metrics.METRICS`; empty = all that the tasks of both
-            sides allow.
+        metrics: Some of `pipeline.evaluation.metrics.METRICS`; empty = all that say something
+            about the tasks of both sides.
+        ap_backend: One of `pipeline.evaluation.coco_ap.AP_BACKENDS`: who computes COCO's AP. All
+            give the same digits.
         void: Pixel values of semantic maps that mean unlabelled; None = 0 and 255, or with a
             `pixel_offset` 255 alone.
         pixel_offset: Category id − pixel value in semantic maps.
+        category_map: Name in the predictions → name in the ground truth, or the number in its
+            pixels; categories that it leaves out are matched by name.
+        unknown_categories: What becomes of true segments whose category the predictions do not
+            have: one of `pipeline.evaluation.views.UNKNOWN`. None = "missed", but "background"
+            where objects are painted to be compared with labelled pixels.
         ignore_categories: Do not tell things apart by category.
         group_by_folder: Also figures for each first folder of the images' paths.
         save: Write the result to `<dataset>/report/evaluation.json`.
         storage: File access.
-        progress: Called with (images done, images) after every image.
+        progress: Called with (images read, images) after every image.
 
     Returns:
         Plain data for JSON with the keys overall, per_category, groups, worst_images, settings and
-        counts; None where there was nothing to measure.
+        counts, and precision_recall and confusion where AP and mean IoU are measured; None where
+        there was nothing to measure.
 
     Raises:
         ValueError: Bad arguments, unreadable contents, or sides that have nothing in common.
@@ -75,6 +94,7 @@ def evaluate(
         raise ValueError("nothing to evaluate: name a dataset or a file of predictions")
     if save and dataset is None:
         raise ValueError("nowhere to save: name the dataset")
+    unknown_categories = unknown_named(unknown_categories)
     storage = storage or Storage()
     maps: dict[str, Any] = {"void": void, "pixel_offset": pixel_offset, "storage": storage}
     predicted = open_source(judged, task=task, **maps)
@@ -87,38 +107,37 @@ def evaluate(
         truth_is_one=truth.kind == "labels",
         predicted_is_one=predicted.kind == "labels",
         ignore=ignore_categories,
+        category_map=category_map,
     )
-    rest = None
-    if truth.kind == "labels" and predicted.task == "semantic":
-        rest = next((item.id for item in match.table.values() if item.is_background), None)
-    chosen = choose_metrics(metrics, truth, predicted, whole_pictures=rest is not None)
+    chosen = choose_metrics(metrics, truth, predicted)
+    views = {
+        name: VIEWS[name](match, truth, predicted, unknown_categories)
+        for name in dict.fromkeys(VIEW_OF[metric] for metric in chosen)
+    }
     entries = truth.entries()
     pairing = pair_images([item for item in entries if not item.failed], predicted.entries())
 
     def fresh() -> dict[str, Metric]:
-        return make_metrics(chosen, match.table, unlabelled=truth.task == "panoptic")
+        return make_metrics(chosen, views, ap_backend=ap_backend)
 
-    reader = PairReader(truth, predicted, match, rest=rest)
+    reader = PairReader(truth, predicted, pairing)
     total = fresh()
     groups: dict[str, dict[str, Metric]] = {}
     sizes: dict[str, int] = {}
-    for done, pair in enumerate(pairing.pairs, start=1):
-        image = reader.compare(*pair)
-        tallies = [total]
-        if group_by_folder:
-            group = _folder(*pair)
-            sizes[group] = sizes.get(group, 0) + 1
-            tallies.append(groups.setdefault(group, fresh()))
-        for metric in (metric for tally in tallies for metric in tally.values()):
-            metric.add(image)
-        if progress:
-            progress(done, len(pairing.pairs))
+    for batch in reader.batches(progress):
+        for group, pairs in _by_folder(batch).items() if group_by_folder else [("", batch)]:
+            tallies = [total]
+            if group_by_folder:
+                sizes[group] = sizes.get(group, 0) + len(pairs)
+                tallies.append(groups.setdefault(group, fresh()))
+            _measure(pairs, views, tallies)
 
-    counts = reader.counts(pairing, [item for item in entries if item.failed])
+    counts = reader.counts([item for item in entries if item.failed])
     figures = {name: metric.figures() for name, metric in total.items()}
+    table = {id_: item for view in views.values() for id_, item in view.table.items()}
     result = {
         "overall": {name: item.overall for name, item in figures.items()},
-        "per_category": _per_category(figures, match.table),
+        "per_category": by_category(figures, table),
         "groups": [
             {
                 "group": group,
@@ -127,22 +146,25 @@ def evaluate(
             }
             for group, tally in sorted(groups.items())
         ],
-        "worst_images": _worst(figures),
+        "worst_images": worst_images(figures),
+        **further_parts(figures),
         "settings": {
             "ground_truth": absolute_uri(ground_truth),
-            "ground_truth_kind": truth.kind,
-            "ground_truth_task": truth.task,
             "predictions": absolute_uri(judged),
-            "predictions_kind": predicted.kind,
-            "predictions_task": predicted.task,
+            **_how_compared(match, truth, predicted),
             "metrics": list(chosen),
-            "categories": match.how,
+            "ap_backend": ap_backend,
+            "unknown_categories": {name: view.unknown for name, view in views.items()},
             "images_paired_by": pairing.how,
             "iou_thresholds": THRESHOLDS.tolist(),
             "max_dets": list(MAX_DETS[2:]),
             "missing_score": 1.0,
         },
-        "counts": counts,
+        "counts": {
+            **counts,
+            "unknown_categories": list(match.unknown),
+            "unpredictable_categories": [match.table[i].name for i in match.unpredictable],
+        },
     }
     if save and dataset is not None:
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
@@ -150,31 +172,32 @@ def evaluate(
     return result
 
 
-def _per_category(figures: Mapping[str, Figures], table: Table) -> list[dict[str, Any]]:
-    rows = []
-    for id_ in sorted({id_ for item in figures.values() for id_ in item.per_category}):
-        known = table.get(id_)
-        rows.append(
-            {
-                "category_id": id_,
-                "name": known.name if known else str(id_),
-                "isthing": known.isthing if known else None,
-                **{n: f.per_category[id_] for n, f in figures.items() if id_ in f.per_category},
-            }
-        )
-    return rows
+def _measure(
+    pairs: Sequence[ImagePair], views: Mapping[str, View], tallies: Sequence[Mapping[str, Metric]]
+) -> None:
+    """Shows images to metrics, each in the view that it wants."""
+    images = [pair.image for pair in pairs]
+    true = stack([p.truth for p in pairs], [f"ground truth of {i.name}" for i in images])
+    answers = stack([p.predicted for p in pairs], [f"predictions of {i.name}" for i in images])
+    for name, view in views.items():
+        compared = compare(images, view.truth(true), view.predicted(answers))
+        for tally in tallies:
+            for metric in (metric for key, metric in tally.items() if VIEW_OF[key] == name):
+                metric.add(compared)
 
 
-def _worst(figures: Mapping[str, Figures]) -> list[dict[str, Any]]:
-    rows = [row for item in figures.values() for row in item.images]
-    measured = [row for row in rows if row["accuracy_50"] is not None]
-    return sorted(measured, key=lambda row: (row["accuracy_50"], row["file_name"]))[:LISTED]
+def _by_folder(pairs: Sequence[ImagePair]) -> dict[str, list[ImagePair]]:
+    folders: dict[str, list[ImagePair]] = {}
+    for pair in pairs:
+        folders.setdefault(pair.group, []).append(pair)
+    return folders
 
 
-def _folder(true: ImageEntry, answer: ImageEntry | None) -> str:
-    """The first folder of the predicted image's path, else of the true one's, else "."."""
-    for entry in (answer, true):
-        folder, slash, _ = (entry.name if entry and entry.name else "").partition("/")
-        if slash:
-            return folder
-    return "."
+def _how_compared(match: CategoryMatch, truth: Source, predicted: Source) -> dict[str, Any]:
+    return {
+        "ground_truth_kind": truth.kind,
+        "ground_truth_task": truth.task,
+        "predictions_kind": predicted.kind,
+        "predictions_task": predicted.task,
+        "categories": match.how,
+    }

@@ -119,7 +119,7 @@ def regions(label_map: npt.ArrayLike) -> list[Region]:
     first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
     texts = rle.compress(*rle.counts_of_runs(starts, ends, first, height * width))
     areas = np.add.reduceat(ends - starts, first)
-    boxes = _boxes(starts, ends, first, height)
+    boxes = boxes_of_runs(starts, ends, first, height)
     return [
         Region(label, text, area, (x, y, w, h))
         for label, text, area, (x, y, w, h) in zip(
@@ -146,31 +146,40 @@ def bbox_xywh(counts: bytes | str, height: int, width: int) -> Box:
     starts, ends = rle.runs_of_counts(rle.expand(counts, height * width))
     if not len(starts):
         return 0, 0, 0, 0
-    x, y, w, h = _boxes(starts, ends, np.zeros(1, np.int64), height)[0].tolist()
+    x, y, w, h = boxes_of_runs(starts, ends, np.zeros(1, np.int64), height)[0].tolist()
     return x, y, w, h
 
 
-def from_coco(segmentation: Any, height: int, width: int) -> bytes:
+def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = True) -> bytes:
     """Reads any COCO `segmentation` of a picture of height × width pixels.
 
     Args:
         segmentation: A list of polygons [x0, y0, x1, y1, …] (their union, drawn as pycocotools
             draws them), an uncompressed RLE {"size", "counts": [int, …]} or a compressed one
             {"size", "counts": str or bytes}.
+        canonical: Check and rewrite the string. Otherwise it may hold empty runs, and one that was
+            compressed already is returned as it came, malformed or not: for `rle_batch.read_runs`,
+            which checks many at once.
 
     Returns:
-        The compressed string in canonical form: no empty runs inside.
+        The compressed string, in canonical form without empty runs unless told otherwise.
 
     Raises:
         ValueError: One line saying what is wrong.
     """
     if isinstance(segmentation, Mapping):
+        counts = segmentation.get("counts")
+        if not canonical and isinstance(counts, str | bytes):
+            _check_size(segmentation, height, width)
+            return counts if isinstance(counts, bytes) else counts.encode("utf-8", "replace")
         lengths = _lengths(segmentation, height, width)
     elif isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
         polygons = [_polygon(item) for item in segmentation]
         if not polygons:
             raise ValueError("segmentation is an empty list of polygons")
         merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        if not canonical:
+            return merged["counts"]
         lengths = rle.expand(merged["counts"], height * width)
     else:
         raise ValueError(f"segmentation is {type(segmentation).__name__}, neither list nor RLE")
@@ -247,7 +256,7 @@ def _column_major(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return _transpose(plane).reshape(-1)
 
 
-def _boxes(starts: rle.Ints, ends: rle.Ints, first: rle.Ints, height: int) -> rle.Ints:
+def boxes_of_runs(starts: rle.Ints, ends: rle.Ints, first: rle.Ints, height: int) -> rle.Ints:
     """Tight xywh boxes, N×4, of the masks whose runs begin at `first`."""
     left, top = np.divmod(starts, height)
     right, bottom = np.divmod(ends - 1, height)
@@ -260,9 +269,8 @@ def _boxes(starts: rle.Ints, ends: rle.Ints, first: rle.Ints, height: int) -> rl
 
 
 def _lengths(code: Mapping[str, Any], height: int, width: int) -> rle.Ints:
-    size, counts = code.get("size"), code.get("counts")
-    if not isinstance(size, Sequence) or list(size) != [height, width]:
-        raise ValueError(f"RLE size {size} is not the picture's [{height}, {width}]")
+    counts = code.get("counts")
+    _check_size(code, height, width)
     if isinstance(counts, str | bytes):
         return rle.expand(counts, height * width)
     try:
@@ -272,6 +280,12 @@ def _lengths(code: Mapping[str, Any], height: int, width: int) -> rle.Ints:
     if lengths.ndim != 1 or not len(lengths):
         raise ValueError("RLE counts are neither a string nor a list of integers")
     return rle.check_counts(lengths, height * width)
+
+
+def _check_size(code: Mapping[str, Any], height: int, width: int) -> None:
+    size = code.get("size")
+    if not isinstance(size, Sequence) or list(size) != [height, width]:
+        raise ValueError(f"RLE size {size} is not the picture's [{height}, {width}]")
 
 
 def _polygon(item: Any) -> list[float]:

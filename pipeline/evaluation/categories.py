@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.suggest import nearest
+
+from .names import canonical
+
 AGNOSTIC = 1
 """Category id where categories are not told apart; also what folders of label maps carry."""
+
+
+_BACKGROUND = "background"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class CategoryMatch:
         predicted_ids: Id in the predictions → id in the table; None = the same ids.
         how: One line for the reader of the figures.
         unknown: Names of predicted categories that the ground truth does not have.
+        unpredictable: Ids in the table of categories that the predictions do not have.
     """
 
     table: Table
@@ -46,6 +54,11 @@ class CategoryMatch:
     predicted_ids: Mapping[int, int] | None
     how: str
     unknown: tuple[str, ...] = ()
+    unpredictable: tuple[int, ...] = ()
+
+    def background(self) -> int | None:
+        """Id in the table of the remainder of pictures."""
+        return next((item.id for item in self.table.values() if item.is_background), None)
 
 
 def match_categories(
@@ -55,12 +68,14 @@ def match_categories(
     truth_is_one: bool = False,
     predicted_is_one: bool = False,
     ignore: bool = False,
+    category_map: Mapping[str, str] | None = None,
 ) -> CategoryMatch:
     """Finds the common table.
 
-    By id; by name where a name that both sides have stands under different ids. A side that knows
-    objects only, as label maps do, takes the one thing category of the other, and where the other
-    has several, categories are not told apart.
+    By id; by name where a name that both sides have stands under different ids, and where there is
+    a `category_map`. Names that mean the same count as the same (`names.SYNONYMS`). A side that
+    knows objects only, as label maps do, takes the one thing category of the other, and where the
+    other has several, categories are not told apart.
 
     Args:
         truth: Categories of the ground truth, None where its pixels alone tell.
@@ -68,22 +83,28 @@ def match_categories(
         truth_is_one: The ground truth is objects without a category.
         predicted_is_one: The predictions are objects without a category.
         ignore: Do not tell thing categories apart; stuff is left out.
+        category_map: Name in the predictions → name in the ground truth; where a side has no
+            names, the number in its pixels.
 
     Raises:
-        ValueError: The two sides have no category in common.
+        ValueError: The two sides have no category in common, or the map names what is not there.
     """
     if ignore or truth_is_one or predicted_is_one:
         return _one(truth, predicted, truth_is_one, predicted_is_one, ignore)
+    if category_map:
+        truth, predicted = _numbered(truth, predicted, category_map)
     if truth is None or predicted is None:
         table = truth if truth is not None else predicted or {}
         return CategoryMatch(table, None, None, "by id")
-    by_name = {item.name: item.id for item in truth.values()}
-    moved = any(by_name.get(item.name, item.id) != item.id for item in predicted.values())
-    if moved:
-        ids = {item.id: by_name[item.name] for item in predicted.values() if item.name in by_name}
+    renamed = _renamed(truth, predicted, category_map or {})
+    by_name = {canonical(item.name): item.id for item in truth.values()}
+    moved = any(by_name.get(name, id_) != id_ for id_, name in renamed.items())
+    if moved or category_map:
+        ids = {id_: by_name[name] for id_, name in renamed.items() if name in by_name}
+        how = "by name, with a category map" if category_map else "by name"
     else:
         ids = {i: i for i, item in predicted.items() if i in truth and _plausible(truth[i], item)}
-    how = "by name" if moved else "by id"
+        how = "by id"
     if not ids:
         things = [[item for item in side.values() if item.isthing] for side in (truth, predicted)]
         if [len(side) for side in things] != [1, 1]:
@@ -93,10 +114,76 @@ def match_categories(
             )
         ids = {things[1][0].id: things[0][0].id}
         how = f"the only one of each side: {things[1][0].name!r} is {things[0][0].name!r}"
-    unknown = tuple(
-        item.name for item in predicted.values() if item.id not in ids and not item.is_background
+    return CategoryMatch(
+        table=truth,
+        truth_ids=None,
+        predicted_ids=ids,
+        how=how,
+        unknown=tuple(
+            item.name
+            for item in predicted.values()
+            if item.id not in ids and not item.is_background
+        ),
+        unpredictable=tuple(sorted(set(truth) - set(ids.values()))),
     )
-    return CategoryMatch(truth, None, ids, how, unknown)
+
+
+def _numbered(
+    truth: Table | None, predicted: Table | None, category_map: Mapping[str, str]
+) -> tuple[Table, Table]:
+    """Both tables; a side without one gets the numbers that the map speaks of.
+
+    Raises:
+        ValueError: They are no numbers.
+    """
+    sides = []
+    for side, numbers, others in (
+        (truth, category_map.values(), category_map.keys()),
+        (predicted, category_map.keys(), category_map.values()),
+    ):
+        if side is not None:
+            sides.append(side)
+            continue
+        names: dict[int, str] = {}
+        for number, other in zip(numbers, others, strict=True):
+            if not number.isdecimal():
+                raise ValueError(
+                    f"the category map names {number!r} on a side whose pixels are numbers"
+                )
+            names.setdefault(int(number), other)
+        sides.append({id_: ScoredCategory(id_, name, *_kind(name)) for id_, name in names.items()})
+    return sides[0], sides[1]
+
+
+def _kind(name: str) -> tuple[bool, bool]:
+    is_background = canonical(name) == _BACKGROUND
+    return not is_background, is_background
+
+
+def _renamed(truth: Table, predicted: Table, category_map: Mapping[str, str]) -> dict[int, str]:
+    """Predicted id → canonical name, as the ground truth writes it.
+
+    Raises:
+        ValueError: The map names a category that is not there.
+    """
+    names = {id_: canonical(item.name) for id_, item in predicted.items()}
+    here = {name: id_ for id_, name in names.items()} | {str(id_): id_ for id_ in predicted}
+    there = {canonical(item.name): canonical(item.name) for item in truth.values()}
+    there |= {str(id_): canonical(item.name) for id_, item in truth.items()}
+    there.setdefault(_BACKGROUND, _BACKGROUND)  # which objects leave over
+    for side, known, given in (
+        ("predictions do", here, category_map.keys()),
+        ("ground truth does", there, category_map.values()),
+    ):
+        for name in given:
+            if canonical(name) not in known:
+                raise ValueError(
+                    f"the category map names {name!r}, which the {side} not have"
+                    f"{nearest(canonical(name), known)}"
+                )
+    for name, target in category_map.items():
+        names[here[canonical(name)]] = there[canonical(target)]
+    return names
 
 
 def _one(
@@ -117,7 +204,7 @@ def _one(
     else:
         only = ScoredCategory(AGNOSTIC, "object")
         how = "not told apart"
-        background = []
+        background = [item for item in background if item.id != AGNOSTIC]
     table = {item.id: item for item in (only, *background)}
     kept = {item.id: item.id for item in background}
 

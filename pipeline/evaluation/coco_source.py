@@ -9,6 +9,7 @@ from pipeline import masks
 from schemas.records import Task
 
 from .categories import ScoredCategory, Table
+from .names import canonical
 from .segments import Segments, make_segments
 from .source import ImageEntry
 
@@ -64,7 +65,7 @@ class CocoSource:
         counts: list[bytes] = []
         for item in items:
             try:
-                counts.append(masks.from_coco(item["segmentation"], height, width))
+                counts.append(masks.from_coco(item["segmentation"], height, width, canonical=False))
             except (KeyError, ValueError) as error:
                 what = "it has no segmentation" if isinstance(error, KeyError) else error
                 where = f"annotation {item.get('id', '')} of image {key}".replace("  ", " ")
@@ -88,7 +89,7 @@ class CocoSource:
 
 
 def coco_table(categories: Sequence[Mapping[str, Any]] | None) -> dict[int, ScoredCategory]:
-    """A `categories` list; without `isthing`, a category is a thing.
+    """A `categories` list; without `isthing`, a category is a thing unless it is "background".
 
     Raises:
         ValueError: An entry has no id.
@@ -99,5 +100,7 @@ def coco_table(categories: Sequence[Mapping[str, Any]] | None) -> dict[int, Scor
             raise ValueError("a category has no id")
         id_ = item["id"]
         name = str(item.get("name", id_))
-        table[id_] = ScoredCategory(id_, name, bool(item.get("isthing", 1)))
+        rest = canonical(name) == "background"
+        isthing = bool(item.get("isthing", 1)) and not rest
+        table[id_] = ScoredCategory(id_, name, isthing, rest)
     return table

@@ -1,28 +1,47 @@
-"""Two segmentations of one image laid over each other: a joint histogram of their segments.
+"""Two segmentations of the same images laid over each other: a joint histogram of their segments.
 
 The histogram is taken over runs of pixels instead of pixels: all ends of runs of both sides cut
-the picture into cells that no segment divides, so the pixels that segment i of one side and j of
+the images into cells that no segment divides, so the pixels that segment i of one side and j of
 the other share are the summed lengths of the cells that lie in both. Segments of one side may
 overlap each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from .painting import cells_of, cuts_of
 from .segments import Floats, Ints, Segments
+from .stack import Stack, stack
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedImage:
+    """Which image it is.
+
+    Attributes:
+        key: Of the ground truth.
+        name: For reports.
+        height: Pixels.
+        width: Pixels.
+    """
+
+    key: int | str
+    name: str
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """One image with n true and m predicted segments, of which p pairs share pixels.
+    """k images with n true and m predicted segments, of which p pairs share pixels.
 
     Attributes:
-        image_id: Of the ground truth.
-        name: Of the image, for reports.
+        images: The k images.
         truth: The n true segments.
         predicted: The m predicted segments.
         truth_index: p indices into `truth`.
@@ -33,10 +52,9 @@ class Comparison:
         outside: m counts of pixels that no true segment covers.
     """
 
-    image_id: int | str
-    name: str
-    truth: Segments
-    predicted: Segments
+    images: tuple[ComparedImage, ...]
+    truth: Stack
+    predicted: Stack
     truth_index: Ints
     predicted_index: Ints
     shared: Ints
@@ -53,21 +71,17 @@ class Comparison:
         )
 
 
-def compare(image_id: int | str, name: str, truth: Segments, predicted: Segments) -> Comparison:
+def compare(images: Sequence[ComparedImage], truth: Stack, predicted: Stack) -> Comparison:
     """Measures how the segments of both sides overlap.
 
-    Raises:
-        ValueError: The sides differ in size, or a mask is malformed.
+    Args:
+        images: The k images.
+        truth: Their true segments.
+        predicted: Their predicted segments; sizes must agree.
     """
-    if (truth.height, truth.width) != (predicted.height, predicted.width):
-        raise ValueError(
-            f"{name}: ground truth is {truth.width}x{truth.height}, "
-            f"prediction {predicted.width}x{predicted.height} pixels"
-        )
-    sides = truth.runs(), predicted.runs()
-    cuts = np.unique(np.concatenate([ends for side in sides for ends in side[:2]]))
+    cuts = cuts_of(truth, predicted)
     lengths = np.diff(cuts)
-    (true_cells, true_owner), (cells, owner) = (_cells(side, cuts) for side in sides)
+    (true_cells, true_owner), (cells, owner) = (cells_of(side, cuts) for side in (truth, predicted))
     n, m, size = len(truth), len(predicted), len(lengths)
     left = sparse.csr_array((lengths[true_cells], (true_owner, true_cells)), shape=(n, size))
     ones = np.ones(len(cells), np.int64)
@@ -75,30 +89,30 @@ def compare(image_id: int | str, name: str, truth: Segments, predicted: Segments
     joint = sparse.coo_array(left @ right)
     outside = np.ones(size, np.bool_)
     outside[true_cells] = False
+    beyond = np.bincount(owner, weights=lengths[cells] * outside[cells], minlength=m)
     return Comparison(
-        image_id=image_id,
-        name=name,
+        images=tuple(images),
         truth=truth,
         predicted=predicted,
         truth_index=joint.coords[0].astype(np.int64),
         predicted_index=joint.coords[1].astype(np.int64),
         shared=joint.data.astype(np.int64),
-        truth_areas=_sum(true_owner, lengths[true_cells], n),
-        predicted_areas=_sum(owner, lengths[cells], m),
-        outside=_sum(owner, lengths[cells] * outside[cells], m),
+        truth_areas=truth.areas(),
+        predicted_areas=predicted.areas(),
+        outside=beyond.astype(np.int64),
     )
 
 
-def _cells(runs: tuple[Ints, Ints, Ints], cuts: Ints) -> tuple[Ints, Ints]:
-    """Every cell that each run consists of, and the segment that the run belongs to."""
-    starts, ends, owner = runs
-    first = np.searchsorted(cuts, starts)
-    number = np.searchsorted(cuts, ends) - first
-    before = np.cumsum(number) - number
-    cells = np.arange(number.sum()) + np.repeat(first - before, number)
-    return cells, np.repeat(owner, number)
+def compare_one(name: str, truth: Segments, predicted: Segments) -> Comparison:
+    """Measures how the segments of both sides of one image overlap.
 
-
-def _sum(index: Ints, values: Ints, size: int) -> Ints:
-    # bincount adds in float64, which is exact far beyond any picture's pixels
-    return np.bincount(index, weights=values, minlength=size).astype(np.int64)
+    Raises:
+        ValueError: The sides differ in size, or a mask is malformed.
+    """
+    if (truth.height, truth.width) != (predicted.height, predicted.width):
+        raise ValueError(
+            f"{name}: one side is {truth.width}x{truth.height}, "
+            f"the other {predicted.width}x{predicted.height} pixels"
+        )
+    image = ComparedImage(name, name, truth.height, truth.width)
+    return compare([image], stack([truth], [name]), stack([predicted], [name]))

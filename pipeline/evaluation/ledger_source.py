@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.ledger import Ledger
 from schemas.records import Status, Task
 
 from .categories import ScoredCategory, Table
-from .segments import Segments, make_segments
+from .segments import Flags, Floats, Ints, Segments
 from .source import ImageEntry
+
+compute: Any = pc  # its functions are made at import time, out of a type checker's sight
 
 _COLUMNS = ("image_id", "category_id", "iscrowd", "rle", "score")
 
@@ -25,8 +31,19 @@ _SUITED: dict[Task, tuple[Task, ...]] = {
 """Task of the other side → what is compared with it, the best first. Of any two tasks one fits."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Annotation rows, by image."""
+
+    image_id: Ints
+    counts: list[bytes]
+    category_ids: Ints
+    iscrowd: Flags
+    scores: Floats
+
+
 class LedgerSource:
-    """Reads a ledger part by part and keeps one part of annotations in memory.
+    """Reads a ledger part by part and keeps two parts of annotations in memory.
 
     Args:
         ledger: The dataset.
@@ -58,9 +75,8 @@ class LedgerSource:
                 failed = status not in (Status.OK, Status.EMPTY)
                 self._entries.append(ImageEntry(key, name, failed))
                 self._where[key] = (part, height or 0, width or 0)
-        self._open = -1
-        self._table: pa.Table | None = None
-        self._ids = np.zeros(0, np.int64)
+        self._parts: dict[int, _Part] = {}
+        self._lock = Lock()
 
     def suited_to(self, other: Task) -> LedgerSource:
         """The same dataset by that of its tasks that compares best with the other side's."""
@@ -76,25 +92,41 @@ class LedgerSource:
 
     def read(self, key: int | str) -> Segments:
         """The annotation rows of one image; size 0×0 if it failed before its size was known."""
-        part, height, width = self._where[int(key)]
-        table = self._part(part)
-        first, end = np.searchsorted(self._ids, [int(key), int(key) + 1])
-        rows = table.slice(int(first), int(end - first)).to_pylist()
-        return make_segments(
-            height,
-            width,
-            [row["rle"]["counts"].encode("ascii") for row in rows],
-            [row["category_id"] for row in rows],
-            iscrowd=[row["iscrowd"] for row in rows],
-            scores=[row["score"] for row in rows],
+        place, height, width = self._where[int(key)]
+        with self._lock:
+            part = self._part(place)
+        first, end = np.searchsorted(part.image_id, [int(key), int(key) + 1]).tolist()
+        return Segments(
+            height=height,
+            width=width,
+            counts=tuple(part.counts[first:end]),
+            category_ids=part.category_ids[first:end],
+            iscrowd=part.iscrowd[first:end],
+            scores=part.scores[first:end],
+            coco_areas=np.full(end - first, np.nan),
         )
 
-    def _part(self, part: int) -> pa.Table:
-        if self._table is None or part != self._open:
-            ledger = self._ledger
-            table = ledger.annotations_of(ledger.manifest.parts[part], _COLUMNS)
-            ids = table["image_id"].to_numpy()
-            # Rows follow the images' order, which need not be the order of their ids.
-            order = np.argsort(ids, kind="stable")
-            self._table, self._ids, self._open = table.take(order), ids[order], part
-        return self._table
+    def _part(self, place: int) -> _Part:
+        """A part of the annotations; two are kept, since images are read ahead."""
+        if place not in self._parts:
+            table = self._ledger.annotations_of(self._ledger.manifest.parts[place], _COLUMNS)
+            while len(self._parts) > 1:
+                del self._parts[min(self._parts)]
+            self._parts[place] = _columns(table)
+        return self._parts[place]
+
+
+def _columns(table: pa.Table) -> _Part:
+    """Rows by image; those of one image in their order."""
+    ids = table["image_id"].to_numpy()
+    # Rows follow the images' order, which need not be the order of their ids.
+    order = np.argsort(ids, kind="stable")
+    table = table.take(order)
+    counts = compute.struct_field(table["rle"], "counts").cast(pa.binary())
+    return _Part(
+        image_id=ids[order],
+        counts=counts.to_pylist(),
+        category_ids=table["category_id"].to_numpy().astype(np.int64),
+        iscrowd=table["iscrowd"].to_numpy().astype(np.bool_),
+        scores=table["score"].to_numpy().astype(np.float64),
+    )

@@ -15,12 +15,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from .assignment import assign
 from .categories import Table
 from .comparison import Comparison
 from .metric import Figures, mean, ratio
 from .segments import Floats, Ints
+from .worst import WorstImages
 
 THRESHOLDS: Floats = np.arange(10, 20) / 20
 """0.5 … 0.95; as quotients they compare exactly with IoU, a quotient of pixel counts."""
@@ -40,56 +41,84 @@ class MatchingAccuracy:
         shape = (len(self._things), len(THRESHOLDS))
         self._counts = np.zeros((3, *shape), np.int64)  # TP, FP, FN
         self._iou = np.zeros(shape)
-        self._images: list[tuple[str, Ints]] = []
+        self._measured, self._sums = 0, np.zeros(2)
+        self._worst = WorstImages("accuracy_50")
 
-    def add(self, image: Comparison) -> None:
-        """Matches the objects of one image at every threshold."""
-        truth, predicted = image.truth, image.predicted
+    def add(self, images: Comparison) -> None:
+        """Matches the objects of some images at every threshold."""
+        truth, predicted = images.truth, images.predicted
         true_row, is_object = self._rows(truth.category_ids)
         row, is_thing = self._rows(predicted.category_ids)
-        rows, columns = image.truth_index, image.predicted_index
+        rows, columns = images.truth_index, images.predicted_index
         same = is_object[rows] & is_thing[columns] & (true_row[rows] == row[columns])
         crowded = truth.iscrowd[rows]
         ignored = np.bincount(
-            columns[same & crowded], weights=image.shared[same & crowded], minlength=len(predicted)
+            columns[same & crowded], weights=images.shared[same & crowded], minlength=len(predicted)
         )
         if self._unlabelled:
-            ignored += image.outside
+            ignored += images.outside
         is_object &= ~truth.iscrowd
+        kept = is_thing & (2 * ignored <= images.predicted_areas)
         pairs = np.flatnonzero(same & ~crowded)
-        iou = image.iou()[pairs]
-        size = len(self._things)
+        iou = images.iou()[pairs]
+        size, k = len(self._things), len(images.images)
         present = np.bincount(true_row[is_object], minlength=size)
-        counts = np.zeros((3, size, len(THRESHOLDS)), np.int64)
+        present_in = np.bincount(truth.image[is_object], minlength=k)
+        by_image = np.zeros((3, k, len(THRESHOLDS)), np.int64)
         for step, threshold in enumerate(THRESHOLDS):
-            enough = iou >= threshold
-            chosen = pairs[enough][assign(rows[pairs[enough]], columns[pairs[enough]], iou[enough])]
-            alone = is_thing & (2 * ignored <= image.predicted_areas)
-            alone[columns[chosen]] = False
-            tp = np.bincount(row[columns[chosen]], minlength=size)
-            counts[:, :, step] = tp, np.bincount(row[alone], minlength=size), present - tp
+            near = pairs[iou >= threshold]
+            chosen = near[assign(rows[near], columns[near], iou[iou >= threshold])]
+            found = columns[chosen]
+            alone = kept.copy()
+            alone[found] = False
+            tp = np.bincount(row[found], minlength=size)
+            self._counts[:, :, step] += tp, np.bincount(row[alone], minlength=size), present - tp
+            tp = np.bincount(predicted.image[found], minlength=k)
+            fp = np.bincount(predicted.image[alone], minlength=k)
+            by_image[:, :, step] = tp, fp, present_in - tp
             self._iou[:, step] += np.bincount(
-                row[columns[chosen]], weights=image.iou()[chosen], minlength=size
+                row[found], weights=images.iou()[chosen], minlength=size
             )
-        self._counts += counts
-        self._images.append((image.name, counts.sum(1)))
+        self._note(images, by_image)
 
     def figures(self) -> Figures:
-        """Pooled over categories, by category, and per image at 0.5."""
-        images = [_row(name, counts) for name, counts in self._images]
+        """Pooled over categories, by category, and the worst images at 0.5."""
         overall = _figures(self._counts.sum(1), self._iou.sum(0))
-        at_50 = [row["accuracy_50"] for row in images]
-        at_all = [row["accuracy_50_95"] for row in images]
         overall["by_image"] = {
-            "accuracy_50": mean(at_50),
-            "accuracy_50_95": mean(at_all),
-            "images": sum(value is not None for value in at_50),
+            "accuracy_50": ratio(self._sums[0], self._measured),
+            "accuracy_50_95": ratio(self._sums[1], self._measured),
+            "images": self._measured,
         }
         per_category = {
             int(id_): _figures(self._counts[:, k], self._iou[k])
             for k, id_ in enumerate(self._things)
         }
-        return Figures(overall, per_category, images)
+        return Figures(overall, per_category, self._worst.rows())
+
+    def _note(self, images: Comparison, counts: Ints) -> None:
+        """Sums what is averaged by image, and lists images.
+
+        Args:
+            images: k images.
+            counts: 3×k×thresholds: TP, FP, FN.
+        """
+        tp, total = counts[0], counts.sum(0)
+        accuracy = tp / np.maximum(total, 1)
+        # Where there is no object at one threshold, there is none at any.
+        measured = total[:, 0] > 0
+        self._measured += int(measured.sum())
+        self._sums += accuracy[measured, 0].sum(), accuracy[measured].mean(1).sum()
+        self._worst.add(
+            [
+                {
+                    "file_name": images.images[i].name,
+                    **dict(zip(("tp", "fp", "fn"), counts[:, i, 0].tolist(), strict=True)),
+                    "accuracy_50": float(accuracy[i, 0]),
+                    "accuracy_50_95": float(accuracy[i].mean()),
+                }
+                for i in np.flatnonzero(measured).tolist()
+            ]
+        )
 
     def _rows(self, category_ids: Ints) -> tuple[Ints, np.ndarray]:
         """Index into the things, and whether it is one."""
@@ -98,36 +127,6 @@ class MatchingAccuracy:
         if not len(self._things):
             return row, np.zeros(len(row), np.bool_)
         return row, self._things[row] == category_ids
-
-
-def assign(rows: Ints, columns: Ints, iou: Floats) -> Ints:
-    """The one-to-one choice among candidate pairs: as many as possible, then largest sum of IoU.
-
-    Args:
-        rows: p indices of true objects.
-        columns: p indices of predicted objects.
-        iou: p values in 0…1.
-
-    Returns:
-        Indices of the chosen pairs, ascending.
-    """
-    if not len(rows):
-        return np.zeros(0, np.int64)
-    _, row, row_degree = np.unique(rows, return_inverse=True, return_counts=True)
-    _, column, column_degree = np.unique(columns, return_inverse=True, return_counts=True)
-    free = (row_degree[row] == 1) & (column_degree[column] == 1)
-    rivals = np.flatnonzero(~free)
-    if not len(rivals):
-        return np.arange(len(rows))
-    _, i = np.unique(row[rivals], return_inverse=True)
-    _, j = np.unique(column[rivals], return_inverse=True)
-    gain = np.zeros((i.max() + 1, j.max() + 1))
-    pair = np.full(gain.shape, -1)
-    # One more pair outweighs every sum of IoU.
-    gain[i, j] = 1 + iou[rivals] / (2 * min(gain.shape))
-    pair[i, j] = rivals
-    chosen = pair[linear_sum_assignment(gain, maximize=True)]
-    return np.sort(np.concatenate((np.flatnonzero(free), chosen[chosen >= 0])))
 
 
 def _figures(counts: Ints, iou: Floats) -> dict[str, Any]:
@@ -151,17 +150,4 @@ def _figures(counts: Ints, iou: Floats) -> dict[str, Any]:
         "accuracy_75": steps[5]["accuracy"],
         "accuracy_50_95": mean([step["accuracy"] for step in steps]),
         "thresholds": steps,
-    }
-
-
-def _row(name: str, counts: Ints) -> dict[str, Any]:
-    tp, fp, fn = counts
-    accuracies = [ratio(a, b) for a, b in zip(tp, counts.sum(0), strict=True)]
-    return {
-        "file_name": name,
-        "tp": int(tp[0]),
-        "fp": int(fp[0]),
-        "fn": int(fn[0]),
-        "accuracy_50": accuracies[0],
-        "accuracy_50_95": mean(accuracies),
     }

@@ -1,4 +1,4 @@
-"""What every metric is: it is shown images one by one and then asked for its figures."""
+"""What every metric is: it is shown images batch by batch and then asked for its figures."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ class Figures:
     Attributes:
         overall: Over all categories.
         per_category: Category id → the same for this category alone.
-        images: Rows about single images, where the metric has some.
+        images: Rows about the images that came out worst, where the metric has some.
+        more: Further parts of the result by their names.
     """
 
     overall: dict[str, Any]
     per_category: dict[int, dict[str, Any]]
     images: list[dict[str, Any]] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 class Metric(Protocol):
     """One way of comparing."""
 
-    def add(self, image: Comparison) -> None:
-        """Takes an image into account."""
+    def add(self, images: Comparison) -> None:
+        """Takes some images into account."""
         ...
 
     def figures(self) -> Figures:

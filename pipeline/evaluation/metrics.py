@@ -2,73 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.suggest import nearest
 
-from .categories import Table
-from .coco_ap import CocoAp
+from .coco_ap import AP_BACKENDS, CocoAp
 from .matching import MatchingAccuracy
 from .metric import Metric
 from .panoptic_quality import PanopticQuality
 from .semantic import SemanticIou
 from .source import Source
+from .views import View
 
 METRICS = ("matching", "ap", "pq", "miou")
 """Matching accuracy, COCO's AP, panoptic quality, mean IoU and pixel accuracy."""
 
+VIEW_OF = {"matching": "objects", "ap": "objects", "pq": "regions", "miou": "pixels"}
+"""Metric → what of both sides it looks at, see `views`."""
 
-def choose_metrics(
-    wanted: Sequence[str], truth: Source, predicted: Source, *, whole_pictures: bool = False
-) -> tuple[str, ...]:
-    """Objects on both sides: matching and AP. All of both pictures labelled: mean IoU. Both
-    panoptic: PQ, too.
+
+def choose_metrics(wanted: Sequence[str], truth: Source, predicted: Source) -> tuple[str, ...]:
+    """Those that were asked for, or all that say something about the tasks of both sides.
+
+    Objects on both sides: matching and AP. Both panoptic: PQ and mean IoU, too. A semantic side:
+    mean IoU. Asked for, mean IoU is possible for all, since objects can be painted, and PQ for all
+    but objects against a semantic side.
 
     Args:
-        wanted: Some of `METRICS`; empty = all that are possible.
+        wanted: Some of `METRICS`; empty = all that say something.
         truth: The ground truth.
         predicted: The predictions.
-        whole_pictures: What the true objects leave over is known to be background.
 
     Raises:
         ValueError: An unknown metric, or one that the sides do not allow.
     """
     tasks = {truth.task, predicted.task}
-    possible = {
-        "matching": "semantic" not in tasks,
-        "ap": "semantic" not in tasks,
-        "pq": tasks == {"panoptic"},
-        "miou": "instance" not in tasks or whole_pictures,
-    }
+    objects, panoptic = "semantic" not in tasks, tasks == {"panoptic"}
+    usual = {"matching": objects, "ap": objects, "pq": panoptic, "miou": panoptic or not objects}
+    # PQ needs categories by name or number, which two folders of maps do not have.
+    known = truth.categories is not None or predicted.categories is not None
+    possible = usual | {"miou": True, "pq": known and tasks != {"semantic", "instance"}}
     for name in wanted:
         if name not in METRICS:
             raise ValueError(
                 f"unknown metric {name!r}{nearest(name, METRICS)}; known: {', '.join(METRICS)}"
             )
-    sides = (
-        f"{truth.task} ground truth ({truth.kind}) and "
-        f"{predicted.task} predictions ({predicted.kind})"
-    )
     if refused := [name for name in wanted if not possible[name]]:
-        raise ValueError(f"{sides} do not allow {', '.join(refused)}")
-    chosen = tuple(n for n in METRICS if possible[n] and (n in wanted or not wanted))
-    if not chosen:
-        raise ValueError(f"{sides} have no metric in common")
-    return chosen
+        raise ValueError(
+            f"{truth.task} ground truth ({truth.kind}) and {predicted.task} predictions "
+            f"({predicted.kind}) do not allow {', '.join(refused)}"
+        )
+    return tuple(name for name in METRICS if (name in wanted if wanted else usual[name]))
 
 
-def make_metrics(names: Iterable[str], categories: Table, *, unlabelled: bool) -> dict[str, Metric]:
+def make_metrics(
+    names: Iterable[str], views: Mapping[str, View], *, ap_backend: str = AP_BACKENDS[0]
+) -> dict[str, Metric]:
     """Fresh metrics.
 
     Args:
         names: Some of `METRICS`.
-        categories: The common table.
-        unlabelled: Whether pixels without a true segment are unlabelled instead of empty.
+        views: Name → view, of those that the metrics look at.
+        ap_backend: One of `AP_BACKENDS`.
+
+    Raises:
+        ValueError: The backend is unknown or not installed.
     """
-    makers: dict[str, Callable[[], Metric]] = {
-        "matching": lambda: MatchingAccuracy(categories, unlabelled=unlabelled),
-        "ap": lambda: CocoAp(categories),
-        "pq": lambda: PanopticQuality(categories),
-        "miou": lambda: SemanticIou(categories),
-    }
-    return {name: makers[name]() for name in names}
+    return {name: _make(name, views[VIEW_OF[name]], ap_backend) for name in names}
+
+
+def _make(name: str, view: View, ap_backend: str) -> Metric:
+    if name == "matching":
+        return MatchingAccuracy(view.table, unlabelled=view.unlabelled)
+    if name == "ap":
+        return CocoAp(view.table, backend=ap_backend)
+    if name == "pq":
+        return PanopticQuality(view.table, unlabelled=view.unlabelled)
+    return SemanticIou(view.table)

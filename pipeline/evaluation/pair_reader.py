@@ -1,77 +1,100 @@
-"""Reading both sides of an image into the common table, and what was amiss on the way."""
+"""Reading both sides of images, and what was amiss on the way."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-from .categories import CategoryMatch
-from .comparison import Comparison, compare
+from .comparison import ComparedImage
 from .pairing import Pairing
 from .segments import Segments, make_segments
 from .source import ImageEntry, Source
+from .worst import LISTED
 
-LISTED = 100
-"""Names listed in the counts; the numbers beside them cover all."""
+_THREADS = 4
+_AHEAD = 32
+"""Images read before they are wanted."""
+_BATCH_IMAGES = 256
+_BATCH_BYTES = 1 << 21
+"""Of RLE strings; comparing takes some 100 bytes of memory for each."""
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ImagePair:
+    """Both sides of one image.
+
+    Attributes:
+        image: Which image.
+        group: First folder of its path, "." without one.
+        truth: The true segments.
+        predicted: The predicted ones; not `answered` where there are none to speak of.
+    """
+
+    image: ComparedImage
+    group: str
+    truth: Segments
+    predicted: Segments
+
+
 class PairReader:
-    """Compares images one by one.
+    """Reads images batch by batch, ahead of the reader in threads where each is a file of its own.
 
     Args:
         truth: The ground truth.
         predicted: The predictions.
-        match: Their common categories.
-        rest: Category of the pixels that no true segment covers, None to leave them uncovered.
+        pairing: Which image is which.
     """
 
-    def __init__(
-        self, truth: Source, predicted: Source, match: CategoryMatch, *, rest: int | None = None
-    ) -> None:
-        self._truth, self._predicted, self._match, self._rest = truth, predicted, match, rest
+    def __init__(self, truth: Source, predicted: Source, pairing: Pairing) -> None:
+        self._truth, self._predicted, self._pairing = truth, predicted, pairing
         self._true_segments = self._predicted_segments = 0
         self._failed: list[str] = []
         self._misfits: list[str] = []
 
-    def compare(self, true: ImageEntry, answer: ImageEntry | None) -> Comparison:
-        """Reads one image; a missing, failed or misfitting prediction is an empty one.
+    def batches(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[list[ImagePair]]:
+        """All images of the pairing, in its order.
+
+        Args:
+            progress: Called with (images read, images) after every image.
 
         Raises:
             ValueError: A file contradicts itself.
             StorageError: A file cannot be read.
         """
-        name = (answer.name if answer else None) or true.name or str(true.key)
-        segments = _translate(self._truth.read(true.key), self._match.truth_ids)
-        if self._rest is not None:
-            segments = segments.with_rest(self._rest)
-        found = make_segments(segments.height, segments.width)
-        if answer is not None and answer.failed:
-            self._failed.append(name)
-        elif answer is not None:
-            read = self._predicted.read(answer.key)
-            if len(read) and (read.height, read.width) != (segments.height, segments.width):
-                _log.warning(
-                    "%s: ground truth is %dx%d, prediction %dx%d pixels: counted as missing",
-                    *(name, segments.width, segments.height, read.width, read.height),
-                )
-                self._misfits.append(name)
-            elif len(read):
-                found = _translate(read, self._match.predicted_ids)
-        self._true_segments += len(segments)
-        self._predicted_segments += len(found)
-        return compare(true.key, name, segments, found)
+        batch: list[ImagePair] = []
+        size = 0
+        for done, pair in enumerate(self._pairs(), start=1):
+            self._true_segments += len(pair.truth)
+            self._predicted_segments += len(pair.predicted)
+            batch.append(pair)
+            size += sum(map(len, pair.truth.counts)) + sum(map(len, pair.predicted.counts))
+            if progress:
+                progress(done, len(self._pairing.pairs))
+            if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
-    def counts(self, pairing: Pairing, failed_truth: list[ImageEntry]) -> dict[str, Any]:
-        """Images and segments that were compared, and images that could not be, with names.
+    def counts(self, failed_truth: Sequence[ImageEntry]) -> dict[str, Any]:
+        """Images and segments that were read, and images that could not be, with names.
+
+        Args:
+            failed_truth: Images without a usable ground truth.
 
         Raises:
             ValueError: Not one prediction had the size of its ground truth.
         """
-        missing = [true for true, answer in pairing.pairs if answer is None]
-        if len(self._misfits) == len(pairing.pairs) - len(missing):
+        missing = [true for true, answer in self._pairing.pairs if answer is None]
+        if len(self._misfits) == len(self._pairing.pairs) - len(missing):
             raise ValueError(
                 "every prediction differs in size from its ground truth, first "
                 f"{self._misfits[0]!r}: are they the same pictures?"
@@ -80,21 +103,80 @@ class PairReader:
             "without_prediction": [_name(item) for item in missing],
             "failed_predictions": self._failed,
             "size_differs": self._misfits,
-            "without_ground_truth": [_name(item) for item in pairing.unknown],
+            "without_ground_truth": [_name(item) for item in self._pairing.unknown],
             "failed_ground_truth": [_name(item) for item in failed_truth],
         }
         return {
-            "images": len(pairing.pairs),
+            "images": len(self._pairing.pairs),
             "true_segments": self._true_segments,
             "predicted_segments": self._predicted_segments,
             **{name: len(items) for name, items in lists.items()},
             "names": {name: items[:LISTED] for name, items in lists.items() if items},
-            "unknown_categories": list(self._match.unknown),
         }
 
+    def _pairs(self) -> Iterator[ImagePair]:
+        pairs = self._pairing.pairs
+        if not {self._truth.kind, self._predicted.kind} & _FILE_AN_IMAGE:
+            for true, answer in pairs:
+                yield self._fit(true, answer, *self._read(true, answer))
+            return
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="evaluate") as pool:
+            ahead: deque[Future[tuple[Segments, Segments | None]]] = deque()
+            coming = iter(pairs)
+            for true, answer in pairs:
+                for pair in coming:
+                    ahead.append(pool.submit(self._read, *pair))
+                    if len(ahead) >= _AHEAD:
+                        break
+                yield self._fit(true, answer, *ahead.popleft().result())
 
-def _translate(segments: Segments, ids: Mapping[int, int] | None) -> Segments:
-    return segments if ids is None else segments.in_terms_of(ids)
+    def _read(
+        self, true: ImageEntry, answer: ImageEntry | None
+    ) -> tuple[Segments, Segments | None]:
+        segments = self._truth.read(true.key)
+        if answer is None or answer.failed:
+            return segments, None
+        return segments, self._predicted.read(answer.key)
+
+    def _fit(
+        self,
+        true: ImageEntry,
+        answer: ImageEntry | None,
+        segments: Segments,
+        found: Segments | None,
+    ) -> ImagePair:
+        """A missing, failed or misfitting prediction is an empty one."""
+        name = (answer.name if answer else None) or _name(true)
+        size = segments.height, segments.width
+        if answer is not None and answer.failed:
+            self._failed.append(name)
+        elif found is not None and not len(found):
+            found = make_segments(*size)
+        elif found is not None and (found.height, found.width) != size:
+            _log.warning(
+                "%s: ground truth is %dx%d, prediction %dx%d pixels: counted as missing",
+                *(name, segments.width, segments.height, found.width, found.height),
+            )
+            self._misfits.append(name)
+            found = None
+        return ImagePair(
+            image=ComparedImage(true.key, name, *size),
+            group=_folder(answer, true),
+            truth=segments,
+            predicted=make_segments(*size, answered=False) if found is None else found,
+        )
+
+
+_FILE_AN_IMAGE = {"labels", "semantic", "coco-panoptic"}
+
+
+def _folder(*entries: ImageEntry | None) -> str:
+    """The first folder of the first path that has one, else "."."""
+    for entry in entries:
+        folder, slash, _ = (entry.name if entry and entry.name else "").partition("/")
+        if slash:
+            return folder
+    return "."
 
 
 def _name(entry: ImageEntry) -> str:

@@ -18,59 +18,72 @@ import numpy as np
 from .categories import Table
 from .comparison import Comparison
 from .metric import Figures, ratio
-from .segments import Ints
+from .worst import WorstImages
 
 
 class PanopticQuality:
     """PQ, SQ and RQ over all categories, things and stuff.
 
     Args:
-        categories: The common table.
+        categories: The common table; all segments are of its categories.
+        unlabelled: Whether pixels without a true segment are unlabelled instead of empty.
     """
 
-    def __init__(self, categories: Table) -> None:
-        self._categories = categories
+    def __init__(self, categories: Table, *, unlabelled: bool = True) -> None:
+        self._categories, self._unlabelled = categories, unlabelled
         self._ids = np.array(sorted(categories), np.int64)
         self._tp, self._fp, self._fn = (np.zeros(len(self._ids), np.int64) for _ in range(3))
         self._iou = np.zeros(len(self._ids))
+        self._worst = WorstImages("pq")
 
-    def add(self, image: Comparison) -> None:
-        """Matches the segments of one image."""
-        truth, predicted = image.truth, image.predicted
-        rows, columns, shared = image.truth_index, image.predicted_index, image.shared
-        true_ids, ids = truth.category_ids, predicted.category_ids
-        same = true_ids[rows] == ids[columns]
-        union = (
-            image.truth_areas[rows]
-            + image.predicted_areas[columns]
-            - shared
-            - image.outside[columns]
-        )
+    def add(self, images: Comparison) -> None:
+        """Matches the segments of some images."""
+        truth, predicted = images.truth, images.predicted
+        rows, columns, shared = images.truth_index, images.predicted_index, images.shared
+        true_row, row = (np.searchsorted(self._ids, s.category_ids) for s in (truth, predicted))
+        void = images.outside if self._unlabelled else np.zeros_like(images.outside)
+        same = true_row[rows] == row[columns]
+        union = images.truth_areas[rows] + images.predicted_areas[columns] - shared - void[columns]
         matched = np.flatnonzero(same & ~truth.iscrowd[rows] & (2 * shared > union))
+        found = columns[matched]
 
         missed = ~truth.iscrowd
         missed[rows[matched]] = False
-        last_crowd = {int(true_ids[i]): int(i) for i in np.flatnonzero(truth.iscrowd)}
+        crowds = np.flatnonzero(truth.iscrowd)[::-1]
+        key = truth.image[crowds] * len(self._ids) + true_row[crowds]
         honoured = np.zeros(len(truth), np.bool_)
-        honoured[list(last_crowd.values())] = True
+        honoured[crowds[np.unique(key, return_index=True)[1]]] = True  # the last of equal keys
         crowded = same & honoured[rows]
-        ignored = image.outside + np.bincount(
+        ignored = void + np.bincount(
             columns[crowded], weights=shared[crowded], minlength=len(predicted)
         )
-        spurious = 2 * ignored <= image.predicted_areas
-        spurious[columns[matched]] = False
+        spurious = 2 * ignored <= images.predicted_areas
+        spurious[found] = False
 
-        self._tp += self._count(ids[columns[matched]])
-        self._fn += self._count(true_ids[missed])
-        self._fp += self._count(ids[spurious])
-        np.add.at(
-            self._iou,
-            np.searchsorted(self._ids, ids[columns[matched]]),
-            shared[matched] / union[matched],
+        iou = shared[matched] / union[matched]
+        size, k = len(self._ids), len(images.images)
+        self._tp += np.bincount(row[found], minlength=size)
+        self._fn += np.bincount(true_row[missed], minlength=size)
+        self._fp += np.bincount(row[spurious], minlength=size)
+        self._iou += np.bincount(row[found], weights=iou, minlength=size)
+        tp = np.bincount(predicted.image[found], minlength=k)
+        fp = np.bincount(predicted.image[spurious], minlength=k)
+        fn = np.bincount(truth.image[missed], minlength=k)
+        of_image = np.bincount(predicted.image[found], weights=iou, minlength=k)
+        self._worst.add(
+            [
+                {
+                    "file_name": image.name,
+                    **{"tp": int(tp[i]), "fp": int(fp[i]), "fn": int(fn[i])},
+                    "pq": ratio(of_image[i], tp[i] + 0.5 * fp[i] + 0.5 * fn[i]),
+                }
+                for i, image in enumerate(images.images)
+            ]
         )
 
     def figures(self) -> Figures:
-        """Means over the categories that occur on either side."""
+        """Means over the categories that occur on either side, and the worst images, in which all
+        categories are pooled."""
         rows = {int(id_): self._category(k) for k, id_ in enumerate(self._ids)}
         isthing = {id_: self._categories[id_].isthing for id_ in rows}
         overall = {
@@ -78,7 +91,7 @@ class PanopticQuality:
             "things": _average([row for id_, row in rows.items() if isthing[id_]]),
             "stuff": _average([row for id_, row in rows.items() if not isthing[id_]]),
         }
-        return Figures(overall, rows)
+        return Figures(overall, rows, self._worst.rows())
 
     def _category(self, k: int) -> dict[str, Any]:
         tp, fp, fn = int(self._tp[k]), int(self._fp[k]), int(self._fn[k])
@@ -92,9 +105,6 @@ class PanopticQuality:
             "fp": fp,
             "fn": fn,
         }
-
-    def _count(self, category_ids: Ints) -> Ints:
-        return np.bincount(np.searchsorted(self._ids, category_ids), minlength=len(self._ids))
 
 
 def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import masks, rle
+from pipeline import masks
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -28,6 +28,7 @@ class Segments:
         scores: n confidences, NaN where there is none.
         coco_areas: n areas as the file states them, NaN where it does not. COCO's small, medium
             and large are told apart by these; nothing else uses them.
+        answered: Somebody looked at the image; if not, there is no segment either.
     """
 
     height: int
@@ -37,63 +38,10 @@ class Segments:
     iscrowd: Flags
     scores: Floats
     coco_areas: Floats
+    answered: bool = True
 
     def __len__(self) -> int:
         return len(self.counts)
-
-    def runs(self) -> tuple[Ints, Ints, Ints]:
-        """Runs of pixels: first, one past the last (column-major indices), index of the segment.
-
-        Raises:
-            ValueError: A string is malformed or belongs to another picture size.
-        """
-        pixels = self.height * self.width
-        pairs = [rle.runs_of_counts(rle.expand(text, pixels)) for text in self.counts]
-        if not pairs:
-            none = np.zeros(0, np.int64)
-            return none, none, none
-        lengths = [len(starts) for starts, _ in pairs]
-        return (
-            np.concatenate([starts for starts, _ in pairs]),
-            np.concatenate([ends for _, ends in pairs]),
-            np.repeat(np.arange(len(pairs)), lengths),
-        )
-
-    def in_terms_of(self, ids: Mapping[int, int]) -> Segments:
-        """The same with other category ids; segments whose category is not in `ids` are left out.
-
-        Args:
-            ids: Category id here → id there.
-        """
-        keep = [i for i, item in enumerate(self.category_ids.tolist()) if item in ids]
-        return Segments(
-            height=self.height,
-            width=self.width,
-            counts=tuple(self.counts[i] for i in keep),
-            category_ids=np.array([ids[int(self.category_ids[i])] for i in keep], np.int64),
-            iscrowd=self.iscrowd[keep],
-            scores=self.scores[keep],
-            coco_areas=self.coco_areas[keep],
-        )
-
-    def with_rest(self, category_id: int) -> Segments:
-        """Adds one segment of all pixels that no segment covers, if there are any."""
-        starts, ends, _ = self.runs()
-        pixels = self.height * self.width
-        steps = np.bincount(starts, minlength=pixels + 1) - np.bincount(ends, minlength=pixels + 1)
-        covered = np.cumsum(steps)[:pixels] > 0
-        if covered.all():
-            return self
-        rest = masks.encode(~covered.reshape(self.width, self.height).T)
-        return Segments(
-            height=self.height,
-            width=self.width,
-            counts=(*self.counts, rest),
-            category_ids=np.append(self.category_ids, category_id),
-            iscrowd=np.append(self.iscrowd, False),
-            scores=np.append(self.scores, np.nan),
-            coco_areas=np.append(self.coco_areas, np.nan),
-        )
 
 
 def make_segments(
@@ -105,6 +53,7 @@ def make_segments(
     iscrowd: Sequence[bool | int] | None = None,
     scores: Sequence[float | None] | None = None,
     coco_areas: Sequence[float | None] | None = None,
+    answered: bool = True,
 ) -> Segments:
     """Segments from plain lists; what is not given is no crowd, has no score and no stated area.
 
@@ -123,6 +72,7 @@ def make_segments(
         iscrowd=np.array(iscrowd if iscrowd is not None else [False] * n, np.bool_),
         scores=np.array(scores if scores is not None else [None] * n, np.float64),
         coco_areas=np.array(coco_areas if coco_areas is not None else [None] * n, np.float64),
+        answered=answered,
     )
 
 

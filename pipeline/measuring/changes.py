@@ -24,7 +24,7 @@ def find_changes(
 
     Objects are assigned one to one, whatever their categories, so that as many pairs as possible
     have an IoU of at least `min_iou`, and then the sum of IoU is largest
-    (`pipeline.evaluation.matching.assign`). Those left over vanished or appeared.
+    (`pipeline.evaluation.assignment.assign`). Those left over vanished or appeared.
 
     Args:
         a: The image before.

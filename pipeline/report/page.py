@@ -19,7 +19,15 @@ from .selection import Selection
 from .tally import Tally
 
 _STATIC = Path(__file__).parent / "static"
-_SCRIPTS = ("masks.js", "charts.js", "state.js", "gallery.js", "viewer.js", "main.js")
+_SCRIPTS = (
+    "masks.js",
+    "charts.js",
+    "state.js",
+    "gallery.js",
+    "viewer.js",
+    "evaluation.js",
+    "main.js",
+)
 
 
 def build_page(

@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pipeline import masks
-from pipeline.evaluation.comparison import Comparison, compare
+from pipeline.evaluation.comparison import ComparedImage, Comparison, compare
 from pipeline.evaluation.segments import Segments, make_segments, segments_of_map
+from pipeline.evaluation.stack import Stack, stack
 
 
 @st.composite
@@ -38,11 +39,30 @@ def box(x: int, y: int, w: int, h: int, *, size: tuple[int, int] = (20, 20)) -> 
     return mask
 
 
-def compared(truth: Segments, predicted: Segments) -> Comparison:
-    return compare(1, "picture", truth, predicted)
+def compared(*sides: Segments) -> Comparison:
+    """Images laid over each other: truth, prediction, truth, prediction …"""
+    pairs = list(zip(sides[::2], sides[1::2], strict=True))
+    images = [
+        ComparedImage(number, f"picture {number}", truth.height, truth.width)
+        for number, (truth, _) in enumerate(pairs, start=1)
+    ]
+    names = [image.name for image in images]
+    truth, predicted = (stack([pair[side] for pair in pairs], names) for side in (0, 1))
+    return compare(images, truth, predicted)
 
 
 def objects(label_map: np.ndarray, categories: int = 1) -> Segments:
     """Segments of a label map; categories 1…n take turns."""
     values = range(1, int(label_map.max(initial=0)) + 1)
     return segments_of_map(label_map, {value: (value - 1) % categories + 1 for value in values})
+
+
+def pixels_of(
+    side: Stack, sizes: Sequence[tuple[int, int]], values: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """The images painted with `values`, or with category ids; later segments lie on top."""
+    line = np.zeros(side.offset[-1], np.int64)
+    for owner, start, end in zip(side.owner, side.starts, side.ends, strict=True):
+        line[start:end] = (side.category_ids if values is None else values)[owner]
+    parts = np.split(line, side.offset[1:-1]) if sizes else []
+    return [part.reshape(w, h).T for part, (h, w) in zip(parts, sizes, strict=True)]

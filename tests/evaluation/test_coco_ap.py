@@ -2,6 +2,8 @@ import contextlib
 import copy
 import io
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,23 +15,20 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.evaluate import evaluate
+from pipeline.evaluation.ap_builtin import BuiltinAp
+from pipeline.evaluation.ap_official import LIBRARIES, OfficialAp
 from pipeline.evaluation.categories import ScoredCategory
-from pipeline.evaluation.coco_ap import CocoAp
-from pipeline.evaluation.coco_eval import SparseCocoEval
+from pipeline.evaluation.coco_ap import AP_BACKENDS, CocoAp
+from pipeline.evaluation.segments import make_segments
 
 ONE = {1: ScoredCategory(1, "nucleus")}
 
 
-def run(truth, results, *, evaluation=COCOeval, max_dets=(1, 10, 100)):
-    """COCOeval after `accumulate`; `truth` and `results` are plain data or a file's path."""
+def run(truth, results, *, max_dets=(1, 10, 100)):
+    """pycocotools' own COCOeval after `accumulate`, of a file and a list of results."""
     with contextlib.redirect_stdout(io.StringIO()):
-        if isinstance(truth, dict):
-            coco = COCO()
-            coco.dataset = copy.deepcopy(truth)
-            coco.createIndex()
-        else:
-            coco = COCO(truth)
-        done = evaluation(coco, coco.loadRes(copy.deepcopy(results)), "segm")
+        coco = COCO(truth)
+        done = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "segm")
         done.params.maxDets = list(max_dets)
         done.evaluate()
         done.accumulate()
@@ -63,26 +62,34 @@ def jittered(truth_file, seed=0):
 
 
 def or_none(values):
-    return [None if value == -1 else float(value) for value in values]
+    return [None if value == -1 else round(float(value), 12) for value in values]
 
 
-def test_equals_pycocotools_on_real_photos(shared_data, tmp_path):
+@pytest.mark.parametrize("backend", AP_BACKENDS)
+def test_equals_pycocotools_on_real_photos(shared_data, tmp_path, backend):
+    if backend == "faster-coco-eval":
+        pytest.importorskip("faster_coco_eval", reason="needs faster-coco-eval")
     truth = str(shared_data / "coco-photos" / "instances.json")
     with contextlib.redirect_stdout(io.StringIO()):
         results = jittered(truth)
     (tmp_path / "results.json").write_text(json.dumps(results))
-    ours = evaluate(ground_truth=truth, predictions=str(tmp_path / "results.json"), metrics=["ap"])
+    ours = evaluate(
+        ground_truth=truth,
+        predictions=str(tmp_path / "results.json"),
+        metrics=["ap"],
+        ap_backend=backend,
+    )
     theirs = run(truth, results)
     figures = ours["overall"]["ap"]
     assert list(figures["max_dets_100"].values()) == or_none(theirs.stats)
     assert 0.1 < figures["max_dets_100"]["AP"] < 0.9
     wide = run(truth, results, max_dets=(1, 10, 1000)).eval
     everything = wide["precision"][:, :, :, 0, 2]
-    assert figures["max_dets_1000"]["AP"] == everything[everything > -1].mean()
+    assert figures["max_dets_1000"]["AP"] == round(everything[everything > -1].mean(), 12)
     assert len(ours["per_category"]) == 80
     for row, k in zip(ours["per_category"], range(80), strict=True):
         of_category = theirs.eval["precision"][:, :, k, 0, 2]
-        expected = of_category.mean() if of_category.max() > -1 else None
+        expected = round(of_category.mean(), 12) if of_category.max() > -1 else None
         assert row["ap"]["max_dets_100"]["AP"] == expected
 
 
@@ -133,33 +140,68 @@ def test_only_crowds_leave_nothing_to_measure():
     assert metric.figures().overall["max_dets_100"]["AP"] is None
 
 
+def random_images(rng):
+    """Two images of 24×24 with objects, crowds, double finds and equal scores, in two batches."""
+    batches = []
+    for _ in range(2):
+        sides = []
+        for _ in range(2):
+            found, ids, areas = [], [], []
+            for _ in range(rng.integers(0, 9)):
+                (x, y), (w, h) = rng.integers(0, 10, 2), rng.integers(2, 9, 2)
+                for shift in [0, *rng.integers(0, 3, rng.integers(0, 3)).tolist()]:
+                    found.append(box(2 * (x // 2) + shift, 2 * (y // 2), w, h, size=(24, 24)))
+                    ids.append(int(rng.integers(1, 4)))
+                    areas.append(float(rng.choice([10, 1024, 2000, 9216, 20000])))
+            n = len(found)
+            crowds = rng.random(n) < 0.25 * (len(sides) % 2 == 0)
+            scores = rng.integers(0, 4, n) / 4
+            more = {"iscrowd": crowds, "scores": scores, "coco_areas": areas}
+            sides.append(of_masks(found, ids, **more) if n else make_segments(24, 24))
+        batches.append(sides)
+    return batches
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
-def test_the_sparse_matching_is_pycocotools_own(seed):
-    rng = np.random.default_rng(seed)
-    images = [{"id": i, "height": 24, "width": 24} for i in (1, 2)]
-    truth, results = [], []
-    for number in range(rng.integers(1, 14)):
-        x, y = rng.integers(0, 16, 2)
-        w, h = rng.integers(2, 9, 2)
-        image, category = int(rng.integers(1, 3)), int(rng.integers(1, 3))
-        for shift in [0, *rng.integers(0, 4, rng.integers(0, 3)).tolist()]:
-            mask = np.asfortranarray(box(min(x + shift, 22), y, w, h, size=(24, 24)))
-            rle = coco_mask.encode(mask)
-            entry = {"image_id": image, "category_id": category, "segmentation": rle}
-            if shift == 0 and number % 4:
-                crowd = int(rng.random() < 0.25)
-                area = float(rng.choice([10, 2000, 20000]))
-                truth.append({**entry, "id": len(truth) + 1, "area": area, "iscrowd": crowd})
-            else:
-                results.append({**entry, "score": float(rng.integers(0, 4)) / 4})
-    if not results:
-        return
-    data = {"images": images, "annotations": truth, "categories": [{"id": 1}, {"id": 2}]}
-    theirs, ours = (run(data, results, evaluation=e) for e in (COCOeval, SparseCocoEval))
-    for name in ("precision", "recall", "scores"):
-        assert np.array_equal(theirs.eval[name], ours.eval[name])
-    for a, b in zip(theirs.evalImgs, ours.evalImgs, strict=True):
-        assert (a is None) == (b is None)
-        for key in a or ():
-            assert np.array_equal(a[key], b[key]), key
+def test_equals_other_peoples_code_to_all_digits(library, seed):
+    if library != "pycocotools":
+        pytest.importorskip("faster_coco_eval", reason="needs faster-coco-eval")
+    table = {id_: ScoredCategory(id_, str(id_), isthing=id_ < 3) for id_ in (1, 2, 3)}
+    ours, theirs = BuiltinAp([1, 2]), OfficialAp([1, 2], library)
+    metrics = [CocoAp(table, backend=name) for name in ("builtin", library)]
+    for key, sides in zip((20, 3), random_images(np.random.default_rng(seed)), strict=True):
+        image = compared(*sides)
+        image = replace(image, images=(replace(image.images[0], key=key),))
+        for side in (ours, theirs, *metrics):
+            side.add(image)
+    for mine, other in zip(ours.curves(), theirs.curves(), strict=True):
+        assert mine.shape == other.shape
+        if library == "pycocotools":
+            assert np.array_equal(mine, other)
+        else:
+            assert np.abs(mine - other).max() <= np.spacing(1)  # which it leaves out
+    first, second = (metric.figures() for metric in metrics)
+    assert (first.overall, first.per_category) == (second.overall, second.per_category)
+    assert first.more == second.more
+
+
+def test_a_library_that_is_missing_is_named_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval.core.coco", None)
+    with pytest.raises(
+        ValueError, match=r"not installed .*: python -m pip install faster-coco-eval"
+    ):
+        CocoAp(ONE, backend="faster-coco-eval")
+
+
+def test_precision_recall_curves():
+    metric = CocoAp(ONE)
+    truth, found = [box(0, 0, 10, 10), box(0, 10, 10, 10)], [box(0, 0, 10, 10), box(3, 10, 10, 10)]
+    metric.add(compared(of_masks(truth), of_masks(found, scores=[0.9, 0.8])))
+    curves = metric.figures().more["precision_recall"]
+    assert curves["recall"][::50] == [0, 0.5, 1]
+    assert curves["precision_50"] == pytest.approx([1] * 101)
+    assert curves["precision_75"] == pytest.approx([1] * 51 + [0] * 50)
+    assert curves["precision_50_95"] == pytest.approx([1] * 51 + [0.1] * 50)

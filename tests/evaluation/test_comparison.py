@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_maps import box, compared, objects, of_masks, pairs_of_maps
 
+from pipeline.evaluation.comparison import compare_one
 from pipeline.evaluation.segments import make_segments
 
 
@@ -51,6 +52,28 @@ def test_either_side_may_be_empty():
     assert len(compared(nothing, nothing).shared) == 0
 
 
-def test_refuses_two_sizes():
-    with pytest.raises(ValueError, match="picture: ground truth is 20x10, prediction 20x20"):
-        compared(of_masks([box(0, 0, 1, 1, size=(10, 20))]), of_masks([box(0, 0, 1, 1)]))
+@given(st.lists(pairs_of_maps(), min_size=1, max_size=4))
+def test_many_images_at_once_are_as_each_alone(pairs):
+    sides = [objects(label_map) for pair in pairs for label_map in pair]
+    whole = compared(*sides)
+    assert [image.key for image in whole.images] == [*range(1, len(pairs) + 1)]
+    n = m = 0
+    for number, pair in enumerate(pairs):
+        one = compared(*map(objects, pair))
+        of_image = whole.truth.image[whole.truth_index] == number
+        assert np.array_equal(whole.truth_index[of_image], one.truth_index + n)
+        assert np.array_equal(whole.predicted_index[of_image], one.predicted_index + m)
+        assert np.array_equal(whole.shared[of_image], one.shared)
+        assert np.array_equal(whole.iou()[of_image], one.iou())
+        n, m = n + len(one.truth), m + len(one.predicted)
+        here = whole.predicted.image == number
+        assert np.array_equal(whole.outside[here], one.outside)
+        assert np.array_equal(whole.predicted_areas[here], one.predicted_areas)
+    assert (n, m) == (len(whole.truth), len(whole.predicted))
+
+
+def test_one_image_of_two_sizes():
+    square, flat = of_masks([box(0, 0, 1, 1)]), of_masks([box(0, 0, 1, 1, size=(10, 20))])
+    assert compare_one("a.png", square, square).shared.tolist() == [1]
+    with pytest.raises(ValueError, match=r"a\.png: one side is 20x10, the other 20x20 pixels"):
+        compare_one("a.png", flat, square)

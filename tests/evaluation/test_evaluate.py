@@ -12,7 +12,6 @@ from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentati
 
 NUCLEUS = Category(1, "nucleus", True, "#ff0000")
 BACKGROUND = Category(2, "background", False, "#000000", is_background=True)
-SKY = Category(3, "sky", False, "#0000ff")
 TABLE = Categories((NUCLEUS, BACKGROUND))
 
 
@@ -243,7 +242,8 @@ def test_tells_how_far_it_is(tmp_path, truth):
     ("arguments", "message"),
     [
         ({"metrics": ["matchin"]}, "unknown metric 'matchin'; did you mean 'matching'"),
-        ({"metrics": ["pq"]}, r"instance ground truth \(labels\) .* do not allow pq"),
+        ({"unknown_categories": "voif"}, "is 'voif'; did you mean 'void'"),
+        ({"ap_backend": "pycoco"}, "unknown AP backend 'pycoco'; did you mean 'pycocotools'"),
         ({"ground_truth_kind": "semantic", "metrics": ["ap"]}, "do not allow ap"),
         ({"dataset": None}, "nothing to evaluate"),
         ({"dataset": None, "predictions": "x", "save": True}, "nowhere to save"),
@@ -256,13 +256,25 @@ def test_bad_usage(tmp_path, truth, arguments, message):
         evaluate(**{"dataset": ours, "ground_truth": truth, **arguments})
 
 
-def test_sides_without_a_common_metric(tmp_path):
-    sky = Categories((SKY, NUCLEUS))
-    semantic = Segmentation(30, 40, (segment(np.ones((30, 40)), 3),))
-    ours = dataset(tmp_path / "ours", {"a.png": semantic}, task="semantic", categories=sky)
-    objects = dataset(tmp_path / "truth", {"a.png": labelled(field(), "instance")}, task="instance")
-    with pytest.raises(ValueError, match=r"instance ground truth .* have no metric in common"):
-        evaluate(dataset=ours, ground_truth=objects)
+def test_objects_against_a_semantic_side_have_no_panoptic_quality(tmp_path, truth):
+    ours = dataset(tmp_path / "ours", perfect("semantic"), task="semantic")
+    with pytest.raises(ValueError, match=r"instance ground truth \(labels\) .* do not allow pq"):
+        evaluate(dataset=ours, ground_truth=truth, metrics=["pq"])
+
+
+def test_a_damaged_mask_is_named(tmp_path, truth):
+    images = [
+        {"id": n, "file_name": name, "height": 30, "width": 40} for n, name in enumerate(MAPS)
+    ]
+    whole = {"size": [30, 40], "counts": masks.encode(field() > 0).decode()}
+    entries = [
+        {"image_id": 1, "category_id": 1, "segmentation": segmentation}
+        for segmentation in (whole, {**whole, "counts": "04"})
+    ]
+    data = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "bad.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"predictions of a/2.png: segment 2: malformed RLE: the"):
+        evaluate(predictions=str(tmp_path / "bad.json"), ground_truth=truth)
 
 
 def test_real_nuclei_against_themselves_from_another_folder(shared_data, tmp_path):

@@ -133,7 +133,7 @@ def test_files_that_are_not_what_they_should_be(tmp_path, content, message):
     [
         ([[1, 2]], "annotation 1 of image 4: a polygon needs"),
         ({"size": [9, 9], "counts": [81]}, "annotation 1 of image 4: RLE size"),
-        ({"size": [10, 12], "counts": "0"}, "annotation 1 of image 4: malformed RLE"),
+        ({"size": [10, 12], "counts": [1, 2]}, "annotation 1 of image 4: malformed RLE"),
     ],
 )
 def test_a_bad_mask_is_named(tmp_path, segmentation, message):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_maps import box, compared, objects, of_masks, pairs_of_maps
 
+from pipeline.evaluation.assignment import assign
 from pipeline.evaluation.categories import ScoredCategory
-from pipeline.evaluation.matching import THRESHOLDS, MatchingAccuracy, assign
+from pipeline.evaluation.matching import THRESHOLDS, MatchingAccuracy
 from pipeline.evaluation.segments import make_segments
 
 NUCLEI = {1: ScoredCategory(1, "nucleus")}
@@ -106,7 +107,8 @@ def test_pooled_figures_and_the_mean_by_image():
         "accuracy_50_95": (1 + 1 / 4) / 2,
         "images": 2,
     }
-    assert result.images[2]["accuracy_50"] is None
+    assert [row["accuracy_50"] for row in result.images] == [1 / 4, 1]  # the worst first
+    assert [row["fn"] for row in result.images] == [2, 0]
     assert figures(nothing).overall["accuracy_50"] is None
 
 

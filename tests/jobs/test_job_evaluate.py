@@ -71,9 +71,14 @@ def test_every_metric_has_a_table(shared_data):
     truth = shared_data / "coco-panoptic" / "panoptic_examples.json"
     done = run("--predictions", truth, "--ground-truth", truth)
     assert done.exit_code == 0, done.output
-    for words in ("Matching", "COCO, masks", "Panoptic quality", "mean iou", "By category"):
+    for words in ("Matching", "COCO, masks", "Panoptic quality", "mean IoU", "AR_large"):
         assert words in done.stdout
-    assert "… 133 categories in all" in done.stdout
+    for metric in ("matching", "COCO, masks", "panoptic quality", "pixels"):
+        assert f"By category: {metric}" in done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines.count(["horse", *["1.000"] * 3]) == 2  # matching and pixels
+    assert not [line for line in lines if "giraffe" in line]  # which does not occur
+    assert "133 categories in all" in done.stdout
 
 
 def test_images_that_are_amiss_are_told(sides, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -250,4 +251,40 @@ def test_works_from_a_web_server_too(page, make_dataset, tmp_path):
         _open_first(page)
         page.wait("document.getElementById('viewer-picture').src.endsWith('full/1.jpg')")
         server.shutdown()
+    assert page.errors == []
+
+
+def test_figures_are_put_in_order_and_lead_to_the_picture(page, make_dataset, tmp_path):
+    ledger = make_dataset(count=8, failed=0)
+    figures = {
+        "per_category": [
+            {"name": "b", "pq": {"pq": 0.5, "sq": None}},
+            {"name": "C", "pq": {"pq": 0.125, "sq": 1.0}},
+            {"name": "a", "pq": {"pq": None, "sq": 0.25}},
+        ],
+        "worst_images": [
+            {"file_name": name, "pq": 0.5} for name in ("plate-1/field 005.png", "gone.png")
+        ],
+    }
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "evaluation.json").write_text(json.dumps(figures))
+    page.open(Path(write_report(ledger, str(tmp_path / "r"))).as_uri(), ready=READY)
+
+    def rows() -> str:
+        return page.run(
+            "[...document.querySelector('#evaluation .sortable').tBodies[0].rows]"
+            ".map((row) => row.cells[0].textContent).join('')"
+        )
+
+    assert rows() == "bCa"
+    for heading, expected in ((2, "bCa"), (2, "Cba"), (1, "abC"), (3, "Cab"), (3, "aCb")):
+        _click(page, f"#evaluation .sortable th:nth-child({heading}) button")
+        assert rows() == expected
+    _click(page, "#evaluation a[data-open='plate-1/field 005.png']")
+    page.wait("document.querySelector('#viewer').open")
+    assert page.run("document.querySelector('#viewer-name').textContent") == "field 005.png"
+    page.press("Escape")
+    _click(page, "#evaluation a[data-open='gone.png']")
+    assert page.run("document.querySelector('#search').value") == "gone.png"
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
     assert page.errors == []
