@@ -91,7 +91,7 @@ def test_the_catalog_says_of_torchvisions_weights_what_torchvision_says(entry: C
         if entry.family == "torchvision-semantic" and "lraspp" not in entry.architecture:
             build = getattr(segmentation, entry.architecture)
             whole = build(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
-            net.add_module("aux_classifier", whole.aux_classifier)  # is in the file, is not used
+            net.aux_classifier = whole.aux_classifier  # is in the file, is not used
     assert sum(each.numel() for each in net.parameters()) == weights.meta["num_params"]
 
 
