@@ -167,8 +167,8 @@ def _owlv2(folder: Path) -> None:
     )
     model = hf.Owlv2ForObjectDetection(config)
     with torch.no_grad():
-        torch.nn.init.normal_(model.box_head.dense2.weight, std=0.5)
-        torch.nn.init.normal_(model.class_head.logit_scale.weight, std=2.0)
+        torch.nn.init.normal_(model.box_head.dense2.weight, std=0.15)
+        torch.nn.init.normal_(model.class_head.logit_scale.weight, std=0.3)
         for name, value in model.named_parameters():
             if "token_embedding" in name or "text_projection" in name:
                 torch.nn.init.normal_(value)

@@ -17,6 +17,7 @@ FAMILIES: dict[str, str] = {
     "maskrcnn": "pipeline.models.maskrcnn:MaskRcnn",
     "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
+    "owlv2": "pipeline.models.owlv2:Owlv2",
     "sam": "pipeline.models.sam:SamSegmenter",
     "semantic": "pipeline.models.semantic:SemanticSegmenter",
     "smp": "pipeline.models.smp:SmpSegmenter",

@@ -1,0 +1,132 @@
+"""The family `owlv2`: OWLv2 finds boxes by text, a SAM masks.
+
+Every prompt is a text of its own and is embedded once, when the weights are loaded; a picture's
+features are compared with all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segmentation, Task
+
+from .box_masks import BoxMasks, partner_of
+from .forward import Forward
+from .frame import Frame
+from .info import ModelInfo
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .sightings import Sightings, boxes_in_picture
+from .text_asking import TextAsking, read_asking
+from .text_segmenter import TextSegmenter
+from .texts import Texts, read_texts
+
+_THRESHOLD = 0.1
+"""The family's scores are low; transformers' post-processing has the same."""
+
+
+class Owlv2:
+    """Labels pictures with what texts ask for; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The detector; `info.partner` is the SAM, `info.asking` the prompts.
+        options: Of the job.
+        tasks: "instance", or "panoptic" where conflicts leave no overlap.
+
+    Raises:
+        ValueError: No SAM, no prompts, a prompt that is too long, a file is missing.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        self._info = info
+        self._options = options
+        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._texts = read_texts(info, self._asking, longest=16)
+        self._shared = TextSegmenter(
+            self._asking,
+            options,
+            tasks,
+            rule=read_fit_rule(preprocessor(info.folder)),
+            outliner=BoxMasks(partner_of(info), options),
+        )
+
+    def load(self, device: str) -> None:
+        """Reads the weights of both networks and embeds the prompts.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _net(self, device: str) -> PatchFinder:
+        from transformers import Owlv2ForObjectDetection
+
+        model: Any = load_pretrained(
+            Owlv2ForObjectDetection,
+            self._info,
+            device=device,
+            allow_pickle=self._options.allow_pickle,
+        )
+        return PatchFinder(model, self._texts, self._asking, device=device, options=self._options)
+
+
+class PatchFinder:
+    """One box a patch of the picture, and its score for each prompt.
+
+    Args:
+        model: Of transformers, on its device.
+        texts: The prompts.
+        asking: What is looked for.
+        device: Where it runs.
+        options: Of the job.
+    """
+
+    def __init__(
+        self, model: Any, texts: Texts, asking: TextAsking, *, device: str, options: ModelConfig
+    ) -> None:
+        self._asking = asking
+        with torch.inference_mode():
+            owl = model.owlv2
+            tokens, mask = texts.on(device)
+            read = owl.text_model(input_ids=tokens, attention_mask=mask, return_dict=True)
+            queries = owl.text_projection(read.pooler_output)
+            self._queries = queries / queries.norm(dim=-1, keepdim=True)
+        self._model = model
+        self._forward = Forward(self._look, device=device, options=options)
+
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+        """See `Finder`."""
+        boxes, logits = self._forward(pixels)
+        scores = logits.sigmoid()
+        keep = (scores.amax(-1) >= self._asking.least).nonzero()
+        picture, patch = keep.unbind(1)
+        chosen = (picture[:, None].float(), boxes[picture, patch], scores[picture, patch])
+        found = torch.cat(chosen, 1).cpu().double().numpy()  # one copy
+        place = found[:, 0].astype(np.int64)
+        return [
+            Sightings(boxes_in_picture(rows[:, 1:5], frame), rows[:, 5:])
+            for index, frame in enumerate(frames)
+            for rows in (found[place == index],)
+        ]
+
+    def _look(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Boxes B×n×4 (centre and size, shares of the input) and logits B×n×p."""
+        (features, *_) = self._model.image_embedder(pixel_values=pixels)
+        flat = features.flatten(1, 2)
+        queries = self._queries.expand(len(pixels), -1, -1)
+        logits = self._model.class_predictor(flat, queries)[0]
+        return self._model.box_predictor(flat, features), logits
