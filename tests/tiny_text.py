@@ -176,6 +176,47 @@ def _owlv2(folder: Path) -> None:
     hf.Owlv2Processor(hf.Owlv2ImageProcessor(size=SQUARE), tokenizer).save_pretrained(folder)
 
 
+def _clipseg(folder: Path) -> None:
+    tokenizer = clip_tokenizer(24)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 16,
+    }
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 24,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    config = hf.CLIPSegConfig(
+        text_config=text,
+        vision_config=vision,
+        projection_dim=16,
+        extract_layers=[0, 1, 2],
+        reduce_dim=16,
+        decoder_intermediate_size=16,
+        decoder_num_attention_heads=2,
+    )
+    model = hf.CLIPSegForImageSegmentation(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "token_embedding" in name or "film" in name or "patch_embedding" in name:
+                torch.nn.init.normal_(value)
+            elif "transposed_convolution" in name and name.endswith("weight"):
+                torch.nn.init.normal_(value, std=0.5)
+    model.save_pretrained(folder)
+    images = hf.ViTImageProcessor(size=SQUARE, image_mean=[0.4, 0.5, 0.6])
+    hf.CLIPSegProcessor(images, tokenizer).save_pretrained(folder)
+
+
 def _sam(folder: Path) -> None:
     tiny_sam("sam").save_pretrained(folder)
     hf.SamImageProcessor(
@@ -189,6 +230,7 @@ def _sam(folder: Path) -> None:
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "grounding-dino": _grounding_dino("GroundingDino"),
     "mm-grounding-dino": _grounding_dino("MMGroundingDino"),
+    "clipseg": _clipseg,
     "owlv2": _owlv2,
     "sam": _sam,
 }

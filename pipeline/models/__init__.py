@@ -11,6 +11,7 @@ from typing import Protocol
 from schemas.records import Sample, Segmentation
 
 FAMILIES: dict[str, str] = {
+    "clipseg": "pipeline.models.clipseg:ClipSeg",
     "eomt": "pipeline.models.eomt:EomtSegmenter",
     "grounding-dino": "pipeline.models.grounding_dino:GroundingDino",
     "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",

@@ -1,0 +1,200 @@
+"""The family `clipseg`: CLIPSeg, a map of the picture for each prompt; semantic.
+
+Every prompt is embedded once, when the weights are loaded, and a picture is encoded once; the
+small decoder runs once a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from schemas.model_config import ModelConfig
+from schemas.records import Sample, Segment, Segmentation, Task
+
+from .forward import Forward
+from .frame import Frame
+from .info import ModelInfo
+from .merging import Outputs
+from .outputs import DenseOutput
+from .preprocessor import preprocessor, read_fit_rule
+from .pretrained import load_pretrained
+from .text_asking import TextAsking, read_asking
+from .texts import Texts, read_texts
+from .tile_answer import TileAnswer
+from .torch_segmenter import TorchSegmenter
+
+_THRESHOLD = 0.5
+_TOGETHER = 32
+"""Prompts that the decoder does at once; the activations of so many take 0.3 GB a picture."""
+
+
+class ClipSeg:
+    """Labels pictures with regions that texts describe; see `pipeline.models.Segmenter`.
+
+    Args:
+        info: The checkpoint; `info.asking` has the prompts.
+        options: Of the job.
+        tasks: "semantic" alone.
+
+    Raises:
+        ValueError: No prompts, a prompt that is too long, another task, a file is missing.
+    """
+
+    def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
+        if tasks != ("semantic",):
+            raise ValueError(
+                f"CLIPSeg tells regions apart, not things: the task is 'semantic', not "
+                f"{', '.join(tasks)}"
+            )
+        self._info = info
+        self._options = options
+        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._texts = read_texts(info, self._asking, longest=77)
+        outputs = SimpleNamespace(
+            categories=self._asking.ontology.categories(),
+            category_ids=(*self._asking.ontology.ids(), 0),  # the last is "nothing"
+        )
+        rule = read_fit_rule(preprocessor(info.folder))
+        self._shared = TorchSegmenter(outputs, options, tasks, rule=rule)  # pyright: ignore
+        self._prompts = _only_prompts(self._asking)
+
+    def load(self, device: str) -> None:
+        """Reads the weights and embeds the prompts.
+
+        Raises:
+            ValueError: They do not fit the architecture.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes.
+
+        A segment names its prompt where its category has one alone; of several prompts each may
+        have found other pixels of it.
+        """
+        return [
+            replace(one, segments=tuple(self._named(each) for each in one.segments))
+            for one in self._shared.segment(batch)
+        ]
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._shared.close()
+
+    def _named(self, segment: Segment) -> Segment:
+        return replace(segment, prompt=self._prompts.get(segment.category_id))
+
+    def _net(self, device: str) -> PromptMaps:
+        from transformers import CLIPSegForImageSegmentation
+
+        model: Any = load_pretrained(
+            CLIPSegForImageSegmentation,
+            self._info,
+            device=device,
+            allow_pickle=self._options.allow_pickle,
+        )
+        return PromptMaps(model, self._texts, self._asking, device=device, options=self._options)
+
+
+class PromptMaps:
+    """One map a category, and one more: how much it takes to be anything.
+
+    A category's probability is that of its best prompt. A cell goes to its most probable category,
+    unless that stays below the category's threshold or one of the category's negative prompts is
+    more probable there: both make up the last map.
+
+    Args:
+        model: Of transformers, on its device.
+        texts: The prompts.
+        asking: What is looked for.
+        device: Where it runs.
+        options: Of the job.
+    """
+
+    def __init__(
+        self, model: Any, texts: Texts, asking: TextAsking, *, device: str, options: ModelConfig
+    ) -> None:
+        with torch.inference_mode():
+            tokens, mask = texts.on(device)
+            clip = model.clip
+            read = clip.text_model(input_ids=tokens, attention_mask=mask, return_dict=True)
+            self._embedded = clip.text_projection(read.pooler_output)
+        self._model = model
+        self._positive, self._negative = (
+            [
+                [
+                    place
+                    for place, phrase in enumerate(asking.phrases)
+                    if phrase.category == index and phrase.negative == negative
+                ]
+                for index in range(len(asking.ontology.category))
+            ]
+            for negative in (False, True)
+        )
+        least = [
+            asking.threshold if item.min_score is None else item.min_score
+            for item in asking.ontology.category
+        ]
+        self._least = torch.tensor(least, device=device)
+        self._forward = Forward(self._maps, device=device, options=options)
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        """One dense output of probabilities a picture."""
+        (logits,) = self._forward(pixels)
+        found = logits.sigmoid()
+        planes = self._best(found, self._positive)
+        against = self._best(found, self._negative)
+        winner = planes.argmax(1, keepdim=True)
+        nothing = torch.maximum(self._least[winner], against.gather(1, winner))
+        maps = torch.cat((planes, nothing), 1)
+        return {
+            "semantic": [
+                DenseOutput(each, frame, probabilities=True)
+                for each, frame in zip(maps, frames, strict=True)
+            ]
+        }
+
+    def _maps(self, pixels: Tensor) -> tuple[Tensor]:
+        """B×p×h×w logits."""
+        seen = self._model.clip.vision_model(
+            pixel_values=pixels,
+            interpolate_pos_encoding=True,
+            output_hidden_states=True,
+            return_dict=True,
+        ).hidden_states
+        layers = [seen[index + 1] for index in self._model.extract_layers]
+        parts = [self._decoded(layers, some) for some in self._embedded.split(_TOGETHER)]
+        return (torch.cat(parts, 1),)
+
+    def _decoded(self, layers: Sequence[Tensor], prompts: Tensor) -> Tensor:
+        count, pictures = len(prompts), len(layers[0])
+        repeated = [layer.repeat_interleave(count, 0) for layer in layers]
+        logits = self._model.decoder(repeated, prompts.repeat(pictures, 1), return_dict=True).logits
+        return logits.reshape(pictures, count, *logits.shape[-2:])
+
+    @staticmethod
+    def _best(found: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+        """The largest map of each group of prompts; 0 for a group without one."""
+        none = torch.zeros_like(found[:, 0])
+        return torch.stack(
+            [found[:, list(group)].amax(1) if group else none for group in groups], 1
+        )
+
+
+def _only_prompts(asking: TextAsking) -> dict[int, str]:
+    """Category id → its prompt, of those that have one."""
+    return {
+        id_: item.phrases[0]
+        for id_, item in zip(asking.ontology.ids(), asking.ontology.category, strict=True)
+        if len(item.phrases) == 1
+    }
