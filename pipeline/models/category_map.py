@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def map_chosen(names: Sequence[str], chosen: str | Sequence[Any]) -> CategoryMap
         return _user(names, chosen, where="categories")
     if chosen in TABLES:
         return _built_in(names, category_table(chosen))
-    path = Path(chosen).expanduser()
+    path = Path(os.path.expanduser(chosen))
     if not path.is_file():
         raise ValueError(
             f"model.categories: {chosen!r} is neither a table nor a JSON file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Pla
         ValueError: No such model, or it is not here and cannot be fetched.
     """
     entry = catalog().get(model) or entry_of(model)
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if revision and (model in BUNDLED or (entry and entry.file) or folder.is_dir()):
         raise ValueError("model.revision: only a model of the hub has revisions")
     if model in BUNDLED:
