@@ -227,10 +227,59 @@ def _sam(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def _sam3(folder: Path) -> None:
+    tokenizer = clip_tokenizer(32)
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 112,
+        "patch_size": 14,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": 56,
+    }
+    small = {"hidden_size": 32, "num_attention_heads": 2}
+    layer = {**small, "num_layers": 1, "intermediate_size": 32}
+    config = hf.Sam3Config(
+        vision_config={
+            "backbone_config": backbone,
+            "fpn_hidden_size": 32,
+            "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        },
+        text_config={
+            **small,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 32,
+            "projection_dim": 32,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        geometry_encoder_config=layer,
+        detr_encoder_config=layer,
+        detr_decoder_config={**layer, "num_queries": 6},
+        mask_decoder_config=small,
+    )
+    model = hf.Sam3Model(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.ndim > 1 and "norm" not in name:
+                torch.nn.init.normal_(value, std=0.25)
+    model.save_pretrained(folder)
+    images = hf.Sam3ImageProcessor(
+        size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32}
+    )
+    hf.Sam3Processor(images, tokenizer, target_size=112).save_pretrained(folder)
+
+
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "grounding-dino": _grounding_dino("GroundingDino"),
     "mm-grounding-dino": _grounding_dino("MMGroundingDino"),
     "clipseg": _clipseg,
     "owlv2": _owlv2,
     "sam": _sam,
+    "sam3": _sam3,
 }

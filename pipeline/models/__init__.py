@@ -20,6 +20,7 @@ FAMILIES: dict[str, str] = {
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
     "owlv2": "pipeline.models.owlv2:Owlv2",
     "sam": "pipeline.models.sam:SamSegmenter",
+    "sam3": "pipeline.models.sam3:Sam3",
     "semantic": "pipeline.models.semantic:SemanticSegmenter",
     "smp": "pipeline.models.smp:SmpSegmenter",
     "torchvision-semantic": "pipeline.models.torchvision_semantic:TorchvisionSemantic",
