@@ -119,7 +119,7 @@ def pixels_view(
     policy = unknown or usual
     table = dict(_kept(match, policy))
     rest = match.background()
-    if rest is None and (painted or _has_background(predicted)):
+    if rest is None and (painted or (policy == "background" and _has_background(predicted))):
         rest = 0 if 0 not in match.table else max(match.table) + 1
         table[rest] = ScoredCategory(rest, "background", isthing=False, is_background=True)
     if rest is None and policy == "background":

@@ -11,6 +11,7 @@ from pipeline import masks
 from pipeline.evaluation.comparison import ComparedImage, Comparison, compare
 from pipeline.evaluation.segments import Segments, make_segments, segments_of_map
 from pipeline.evaluation.stack import Stack, stack
+from pipeline.evaluation.views import View
 
 
 @st.composite
@@ -66,3 +67,9 @@ def pixels_of(
         line[start:end] = (side.category_ids if values is None else values)[owner]
     parts = np.split(line, side.offset[1:-1]) if sizes else []
     return [part.reshape(w, h).T for part, (h, w) in zip(parts, sizes, strict=True)]
+
+
+def compared_in(view: View, truth: Segments, predicted: Segments) -> Comparison:
+    """One image in a view."""
+    plain = compared(truth, predicted)
+    return compare(plain.images, view.truth(plain.truth), view.predicted(plain.predicted))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 from pipeline import masks
 from pipeline.evaluate import evaluate
-from pipeline.ledger import write_dataset
+from pipeline.exporters import export
+from pipeline.ledger import open_ledger, write_dataset
 from schemas.categories import Categories, Category
 from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentation
 
@@ -119,6 +121,44 @@ def test_semantic_maps_in_both_conventions(tmp_path):
     for result in (plain, shifted):
         assert result["overall"]["miou"]["mean_iou"] == 1
         assert result["overall"]["miou"]["pixels"] == 4 * 30 * 40 - 30 * 10
+
+
+@pytest.mark.parametrize(
+    ("task", "format_", "file", "metrics"),
+    [
+        ("instance", "coco-instances", "instances.json", ["matching", "ap", "pq", "miou"]),
+        ("panoptic", "coco-panoptic", "panoptic.json", ["matching", "ap", "pq", "miou"]),
+        ("semantic", "semantic-png", "", ["miou", "pq"]),
+    ],
+)
+def test_our_parquet_is_ground_truth_as_good_as_its_exports(tmp_path, task, format_, file, metrics):
+    table = Categories((NUCLEUS, BACKGROUND, Category(300, "mitosis", True, "#00ff00")))
+    sides = []
+    for name, move in (("truth", 0), ("ours", 1)):
+        images = {}
+        for number, (path, label_map) in enumerate(MAPS.items()):
+            moved = np.roll(label_map, move * number, 1)
+            segments = list(labelled(moved, task).segments)
+            if len(segments) > 1 or task == "instance":
+                segments[:1] = [replace(item, category_id=300) for item in segments[:1]]
+            images[path] = Segmentation(30, 40, tuple(segments))
+        sides.append(dataset(tmp_path / name, images, task=task, categories=table))
+    truth, ours = sides
+    export(open_ledger(truth), format_, str(tmp_path / "export"))
+    whole, exported = (
+        evaluate(dataset=ours, ground_truth=side, metrics=metrics)
+        for side in (truth, str(tmp_path / "export" / file))
+    )
+    assert set(whole["overall"]) == set(metrics)
+    assert whole["overall"] == exported["overall"]
+    assert whole["worst_images"] == exported["worst_images"]
+    for result in (whole, exported):  # objects' files have no category for what they leave over
+        rows = [{**row, "category_id": 0} for row in result["per_category"]]
+        result["rows"] = sorted(rows, key=lambda row: row["name"])
+    assert whole["rows"] == exported["rows"]
+    figures = whole["overall"]
+    assert 0 < figures["miou"]["mean_iou"] < 1
+    assert figures["pq"]["all"]["categories"] == {"instance": 2, "panoptic": 3, "semantic": 2}[task]
 
 
 def test_missing_and_failed_predictions_are_misses_and_strangers_are_left_out(tmp_path, truth):
