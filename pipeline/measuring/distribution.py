@@ -20,7 +20,7 @@ class Distribution:
 
     Args:
         scales: "log" (for values > 0), "linear", or both.
-        within: Edges that the linear bins do not leave.
+        within: Edges of the linear bins; values beyond are seen, but not counted.
     """
 
     def __init__(self, scales: Sequence[str], within: tuple[float, float] | None = None) -> None:
@@ -46,11 +46,13 @@ class Distribution:
             if scale not in self._edges:
                 self._edges[scale] = self._make_edges(scale)
                 self._counts[scale] = np.zeros(len(self._edges[scale]) - 1, np.int64)
-            edges = self._edges[scale]
-            place = np.searchsorted(edges, values, side="right") - 1
-            self._counts[scale] += np.bincount(
-                place.clip(0, len(edges) - 2), minlength=len(edges) - 1
-            )
+            edges, inside = self._edges[scale], values
+            if scale == "linear" and self._within:
+                low, high = self._within
+                inside = values[(values >= low) & (values <= high)]
+            # Clipped: the greatest value, and what rounding put beside the first or last edge.
+            place = (np.searchsorted(edges, inside, side="right") - 1).clip(0, len(edges) - 2)
+            self._counts[scale] += np.bincount(place, minlength=len(edges) - 1)
 
     def to_json(self) -> dict[str, Any]:
         """spread: count, low, mean and high, or None; and for each scale edges and counts."""

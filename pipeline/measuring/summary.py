@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ Key = tuple[str, int]
 """Task, and category id or `_ALL`."""
 
 _ALL = 0  # all categories but background
-_DENSITY = "density"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,11 @@ class _Property:
     unit: str = ""
     scales: tuple[str, ...] = ("linear",)
     within: tuple[float, float] | None = None
+    factor: float = 1.0
+
+
+_UNITS = (("µm", 1.0, "mm²"), ("mm", 1e3, "m²"), ("m", 1e6, "km²"))
+"""Unit of lengths, micrometres in it, and unit of the ground that densities refer to."""
 
 
 def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) -> dict[str, Any]:
@@ -55,26 +59,22 @@ def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) ->
         Plain data for JSON. `categories` has an entry a task for all its segments but background,
         and one a category, each with the distributions of six properties and of the density.
     """
-    counts, all_sized = _count_objects(objects, spec.background)
+    counts = _count_objects(objects, spec.background)
     about = _count_images(images, spec.tasks)
-    physical = all_sized and about.sized == about.images - about.failed > 0
-    chosen = _properties(physical=physical)
+    chosen = _properties(about)
     shown = _shown(counts, spec)
     found = {
-        key: {item.name: Distribution(item.scales, item.within) for item in chosen}
-        | {_DENSITY: Distribution(("linear",))}
-        for key in shown
+        key: {item.name: Distribution(item.scales, item.within) for item in chosen} for key in shown
     }
     for act in (Distribution.see, Distribution.count):
         for key, values in chain(
-            _object_values(objects, chosen, spec.background),
-            _densities(images, "density_per_mm2" if physical else "density_per_mpx"),
-            ((key, {_DENSITY: np.zeros(about.without(key))}) for key in shown),
+            _values(objects, chosen[:-1], spec.background),
+            _values(images, chosen[-1:]),
+            ((key, {chosen[-1].name: np.zeros(about.without(key))}) for key in shown),
         ):
             for name, numbers in values.items() if key in found else ():
                 act(found[key][name], numbers)
     names = {item.id: item.name for item in ledger.categories}
-    unit = "per mm²" if physical else "per megapixel"
     return {
         "measurements_version": MEASUREMENTS_VERSION,
         "dataset": ledger.uri,
@@ -93,8 +93,7 @@ def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) ->
         },
         "notes": dict(sorted(about.notes.items())),
         "properties": [
-            *({"name": item.name, "title": item.title, "unit": item.unit} for item in chosen),
-            {"name": _DENSITY, "title": "Density in an image", "unit": unit},
+            {"name": item.name, "title": item.title, "unit": item.unit} for item in chosen
         ],
         "categories": [
             {
@@ -111,18 +110,30 @@ def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) ->
     }
 
 
-def _properties(*, physical: bool) -> tuple[_Property, ...]:
-    """Lengths are in micrometres where the size of every pixel is known."""
-    area, square = ("area_um2", "µm²") if physical else ("area", "px")
-    feret, unit = ("feret_diameter_max_um", "µm") if physical else ("feret_diameter_max", "px")
+def _properties(about: _ImageCounts) -> tuple[_Property, ...]:
+    """Six of objects and one of images; in a physical unit where the size of every pixel is known,
+    one in which the largest pixels are no large number.
+    """
     both = ("log", "linear")
+    area = _Property("area", "Area", "area", "px", both)
+    feret = _Property("feret_diameter_max", "Feret diameter", "feret_diameter_max", "px", both)
+    density = _Property("density", "Density in an image", "density_per_mpx", "per megapixel")
+    if about.sized == about.images - about.failed > 0:
+        unit, um, ground = next(
+            (item for item in _UNITS if about.largest < 100 * item[1]), _UNITS[-1]
+        )
+        area = replace(area, column="area_um2", unit=f"{unit}²", factor=um**-2)
+        feret = replace(feret, column="feret_diameter_max_um", unit=unit, factor=1 / um)
+        density = replace(density, column="density_per_mm2", unit=f"per {ground}", factor=um**2)
     return (
-        _Property("area", "Area", area, square, both),
-        _Property("feret_diameter_max", "Feret diameter", feret, unit, both),
-        _Property("circularity", "Circularity", "circularity"),
+        area,
+        feret,
+        # Objects of a few pixels reach any number; those beyond 1.5 are not drawn.
+        _Property("circularity", "Circularity", "circularity", within=(0, 1.5)),
         _Property("eccentricity", "Eccentricity", "eccentricity", within=(0, 1)),
         _Property("solidity", "Solidity", "solidity", within=(0, 1)),
         _Property("intensity_mean", "Mean intensity", "intensity_mean"),
+        density,
     )
 
 
@@ -136,14 +147,12 @@ def _shown(counts: Counter[Key], spec: MeasureSpec) -> list[Key]:
     return keys
 
 
-def _count_objects(path: Path, background: frozenset[int]) -> tuple[Counter[Key], bool]:
-    """Segments of each category, and whether all have a pixel size."""
+def _count_objects(path: Path, background: frozenset[int]) -> Counter[Key]:
+    """Segments of each category."""
     counts: Counter[Key] = Counter()
-    unknown = 0
-    for batch in _batches(path, ["task", "category_id", "pixel_size_um"]):
-        unknown += batch["pixel_size_um"].null_count
+    for batch in _batches(path, ["task", "category_id"]):
         counts.update({key: len(mine) for key, mine in _groups(batch, background)})
-    return counts, not unknown
+    return counts
 
 
 @dataclass(slots=True)
@@ -153,6 +162,7 @@ class _ImageCounts:
     images: int
     failed: int
     sized: int
+    largest: float
     notes: Counter[str]
     rows: Counter[Key]
 
@@ -162,7 +172,7 @@ class _ImageCounts:
 
 
 def _count_images(path: Path, tasks: tuple[str, ...]) -> _ImageCounts:
-    about = _ImageCounts(0, 0, 0, Counter(), Counter())
+    about = _ImageCounts(0, 0, 0, 0.0, Counter(), Counter())
     for batch in _batches(path, ["task", "category_id", "count", "note", "pixel_size_um"]):
         once = batch["task"].to_numpy(zero_copy_only=False) == tasks[0]
         once &= batch["category_id"].is_null().to_numpy()
@@ -171,26 +181,21 @@ def _count_images(path: Path, tasks: tuple[str, ...]) -> _ImageCounts:
         about.images += images.num_rows
         about.failed += images.num_rows - looked.num_rows
         about.sized += looked.num_rows - looked["pixel_size_um"].null_count
+        about.largest = max(about.largest, _numbers(looked["pixel_size_um"]).max(initial=0.0))
         about.notes.update(note for note in images["note"].to_pylist() if note)
         known = batch.filter(batch["count"].is_valid())
         about.rows.update({key: len(mine) for key, mine in _groups(known)})
     return about
 
 
-def _object_values(
-    path: Path, chosen: tuple[_Property, ...], background: frozenset[int]
+def _values(
+    path: Path, chosen: Sequence[_Property], background: frozenset[int] | None = None
 ) -> Iterator[tuple[Key, dict[str, Floats]]]:
+    """Values of some properties by task and category; `background` as for `_groups`."""
     for batch in _batches(path, ["task", "category_id", *(item.column for item in chosen)]):
-        values = {item.name: _numbers(batch[item.column]) for item in chosen}
+        values = {item.name: _numbers(batch[item.column]) * item.factor for item in chosen}
         for key, mine in _groups(batch, background):
             yield key, {name: numbers[mine] for name, numbers in values.items()}
-
-
-def _densities(path: Path, column: str) -> Iterator[tuple[Key, dict[str, Floats]]]:
-    for batch in _batches(path, ["task", "category_id", column]):
-        density = _numbers(batch[column])
-        for key, mine in _groups(batch):
-            yield key, {_DENSITY: density[mine]}
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:

@@ -13,6 +13,7 @@ from schemas.manifest import DatasetManifest
 from .embed import csp_hash, isolated, script_json, text
 from .evaluation import evaluation_section
 from .failures import failures_section
+from .measurements import measured_for, measurements_section
 from .overview import overview_section
 from .provenance import provenance_section
 from .selection import Selection
@@ -26,6 +27,7 @@ _SCRIPTS = (
     "gallery.js",
     "viewer.js",
     "evaluation.js",
+    "measurements.js",
     "main.js",
 )
 
@@ -41,6 +43,7 @@ def build_page(
     chunk: int,
     missing: int,
     evaluation: Any,
+    measurements: Any,
 ) -> str:
     """The whole of index.html.
 
@@ -54,14 +57,17 @@ def build_page(
         chunk: Thumbnails a chunk.
         missing: Shown images whose picture was gone.
         evaluation: Nested figures, or None.
+        measurements: Contents of measurements.json, or None.
     """
     style = (_STATIC / "report.css").read_text(encoding="utf-8")
     parts = [(_STATIC / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     script = '"use strict";\n(() => {\n' + "\n".join(parts) + "\n})();\n"
     figures = evaluation_section(evaluation)
+    measured = measured_for(measurements, manifest.tasks[0])
     failures = failures_section(manifest, selection.unlabelled)
     links = [("overview", "Overview"), ("gallery", "Pictures")]
     links += [("evaluation", "Evaluation")] if figures else []
+    links += [("measurements", "Measurements")] if measured else []
     links += [("failures", "Failures")] if failures else []
     links += [("provenance", "Provenance")]
     return Template((_STATIC / "report.html").read_text(encoding="utf-8")).substitute(
@@ -73,6 +79,7 @@ def build_page(
         nav="".join(f'<a href="#{key}">{label}</a>' for key, label in links),
         overview=overview_section(manifest, tally, name=dataset_name(manifest), tasks=whole.tasks),
         evaluation=figures,
+        measurements=measurements_section(measured, version=whole.version),
         shown=_shown(manifest, len(entries)),
         notice=_notice(missing, len(entries)),
         failures=failures,
@@ -90,6 +97,7 @@ def build_page(
                     for item in manifest.category_table()
                 ],
                 "histograms": tally.histograms(),
+                "measurements": measured,
                 "unscored": tally.unscored,
                 "chunk": chunk,
                 "embedded": len(thumbs),

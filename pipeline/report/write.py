@@ -90,7 +90,8 @@ def write_report(
         thumbs=shelf.embedded,
         chunk=CHUNK,
         missing=shelf.missing,
-        evaluation=_evaluation(ledger, out),
+        evaluation=_beside(ledger, out, "evaluation.json"),
+        measurements=_beside(ledger, out, "measurements.json"),
     )
     index = join(out, "index.html")
     ours = ledger.storage.exists(index)
@@ -170,10 +171,10 @@ def _only(table: pa.Table, image_ids: npt.NDArray[np.int64]) -> pa.Table:
     return table.filter(pa.array(np.isin(table["image_id"].to_numpy(), image_ids)))
 
 
-def _evaluation(ledger: Ledger, out: str) -> Any:
-    """Figures that the evaluation left beside the report, if any."""
+def _beside(ledger: Ledger, out: str, name: str) -> Any:
+    """Figures that another job left beside the report, if any."""
     for folder in dict.fromkeys((out, join(ledger.uri, "report"))):
-        uri = join(folder, "evaluation.json")
+        uri = join(folder, name)
         try:
             if ledger.storage.exists(uri):
                 return json.loads(ledger.storage.read(uri))

@@ -38,6 +38,13 @@ def test_a_histogram_is_right():
     assert found["linear"]["counts"] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
 
 
+def test_what_lies_beyond_the_bounds_is_seen_but_not_counted():
+    found = distribute([0.5, 1, 40], "linear", within=(0, 2))
+    assert found["spread"]["high"] == 40
+    assert found["linear"]["edges"][-1] == 2
+    assert sum(found["linear"]["counts"]) == 2
+
+
 @pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
 def test_one_value_many_times(value):
     found = distribute([value] * 50, "linear")

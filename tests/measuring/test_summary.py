@@ -60,6 +60,26 @@ def test_physical_units_where_every_pixel_has_a_size(dataset):
         assert ours == pytest.approx(theirs * factor, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("size", "unit", "density"),
+    [("50 um", "µm", "mm²"), ("2 mm", "mm", "m²"), ("30 m", "m", "km²")],
+)
+def test_the_unit_suits_the_pixels(dataset, size, unit, density):
+    found = summary_of(dataset, pixel_size=size, intensity=False)
+    units = {item["name"]: item["unit"] for item in found["properties"]}
+    assert units["area"] == f"{unit}²"
+    assert units["feret_diameter_max"] == unit
+    assert units["density"] == f"per {density}"
+    plain = summary_of(dataset, intensity=False)
+    pixel, metres = float(size.split()[0]), {"µm": 1e-6, "mm": 1e-3, "m": 1.0}[unit]
+    ground = {"mm²": 1e-6, "m²": 1.0, "km²": 1e6}[density]
+    for key, factor in (("area", pixel**2), ("density", ground / (pixel * metres) ** 2 / 1e6)):
+        ours, theirs = (
+            item["categories"][0]["distributions"][key]["spread"]["mean"] for item in (found, plain)
+        )
+        assert ours == pytest.approx(theirs * factor, rel=1e-4)
+
+
 def test_rare_categories_have_no_distribution_of_their_own(dataset, monkeypatch):
     monkeypatch.setattr(summary_module, "SHOWN_CATEGORIES", 1)
     assert [row["category"] for row in summary_of(dataset)["categories"]] == [None, "cell"]
