@@ -156,7 +156,7 @@ def test_a_pickle_that_holds_code_runs_none(pictures: Path, cache: Path, tmp_pat
     (folder / "model.safetensors").unlink()
     torch.save({"w": Code(tmp_path / "made")}, folder / "pytorch_model.bin")
     result = run(pictures, tmp_path / "out", folder, "--allow-pickle")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "cannot be loaded" in result.output
     assert not (tmp_path / "made").exists()
 
