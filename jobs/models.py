@@ -29,7 +29,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command(epilog="Example: python -m jobs.models oneformer-swin-l-coco")
 def main(
     name: Annotated[
-        str | None, typer.Argument(help="One model: a short name, hub id or folder.")
+        str | None,
+        typer.Argument(help="One model: a short name, a folder, or a hub id, which is fetched."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Plain data.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
@@ -53,7 +54,7 @@ def main(
 
 def _one(name: str) -> tuple[dict[str, Any], Categories]:
     for entry in known_models():
-        if name == entry.name:
+        if name in (entry.name, entry.repo):
             command, place = how_to_get(entry)
             return {**_catalogued(entry), "fetch": command, "place": place}, table_of(entry)
     model = describe(name)

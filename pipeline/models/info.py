@@ -12,6 +12,7 @@ from schemas.categories import Categories
 from schemas.records import Task
 
 from . import BUNDLED, WEIGHTLESS
+from .asking import Asking
 from .catalog import CatalogEntry, catalog
 from .category_tables import category_table
 from .checkpoint_files import (
@@ -54,6 +55,8 @@ class ModelInfo:
         source: What kind of place the folder is.
         repo: Hub id, "" for what is from elsewhere.
         weights: Names of the files of weights in the folder.
+        asking: What a promptable model is asked; None for others.
+        partner: The SAM beside a model that finds boxes only.
     """
 
     name: str
@@ -70,6 +73,8 @@ class ModelInfo:
     source: Source = "folder"
     repo: str = ""
     weights: tuple[str, ...] = ()
+    asking: Asking | None = None
+    partner: ModelInfo | None = None
 
 
 def describe(
@@ -132,6 +137,9 @@ def on_this_node(info: ModelInfo, *, allow_pickle: bool = False) -> ModelInfo:
     Raises:
         ValueError: A local folder that this machine does not see, or what cannot be fetched.
     """
+    if info.partner is not None:
+        partner = on_this_node(info.partner, allow_pickle=allow_pickle)
+        info = replace(info, partner=partner)
     folder = Path(info.folder)
     if folder.is_dir() and all((folder / name).is_file() for name in info.weights):
         return info
@@ -161,10 +169,10 @@ def known_models() -> list[CatalogEntry]:
 
 
 def is_present(entry: CatalogEntry) -> bool:
-    """Whether a model of the catalog is on this machine."""
+    """Whether a model of the catalog is on this machine, as safetensors if it is of the hub."""
     if entry.file:
         return torchvision_file(entry).is_file()
-    return cached_snapshot(entry.repo, entry.revision, allow_pickle=True) is not None
+    return cached_snapshot(entry.repo, entry.revision) is not None
 
 
 def how_to_get(entry: CatalogEntry) -> tuple[str, str]:

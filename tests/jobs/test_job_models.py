@@ -63,6 +63,11 @@ def test_what_is_here_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rows()["fcn-resnet50-voc"]["present"]
 
 
+def test_a_hub_id_of_the_catalog_is_not_fetched_to_be_shown() -> None:
+    by_id = json.loads(run("shi-labs/oneformer_coco_swin_large", "--json"))
+    assert by_id == json.loads(run("oneformer-swin-l-coco", "--json"))
+
+
 def test_one_model_says_what_it_finds_and_how_to_get_it() -> None:
     text = run("oneformer-swin-l-coco")
     assert "hf download shi-labs/oneformer_coco_swin_large --revision 3a79bee4670e" in text

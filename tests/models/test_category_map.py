@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ def test_a_file_holds_the_list_or_a_table_of_it(tmp_path: Path, wrap) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(wrap([CAR, ROAD])))
     assert map_chosen(["road", "car"], str(path)).ids == (7, 3)
+
+
+def test_the_documents_example_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    names = [item.name for item in category_table("cityscapes-19").categories]
+    found = map_chosen(names, json.loads(example))
+    assert found.ids == (1, *[0] * 12, 3, *[0] * 5)
+    assert [names[index] for index, id_ in enumerate(found.ids) if id_] == ["road", "car"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "5", "{}", "[" * 50_000])
