@@ -31,6 +31,19 @@ FAMILIES: dict[str, str] = {
 WEIGHTLESS = frozenset({"otsu"})
 """Families whose checkpoint is a config.json alone."""
 
+TAKES_VIEWS = frozenset(
+    {
+        "eomt",
+        "mask2former",
+        "maskrcnn",
+        "oneformer",
+        "semantic",
+        "smp",
+        "torchvision-semantic",
+    }
+)
+"""Families that look at a picture several times where `model.tta` asks for it."""
+
 BUNDLED: dict[str, str] = {
     "otsu": "otsu",
     "unet-nuclei": "unet-nuclei",
