@@ -48,6 +48,7 @@ def main(
             help="dataset, coco-instances, coco-panoptic, labels, semantic, or auto: find it."
         ),
     ] = "auto",
+    predictions_kind: Annotated[str, typer.Option(help="Likewise of the predictions.")] = "auto",
     task: Annotated[
         str | None,
         typer.Option(
@@ -82,8 +83,8 @@ def main(
     void: Annotated[
         str | None,
         typer.Option(
-            help="Unlabelled values of semantic PNG, e.g. 255 or none.  [default: 0,255; with an "
-            "offset 255]"
+            help="Unlabelled values of semantic PNG, e.g. 255 or none.  [default: as the folder's "
+            "categories.json says; without it 0,255; with an offset 255]"
         ),
     ] = None,
     pixel_offset: Annotated[
@@ -121,6 +122,7 @@ def main(
                 dataset=dataset,
                 predictions=predictions,
                 ground_truth_kind=ground_truth_kind,
+                predictions_kind=predictions_kind,
                 task=task_named(task) if task else None,
                 metrics=[name for item in metrics or () for name in item.split(",") if name],
                 ap_backend=ap_backend,

@@ -35,6 +35,7 @@ def evaluate(
     dataset: str | None = None,
     predictions: str | None = None,
     ground_truth_kind: str = "auto",
+    predictions_kind: str = "auto",
     task: Task | None = None,
     metrics: Sequence[str] = (),
     ap_backend: str = AP_BACKENDS[0],
@@ -60,14 +61,15 @@ def evaluate(
         predictions: A COCO results, instances or panoptic file, or a folder of maps, to be judged
             instead.
         ground_truth_kind: One of `pipeline.evaluation.source.KINDS`, or "auto".
+        predictions_kind: Likewise of what is judged.
         task: Which labels of a dataset of several tasks to judge; None = those that compare best
             with the ground truth.
         metrics: Some of `pipeline.evaluation.metrics.METRICS`; empty = all that say something
             about the tasks of both sides.
         ap_backend: One of `pipeline.evaluation.coco_ap.AP_BACKENDS`: who computes COCO's AP. All
             give the same digits.
-        void: Pixel values of semantic maps that mean unlabelled; None = 0 and 255, or with a
-            `pixel_offset` 255 alone.
+        void: Pixel values of semantic maps that mean unlabelled; None = what `categories.json`
+            beside them says, without it 0 and 255, or with a `pixel_offset` 255 alone.
         pixel_offset: Category id − pixel value in semantic maps.
         category_map: Name in the predictions → name in the ground truth, or the number in its
             pixels; categories that it leaves out are matched by name.
@@ -97,7 +99,7 @@ def evaluate(
     unknown_categories = unknown_named(unknown_categories)
     storage = storage or Storage()
     maps: dict[str, Any] = {"void": void, "pixel_offset": pixel_offset, "storage": storage}
-    predicted = open_source(judged, task=task, **maps)
+    predicted = open_source(judged, predictions_kind, task=task, **maps)
     truth = open_source(ground_truth, ground_truth_kind, other=predicted, **maps)
     if isinstance(predicted, LedgerSource) and task is None:
         predicted = predicted.suited_to(truth.task)
@@ -154,6 +156,9 @@ def evaluate(
             **_how_compared(match, truth, predicted),
             "metrics": list(chosen),
             "ap_backend": ap_backend,
+            "void": None if void is None else sorted(void),
+            "pixel_offset": pixel_offset,
+            "category_map": dict(category_map or {}),
             "unknown_categories": {name: view.unknown for name, view in views.items()},
             "images_paired_by": pairing.how,
             "iou_thresholds": THRESHOLDS.tolist(),

@@ -104,7 +104,7 @@ def match_categories(
         how = "by name, with a category map" if category_map else "by name"
     else:
         ids = {i: i for i, item in predicted.items() if i in truth and _plausible(truth[i], item)}
-        how = "by id"
+        how = "by id" + _misnamed(truth, predicted, ids)
     if not ids:
         things = [[item for item in side.values() if item.isthing] for side in (truth, predicted)]
         if [len(side) for side in things] != [1, 1]:
@@ -126,6 +126,14 @@ def match_categories(
         ),
         unpredictable=tuple(sorted(set(truth) - set(ids.values()))),
     )
+
+
+def _misnamed(truth: Table, predicted: Table, ids: Mapping[int, int]) -> str:
+    for here, there in ids.items():
+        names = predicted[here].name, truth[there].name
+        if canonical(names[0]) != canonical(names[1]):
+            return f", though {here} is {names[0]!r} here and {names[1]!r} in the ground truth"
+    return ""
 
 
 def _numbered(

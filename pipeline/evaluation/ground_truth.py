@@ -14,6 +14,7 @@ from schemas.suggest import nearest
 
 from .coco_source import CocoSource
 from .ledger_source import LedgerSource
+from .map_key import MapKey, map_key
 from .map_source import MapSource
 from .panoptic_source import PanopticSource
 from .source import KINDS, Source
@@ -31,17 +32,17 @@ def open_source(
 ) -> Source:
     """Opens a dataset of ours, a COCO JSON file or a folder of maps.
 
-    A folder of maps holds label maps if the other side is objects; if the other side is semantic,
-    it holds label maps only where some pixel is none of its category ids; else 16-bit files are
-    label maps and 8-bit files semantic ones.
+    A folder of maps with a `map_key.KEY_FILE` holds semantic maps. Without, it holds label maps if
+    the other side is objects; if the other side is semantic, it holds label maps only where some
+    pixel is none of its category ids; else 16-bit files are label maps and 8-bit files semantic
+    ones.
 
     Args:
         uri: File or folder.
         kind: One of `KINDS`, or "auto".
         other: The other side, where it is open already.
-        void: Pixel values of a semantic map that mean unlabelled; None = 0 and 255, or with a
-            `pixel_offset` 255 alone.
-        pixel_offset: Category id − pixel value in a semantic map.
+        void: Pixel values of semantic maps that mean unlabelled, see `map_key.map_key`.
+        pixel_offset: Category id − pixel value in semantic maps, likewise.
         task: Of a dataset that holds several; None = the one that compares best with the other
             side.
         storage: File access.
@@ -67,10 +68,12 @@ def open_source(
         return _of_json(uri + ".json", "coco-panoptic", storage)
     if kind not in ("auto", "labels", "semantic"):
         raise ValueError(f"{uri} is a folder, {kind} wants a file")
-    values = frozenset(void if void is not None else (255,) if pixel_offset else (0, 255))
+    key = map_key(uri, void=void, pixel_offset=pixel_offset, storage=storage)
+    if kind == "auto" and key.categories is not None:
+        kind = "semantic"
     if kind == "auto":
-        kind = _kind_of_maps(MapSource(uri, "labels", storage=storage), other, values, pixel_offset)
-    return MapSource(uri, kind, void=values, pixel_offset=pixel_offset, storage=storage)
+        kind = _kind_of_maps(MapSource(uri, "labels", storage=storage), other, key)
+    return MapSource(uri, kind, key=key, storage=storage)
 
 
 def _of_json(uri: str, kind: str, storage: Storage) -> Source:
@@ -105,13 +108,11 @@ def _kind_of_json(data: Any) -> str:
     return "coco-instances" if isinstance(data.get("images"), list) else ""
 
 
-def _kind_of_maps(
-    maps: MapSource, other: Source | None, void: frozenset[int], pixel_offset: int
-) -> str:
+def _kind_of_maps(maps: MapSource, other: Source | None, key: MapKey) -> str:
     if other is not None and other.task == "instance":
         return "labels"
     deep, values = maps.sample()
     if other is None or other.task == "panoptic" or other.categories is None:
         return "labels" if deep else "semantic"
-    ids = {value + pixel_offset for value in values - void}
-    return "semantic" if ids <= set(other.categories) else "labels"
+    ids = key.of(values, "").values()
+    return "semantic" if set(ids) <= set(other.categories) else "labels"

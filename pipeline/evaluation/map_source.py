@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,38 +11,30 @@ from schemas.records import Task
 
 from .categories import AGNOSTIC, Table
 from .map_files import MAP_SUFFIXES, read_map
+from .map_key import MapKey
 from .segments import Segments, segments_of_map
 from .source import ImageEntry
 
 
 class MapSource:
-    """Label maps (0 = background, 1…n = objects) or semantic maps (category ids).
+    """Label maps (0 = background, 1…n = objects) or semantic maps (categories as values).
 
     Args:
         uri: The folder; sub-folders belong to the names.
         kind: "labels" or "semantic".
-        void: Pixel values of a semantic map that mean unlabelled.
-        pixel_offset: Category id − pixel value in a semantic map.
+        key: What the values of semantic maps mean.
         storage: File access.
 
     Raises:
         ValueError: The folder holds no map.
     """
 
-    categories: Table | None = None
-
-    def __init__(
-        self,
-        uri: str,
-        kind: str,
-        *,
-        void: Collection[int] = (),
-        pixel_offset: int = 0,
-        storage: Storage,
-    ) -> None:
+    def __init__(self, uri: str, kind: str, *, key: MapKey | None = None, storage: Storage) -> None:
         self.kind = kind
         self.task: Task = "instance" if kind == "labels" else "semantic"
-        self._void, self._offset, self._storage = frozenset(void), pixel_offset, storage
+        self._key = key or MapKey(frozenset())
+        self.categories: Table | None = self._key.categories if kind == "semantic" else None
+        self._storage = storage
         self._paths: list[str] = []
         self._entries: list[ImageEntry] = []
         for entry in storage.list(uri):
@@ -66,9 +58,8 @@ class MapSource:
         if self.kind == "labels":
             return segments_of_map(pixels, dict.fromkeys(values, AGNOSTIC))
         # 0 is nothing in a label map, but may be a category here: shift by one.
-        return segments_of_map(
-            pixels + 1, {v + 1: v + self._offset for v in values if v not in self._void}
-        )
+        ids = self._key.of(values, path)
+        return segments_of_map(pixels + 1, {value + 1: id_ for value, id_ in ids.items()})
 
     def sample(self, most: int = 8) -> tuple[bool, set[int]]:
         """Whether the first maps have more than 8 bits, and the values of their pixels."""

@@ -161,6 +161,30 @@ def test_our_parquet_is_ground_truth_as_good_as_its_exports(tmp_path, task, form
     assert figures["pq"]["all"]["categories"] == {"instance": 2, "panoptic": 3, "semantic": 2}[task]
 
 
+def test_deep_maps_of_category_ids_on_either_side(tmp_path):
+    table = Categories((replace(NUCLEUS, id=300), BACKGROUND))
+    deep = {name: np.where(m > 0, 300, 2).astype(np.uint16) for name, m in MAPS.items()}
+    images = {
+        name: Segmentation(30, 40, (segment(m == 300, 300), segment(m == 2, 2)))
+        for name, m in deep.items()
+        if (m == 300).any()
+    }
+    ours = dataset(tmp_path / "ours", images, task="semantic", categories=table)
+    maps = label_folder(tmp_path / "maps", deep)
+    sides = {"dataset": ours, "ground_truth": maps}, {"predictions": maps, "ground_truth": ours}
+    for side, more in zip(sides, ({}, {"predictions_kind": "semantic"}), strict=True):
+        result = evaluate(**side, **more)
+        settings = result["settings"]
+        assert {settings["ground_truth_kind"], settings["predictions_kind"]} == {
+            "dataset",
+            "semantic",
+        }
+        assert {row["name"] for row in result["per_category"]} == {"nucleus", "background"}
+        assert result["overall"]["miou"]["frequency_weighted_iou"] == pytest.approx(
+            1 if "predictions" in side else 0.75, abs=0.02
+        )
+
+
 def test_missing_and_failed_predictions_are_misses_and_strangers_are_left_out(tmp_path, truth):
     images = perfect("panoptic")
     del images["a/1.png"]
