@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -30,27 +30,38 @@ def pair_images(truth: Sequence[ImageEntry], predicted: Sequence[ImageEntry]) ->
     """Pairs images by id where a side knows ids only; else by the first of these that finds some
     and is unique: path without the extension, whole path, the file's stem.
 
+    A path that keeps the other side's extension below its own, as `a.jpg.png` does of `a.jpg`,
+    belongs to that one, not to another `a.jpg.…`: our exports name images that way whose paths
+    differ in the extension only.
+
     Raises:
         ValueError: No image is on both sides, or it cannot be told which is which.
     """
     if not truth or not predicted:
         raise ValueError(f"the {'predictions' if truth else 'ground truth'} hold no image")
-    keys = _BY_NAME
+    ways = _BY_NAME
     if any(item.name is None for item in (*truth, *predicted)):
-        keys = {"id": lambda item: item.key}
+        ways = {"id": lambda side, _: [item.key for item in side]}
     doubt = ""
-    for how, key in keys.items():
-        true, answers = {key(item): item for item in truth}, {key(item) for item in predicted}
-        common = true.keys() & answers
-        twice = _twice(common, truth, predicted, key)
+    for how, keys in ways.items():
+        true_keys, answer_keys = keys(truth, predicted), keys(predicted, truth)
+        common = set(true_keys) & set(answer_keys)
+        twice = _twice(common, "ground truth", truth, true_keys)
+        twice = twice or _twice(common, "predictions", predicted, answer_keys)
         if twice:
             doubt = f"cannot tell which image is which by {how}: {twice}"
         elif common:
-            known = [item for item in predicted if key(item) in common]
-            missing = [item for item in truth if key(item) not in common]
+            true = dict(zip(true_keys, truth, strict=True))
+            answers = list(zip(answer_keys, predicted, strict=True))
+            missing = [
+                item for key, item in zip(true_keys, truth, strict=True) if key not in common
+            ]
             return Pairing(
-                pairs=(*((true[key(i)], i) for i in known), *((i, None) for i in missing)),
-                unknown=tuple(item for item in predicted if key(item) not in common),
+                pairs=(
+                    *((true[key], item) for key, item in answers if key in common),
+                    *((item, None) for item in missing),
+                ),
+                unknown=tuple(item for key, item in answers if key not in common),
                 how=how,
             )
     raise ValueError(
@@ -61,28 +72,44 @@ def pair_images(truth: Sequence[ImageEntry], predicted: Sequence[ImageEntry]) ->
 
 
 def _twice(
-    common: Collection[int | str],
-    truth: Sequence[ImageEntry],
-    predicted: Sequence[ImageEntry],
-    key: Callable[[ImageEntry], int | str],
+    common: Collection[Hashable],
+    side: str,
+    entries: Sequence[ImageEntry],
+    keys: Sequence[Hashable],
 ) -> str:
-    for side, entries in (("ground truth", truth), ("predictions", predicted)):
-        numbers = Counter(map(key, entries))
-        names = [item.name for item in entries if numbers[key(item)] > 1 and key(item) in common]
-        if names:
-            return f"the {side} have {', '.join(map(repr, names[:3]))}"
-    return ""
+    numbers = Counter(keys)
+    names = [
+        item.name
+        for key, item in zip(keys, entries, strict=True)
+        if numbers[key] > 1 and key in common
+    ]
+    return f"the {side} have {', '.join(map(repr, names[:3]))}" if names else ""
 
 
 def _name(entry: ImageEntry) -> str:
     return entry.name or ""
 
 
-_BY_NAME: dict[str, Callable[[ImageEntry], int | str]] = {
-    "path": lambda item: str(PurePosixPath(_name(item)).parent / PurePosixPath(_name(item)).stem),
-    "file name": _name,
-    "stem": lambda item: PurePosixPath(_name(item)).stem,
+def _paths(side: Sequence[ImageEntry], other: Sequence[ImageEntry]) -> list[Hashable]:
+    names, stems = {_name(item) for item in other}, {_stem_path(item) for item in other}
+    keys: list[Hashable] = []
+    for item in side:
+        stem, name = _stem_path(item), _name(item)
+        keys.append((stem, True) if stem in names else (name, True) if name in stems else stem)
+    return keys
+
+
+def _stem_path(entry: ImageEntry) -> str:
+    path = PurePosixPath(_name(entry))
+    return str(path.parent / path.stem)
+
+
+_BY_NAME: dict[str, Callable[[Sequence[ImageEntry], Sequence[ImageEntry]], Sequence[Hashable]]] = {
+    "path": _paths,
+    "file name": lambda side, _: [_name(item) for item in side],
+    "stem": lambda side, _: [PurePosixPath(_name(item)).stem for item in side],
 }
+"""How images are told apart → keys of a side, given the other one."""
 
 
 def _examples(entries: Sequence[ImageEntry]) -> str:

@@ -38,6 +38,20 @@ def test_by_the_whole_name_where_two_differ_in_the_extension_only():
     assert names(found) == [("a.png", "a.png"), ("a.jpg", "a.jpg")]
 
 
+def test_an_extension_below_another_belongs_to_its_own_image():
+    found = pair_images(
+        entries("a.jpg.png", "a.png.png", "a.jpg.tif.png", "b.png"),
+        entries("a.jpg.tif", "a.jpg", "a.png", "b.jpg"),
+    )
+    assert found.how == "path"
+    assert names(found) == [
+        ("a.jpg.tif.png", "a.jpg.tif"),
+        ("a.jpg.png", "a.jpg"),
+        ("a.png.png", "a.png"),
+        ("b.png", "b.jpg"),
+    ]
+
+
 def test_refuses_to_guess_between_equal_stems():
     with pytest.raises(ValueError, match=r"image is which by stem: the predictions have 'p/1.jpg'"):
         pair_images(entries("1.png"), entries("p/1.jpg", "q/1.jpg"))
