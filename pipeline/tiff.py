@@ -79,7 +79,8 @@ def _fits_pillow(page: Any) -> bool:
     deepest = max(bits) if isinstance(bits, tuple) else bits
     unsigned = page.sampleformat in (1, 4)  # 4: undefined
     bands = page.samplesperpixel
-    known = bands in (1, 3, 4) or (bands == 2 and _has_alpha(page))
+    further = bands - _SIMPLE_BANDS.get(page.photometric.name, bands)
+    known = bands <= 4 and (not further or (further == 1 and _has_alpha(page)))
     return deepest <= 8 and unsigned and known and page.imagedepth == 1
 
 
