@@ -76,7 +76,7 @@ def test_a_licence_that_is_not_given_is_unknown(folder: Path) -> None:
         ({"format": "left out", "model_type": 5}, "a model_type of transformers"),
         ({"format": "onnx"}, '"format": "maskmill"'),
         ({"family": "otsuu"}, "unknown family 'otsuu'; did you mean 'otsu'?"),
-        ({"family": "left out"}, "known: eomt"),
+        ({"family": "left out"}, f"known: {', '.join(FAMILIES)}"),
         ({"family": ["otsu"]}, "unknown family"),
         *[
             ({"tasks": tasks}, "tasks must be a list of some of semantic, instance, panoptic")
