@@ -33,6 +33,7 @@ WEIGHTLESS = frozenset({"otsu"})
 
 TAKES_VIEWS = frozenset(
     {
+        "clipseg",
         "eomt",
         "mask2former",
         "maskrcnn",
