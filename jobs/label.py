@@ -46,6 +46,17 @@ def main(
         bool | None,
         typer.Option("--allow-pickle", help="Load .bin and .pth weights (weights_only=True)."),
     ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="What to look for, in words; repeatable. One category each."),
+    ] = None,
+    ontology: Annotated[
+        Text, typer.Option(help="TOML file of categories and their prompts.")
+    ] = None,
+    prompts: Annotated[
+        Text,
+        typer.Option(help="Points or boxes for SAM: CSV, JSON, COCO, YOLO or a dataset of ours."),
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,6 +126,9 @@ def main(
         "model.revision": revision,
         "model.categories": categories,
         "model.allow_pickle": allow_pickle,
+        "prompts.text": prompt or None,
+        "prompts.ontology": ontology,
+        "prompts.file": prompts,
         "task": ",".join(task) if task else None,
         "tiling.size": tile_size,
         "tiling.overlap": tile_overlap,

@@ -13,10 +13,12 @@ from schemas.config import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Task
 
+from .asked import read_asked
 from .execute import resolve_device
 from .exporters import open_exporter
 from .ledger import read_manifest, read_receipt, receipt_uri
-from .models.info import ModelInfo, describe
+from .models import TAKES_VIEWS
+from .models.info import ModelInfo
 from .parts import RETRYABLE
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
@@ -56,15 +58,16 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached.
     """
-    info = describe(
-        config.model.name,
-        revision=config.model.revision,
-        categories=config.model.categories,
-        allow_pickle=config.model.allow_pickle,
-    )
-    tasks = _tasks(config, info)
-    Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     storage = Storage(config.storage)
+    asked = read_asked(config, storage)
+    info = asked.info
+    tasks = _tasks(config, info)
+    if config.model.tta.active and info.family not in TAKES_VIEWS:
+        raise ValueError(
+            f"model.tta: models of the family {info.family!r} look at a picture once; "
+            f"several times do {', '.join(sorted(TAKES_VIEWS))}"
+        )
+    Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     dataset = absolute_uri(config.output)
     standing_manifest(storage, dataset)
     for name in config.export.formats:
@@ -73,7 +76,10 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     progress.phase("listing images")
     config = _absolute(config, dataset)
     reader = open_reader(config.input, storage, exclude=[dataset])
-    listing = Listing(islice(reader.list(), config.input.limit or None))
+    listing = Listing(
+        islice(reader.list(), config.input.limit or None),
+        image_id=asked.prompts.image_id if asked.prompts else None,
+    )
     run = config_fingerprint(
         config.label_config(
             tasks=tasks,
@@ -81,10 +87,11 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
             revision=info.revision,
             categories=info.categories.to_json(),
             category_ids=info.category_ids,
+            asked=asked.identity,
         )
     )
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
-    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device)
+    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
     storage.write(join(dataset, _MARKER), _marker(config))
     receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.config import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
@@ -12,6 +12,7 @@ from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
 from .images import decode_image
 from .models.info import ModelInfo
 from .parts import Row
+from .prompt_files import PromptTable
 from .readers import Reader
 from .reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from .storage import Storage
@@ -29,6 +30,7 @@ class WorkerSpec:
         dataset: Absolute URI of the output.
         run: Config fingerprint.
         device: "cpu" or "cuda".
+        prompts: Points and boxes of each picture, or None.
     """
 
     config: JobConfig
@@ -38,6 +40,7 @@ class WorkerSpec:
     dataset: str
     run: str
     device: str
+    prompts: PromptTable | None = None
 
     @property
     def wording(self) -> str:
@@ -101,6 +104,7 @@ class Preparer:
         storage = Storage(spec.config.storage)
         self._standing = StandingLabels(storage, spec.dataset, index)
         self._reader = spec.reader
+        self._prompts = spec.prompts
         tiled = spec.config.tiling.size > 0  # tiles are cut from full size
         self._min_side: int | None = None if tiled else spec.info.config.get("min_side")
 
@@ -118,7 +122,21 @@ class Preparer:
             if rows
             else decode_image(data, record, self._config.images, min_side=self._min_side)
         )
+        if isinstance(outcome, Sample) and self._prompts is not None:
+            outcome = _prompted(outcome, self._prompts)
         return Prepared(record, outcome, len(data), sha256, fingerprint)
+
+
+def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:
+    """The picture with what the file of prompts asks of it."""
+    try:
+        own = prompts.of(sample.record.file_name, *sample.original_hw)
+    except ValueError as error:
+        return Failure(ErrorCode.BAD_PROMPT, str(error))
+    note = sample.note
+    if not prompts.knows(sample.record.file_name):
+        note = "; ".join(filter(None, (note, "not in the file of prompts")))
+    return replace(sample, prompts=own, note=note)
 
 
 def one_line(error: BaseException) -> str:

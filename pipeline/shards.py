@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -52,14 +52,28 @@ class Shard:
 class Listing:
     """All input images as Arrow columns: ten million rows cost about a gigabyte, not ten.
 
+    Args:
+        records: In the order of the listing.
+        image_id: File name → the id that a file of prompts gives the image, or None. Taken where
+            every image has one and no two the same.
+
     Raises:
         ValueError: Two images have the same file_name.
     """
 
-    def __init__(self, records: Iterable[ImageRecord]) -> None:
+    def __init__(
+        self,
+        records: Iterable[ImageRecord],
+        *,
+        image_id: Callable[[str], int | None] | None = None,
+    ) -> None:
         batches = list(_batches(records))
         self.table = pa.Table.from_batches(batches, schema=_LISTING).combine_chunks()
         self.image_ids = assign_image_ids(self.table["file_name"])
+        if image_id is not None:
+            given = [image_id(name) for name in self.table["file_name"].to_pylist()]
+            if None not in given and len(set(given)) == len(given):
+                self.image_ids = np.array(given, self.image_ids.dtype)
 
     def __len__(self) -> int:
         return self.table.num_rows

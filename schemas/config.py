@@ -29,8 +29,12 @@ LABEL_SECTIONS = (
     "everything",
     "conflicts",
 )
-_PLACEMENT = {"name", "revision", "allow_pickle", "device", "batch_size", "compile"}
-"""Keys of [model] that say where it is and how fast it runs; the weights' hash says what it is."""
+_PLACEMENT = {
+    "model": {"name", "revision", "allow_pickle", "device", "batch_size", "compile"},
+    "prompts": {"text", "ontology", "file", "format"},
+    "everything": {"points_per_batch"},
+}
+"""Keys that say where something is and how fast it runs; hashes and contents say what it is."""
 
 
 _UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
@@ -159,6 +163,7 @@ class JobConfig(Section):
         revision: str,
         categories: Sequence[Mapping[str, Any]],
         category_ids: Sequence[int] = (),
+        asked: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Everything besides an image's bytes that its labels depend on.
 
@@ -168,10 +173,11 @@ class JobConfig(Section):
             revision: Of the weights.
             categories: `Categories.to_json` of the table that its labels are given in.
             category_ids: The category of each of the model's outputs, where it has a table.
+            asked: Contents of the files of prompts.
         """
         data = self.model_dump(mode="json")
         sections = {
-            name: {k: v for k, v in data[name].items() if name != "model" or k not in _PLACEMENT}
+            name: {k: v for k, v in data[name].items() if k not in _PLACEMENT.get(name, ())}
             for name in LABEL_SECTIONS
         }
         return {
@@ -181,6 +187,7 @@ class JobConfig(Section):
             "revision": revision,
             "categories": list(categories),
             **({"category_ids": list(category_ids)} if category_ids else {}),
+            **({"asked": dict(asked)} if asked else {}),
             **sections,
         }
 

@@ -20,9 +20,6 @@ class PromptsConfig(Section):
         str, Field(description="--prompts: points or boxes; CSV, JSON, COCO, YOLO, our dataset")
     ] = ""
     format: Literal["auto", "csv", "json", "coco", "yolo", "dataset"] = "auto"
-    exemplars: Annotated[
-        tuple[str, ...], Field(description="IMAGE:x,y,w,h=category, the like of it is looked for")
-    ] = ()
     text_threshold: Annotated[
         Score | None, Field(description="of a phrase's tokens; the model's own if unset")
     ] = None

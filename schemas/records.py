@@ -56,6 +56,8 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
     MODEL_ERROR = "model_error"
+    BAD_PROMPT = "bad_prompt"
+    """The file of prompts asks something of this picture that cannot be."""
     TOO_MANY_SEGMENTS = "too_many_segments"
     CRASHED = "crashed"
     """The worker process died on this image again and again."""

@@ -22,7 +22,18 @@ class Layer:
     never: tuple[str, ...]
 
 
-ENGINE = ("run", "plan", "execute", "pool", "worker", "feed", "prepare", "progress", "prune")
+ENGINE = (
+    "run",
+    "plan",
+    "asked",
+    "execute",
+    "pool",
+    "worker",
+    "feed",
+    "prepare",
+    "progress",
+    "prune",
+)
 PLUGINS = (
     "readers", "prompt_files", "models", "train", "exporters", "report", "validation", "validate",
     "evaluation", "evaluate", "measuring", "measure", "compare",

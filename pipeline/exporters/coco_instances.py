@@ -13,7 +13,7 @@ from schemas.records import Task
 
 from .coco_parts import check_coco, head, image_entries, rle_pieces, things
 from .json_file import END, write_object
-from .json_text import batches, concat, items, member, numbers
+from .json_text import batches, compute, concat, items, member, numbers
 from .table import Artifact, Report
 from .threads import bounded_map
 
@@ -21,8 +21,9 @@ from .threads import bounded_map
 class CocoInstances:
     """`instances.json`. Stuff is left out: it has no instances (see coco-panoptic, semantic-png).
 
-    Every annotation has iscrowd 0, for COCO's crowds are regions to ignore, and RLE rather than
-    polygons, for polygons fill holes and shrink masks.
+    iscrowd is 0, for COCO's crowds are regions to ignore, unless a file of prompts had one. Masks
+    are RLE rather than polygons, which fill holes and shrink masks. Where all annotations come from
+    those of a file of prompts, they keep its ids.
     """
 
     tasks: tuple[Task, ...] = ("instance", "panoptic")
@@ -60,10 +61,37 @@ def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
         "bbox_xywh",
         "rle",
         "score",
+        "iscrowd",
+        "source_id",
     ]
-    tables = ledger.annotations(columns)
+    own = _own_ids(ledger)
+    tables = (_named(table, own) for table in ledger.annotations(columns))
     pieces = (piece for table in tables for piece in batches(things(table), "rle"))
     return bounded_map(_texts, pieces, threads=2)
+
+
+def _own_ids(ledger: Ledger) -> bool:
+    """Whether every annotation came from one of a file of prompts, no two from the same.
+
+    Then the file's ids are kept, so that the export can take that file's place.
+    """
+    seen: list[pa.ChunkedArray] = []
+    for table in ledger.annotations(["source_id"]):
+        if table["source_id"].null_count:
+            return False
+        seen.append(table["source_id"])
+    ids = pa.chunked_array([chunk for column in seen for chunk in column.chunks], pa.int64())
+    if not len(ids):
+        return False
+    lowest: int = compute.min(ids).as_py()
+    return lowest >= 1 and compute.count_distinct(ids).as_py() == len(ids)
+
+
+def _named(table: pa.Table, own: bool) -> pa.Table:
+    if not own:
+        return table
+    place = table.schema.get_field_index("annotation_id")
+    return table.set_column(place, "annotation_id", table["source_id"])
 
 
 def _texts(batch: pa.RecordBatch) -> pa.StringArray:
@@ -74,7 +102,7 @@ def _texts(batch: pa.RecordBatch) -> pa.StringArray:
         *(',"category_id":', numbers(batch["category_id"])),
         *(',"segmentation":', *rle_pieces(batch["rle"])),
         *(',"area":', numbers(batch["area"])),
-        *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":0'),
+        *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":', numbers(batch["iscrowd"])),
         *member("score", numbers(batch["score"])),
         "}" + END,
     )

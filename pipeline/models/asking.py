@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.ontology import Ontology
 from schemas.prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
@@ -20,8 +20,8 @@ class Asking:
         from_file: Each picture brings its own points and boxes, from a file of prompts.
     """
 
-    prompts: PromptsConfig = PromptsConfig()
-    everything: EverythingConfig = EverythingConfig()
-    conflicts: ConflictsConfig = ConflictsConfig()
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    everything: EverythingConfig = field(default_factory=EverythingConfig)
+    conflicts: ConflictsConfig = field(default_factory=ConflictsConfig)
     ontology: Ontology | None = None
     from_file: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,17 +85,14 @@ class _TransformersCheckpoint:
         return TransformersSam(inference(model, device, dtype))
 
 
-@dataclass(frozen=True, slots=True)
 class _PackageCheckpoint:
-    info: ModelInfo
-    name: str
-    allow_pickle: bool
-    two_steps: bool = True
+    """The longest side to 1024, black below or beside it, as the package does it."""
 
-    @property
-    def rule(self) -> FitRule:
-        """The longest side to 1024, black below or beside; as the package does it."""
-        return FitRule(
+    two_steps = True
+
+    def __init__(self, info: ModelInfo, name: str, allow_pickle: bool) -> None:
+        self._info, self._name, self._allow_pickle = info, name, allow_pickle
+        self.rule = FitRule(
             size=Size("within", 1024, 1024),
             rescale=1.0,
             mean=_MEAN,
@@ -107,14 +103,14 @@ class _PackageCheckpoint:
     def load(self, device: str, dtype: torch.dtype) -> SamNet:
         from segment_anything import sam_model_registry
 
-        folder = Path(self.info.folder)
+        folder = Path(self._info.folder)
         files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.pth"))]
         if not files:
             raise ValueError(f"{folder} holds neither .safetensors nor .pth weights")
-        model: Any = sam_model_registry[self.name]()
+        model: Any = sam_model_registry[self._name]()
         fill(
             model,
-            read_weights(files[0], allow_pickle=self.allow_pickle),
+            read_weights(folder, [files[0].name], allow_pickle=self._allow_pickle),
             where=str(files[0]),
         )
         return PackageSam(inference(model, device, dtype))

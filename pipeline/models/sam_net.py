@@ -115,7 +115,7 @@ class TransformersSam:
         self.mask_tokens = decoder.num_multimask_outputs + 1
         self.hq_token = self.mask_tokens if hasattr(decoder, "hq_token") else None
         self.side = int(prompt.input_image_size)
-        self.instability = None
+        self.instability: Instability | None = None
         if getattr(decoder, "dynamic_multimask_via_stability", False):
             self.instability = Instability(
                 decoder.dynamic_multimask_stability_delta,
@@ -247,8 +247,8 @@ class PackageSam:
         model: Loaded, in eval mode, on its device.
     """
 
-    hq_token = None
-    instability = None
+    hq_token: int | None = None
+    instability: Instability | None = None
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -67,4 +67,4 @@ def _toggled(mask: Mask, min_area: int, *, holes: bool) -> Mask:
         small[int(sizes.argmax())] = False
     turned = np.zeros(count, np.uint8)
     turned[1:] = small
-    return mask ^ turned[regions]
+    return mask ^ turned[np.asarray(regions, np.intp)]

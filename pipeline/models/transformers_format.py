@@ -14,6 +14,7 @@ from .category_tables import plain_name
 from .checkpoint_files import TOKENIZERS, class_info_files, read_json
 from .described import Described, in_order, named_task
 from .preprocessor import preprocessor
+from .promptable import PROMPTABLE, read_promptable
 
 _SEMANTIC = (
     "beit",
@@ -64,6 +65,10 @@ def read_transformers(
     Raises:
         ValueError: No family knows this model, or a file is missing or bad.
     """
+    if (asked := read_promptable(config)) is not None:
+        if categories:
+            raise ValueError("model.categories: a promptable model finds what it is asked for")
+        return asked
     family = _family(folder / "config.json", config)
     settings = preprocessor(folder)
     names = output_names(folder / "config.json", config)
@@ -114,7 +119,7 @@ def _family(path: Path, config: Mapping[str, Any]) -> str:
     if family is None:
         raise ValueError(
             f"{path}: model_type {kind!r} segments nothing that is known here"
-            f"{nearest(kind, FAMILY_OF)}; known: {', '.join(sorted(FAMILY_OF))}"
+            f"{nearest(kind, FAMILY_OF)}; known: {', '.join(sorted({*FAMILY_OF, *PROMPTABLE}))}"
         )
     if heads and not any(str(head).endswith(_HEADS[family]) for head in heads):
         raise ValueError(
