@@ -3,7 +3,7 @@
 The rules are those of `evaluateImg` and `accumulate` in `pycocotools/cocoeval.py`, and so is every
 digit of the result. What differs is the work: a prediction only looks at the objects that it
 overlaps enough for the lowest threshold, those without rivals are matched all at once, and of each
-prediction 40 bytes are kept instead of its mask.
+prediction 42 bytes are kept instead of its mask.
 
 In short: within an image and a category predictions take their turns by falling score. Each takes
 the free true object of highest IoU that reaches the threshold; crowds and objects outside of the
