@@ -168,11 +168,11 @@ class TorchSegmenter:
         ], outputs
 
     def _outputs(self, net: Net, samples: Sequence[Sample]) -> Outputs:
-        seen = [self._look(net, samples, view) for view in self._views]
-        if len(seen) == 1:
-            return seen[0]
+        if len(self._views) == 1:
+            return self._look(net, samples, self._views[0])
         from .tta import merged
 
+        seen = (self._look(net, samples, view) for view in self._views)
         return merged(seen, self._views, tasks=self._tasks)
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:

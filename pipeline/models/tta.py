@@ -6,7 +6,7 @@ there is one. What the views do not agree about lowers `agreement`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 from schemas.model_config import TtaConfig
@@ -17,7 +17,7 @@ from .merge_semantic import query_semantic
 from .merging import Output, Outputs, of_kind
 from .outputs import BoxOutput, DenseOutput, QueryOutput
 from .tta_boxes import average_boxes
-from .tta_dense import average_dense
+from .tta_dense import DenseMean
 from .tta_queries import average_queries
 
 
@@ -33,12 +33,12 @@ def views_of(config: TtaConfig) -> tuple[View, ...]:
     return tuple(View(scale, flip) for scale in scales for flip in product(vertical, horizontal))
 
 
-def merged(seen: Sequence[Outputs], views: Sequence[View], *, tasks: Sequence[Task]) -> Outputs:
+def merged(seen: Iterable[Outputs], views: Sequence[View], *, tasks: Sequence[Task]) -> Outputs:
     """One output a picture and task.
 
     Args:
         seen: What the network said of each view, mirrored as the view is; each output's frame is
-            already that of the picture as it lies.
+            already that of the picture as it lies. Read one by one.
         views: In the same order; the first is the reference.
         tasks: What is wanted of them.
 
@@ -46,27 +46,50 @@ def merged(seen: Sequence[Outputs], views: Sequence[View], *, tasks: Sequence[Ta
         For each of the tasks as in `seen`. Where queries answer the semantic task, their dense
         outputs are merged: no query has to find its partner.
     """
-    done: dict[tuple[tuple[int, ...], bool], list[Output]] = {}
-    answer: dict[Task, Sequence[Output]] = {}
-    for task in tasks:
-        key = (
-            tuple(map(id, seen[0][task])),
-            task == "semantic",
-        )  # one pass may answer several tasks
-        if key not in done:
-            pictures = zip(*(outputs[task] for outputs in seen), strict=True)
-            done[key] = [_merged(task, list(outputs), views) for outputs in pictures]
-        answer[task] = done[key]
-    return answer
+    same: dict[Task, Task] = {}
+    pictures: dict[Task, list[_Picture]] = {}
+    for outputs, view in zip(seen, views, strict=True):
+        if not same:
+            same = _shared(outputs, tasks)
+            pictures = {task: [_Picture(task) for _ in outputs[task]] for task in same.values()}
+        for task, waiting in pictures.items():
+            for picture, output in zip(waiting, outputs[task], strict=True):
+                picture.add(output, view)
+    done = {task: [picture.result() for picture in each] for task, each in pictures.items()}
+    return {task: done[same[task]] for task in tasks}
 
 
-def _merged(task: Task, outputs: list[Output], views: Sequence[View]) -> Output:
-    if task == "semantic":
-        outputs = [query_semantic(one) if isinstance(one, QueryOutput) else one for one in outputs]
-    match outputs[0]:
-        case DenseOutput():
-            return average_dense(of_kind(DenseOutput, outputs), views)
-        case QueryOutput():
-            return average_queries(of_kind(QueryOutput, outputs), views)
-        case BoxOutput():
-            return average_boxes(of_kind(BoxOutput, outputs), views)
+def _shared(outputs: Outputs, tasks: Sequence[Task]) -> dict[Task, Task]:
+    """Task → the first task with the same outputs, to be merged in the same way."""
+    first: dict[tuple[bool, tuple[int, ...]], Task] = {}
+    return {
+        task: first.setdefault((task == "semantic", tuple(map(id, outputs[task]))), task)
+        for task in tasks
+    }
+
+
+class _Picture:
+    """What the views say of one picture."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._mean = DenseMean()
+        self._others: list[QueryOutput | BoxOutput] = []
+        self._views: list[View] = []
+
+    def add(self, output: Output, view: View) -> None:
+        if self._task == "semantic" and isinstance(output, QueryOutput):
+            output = query_semantic(output)
+        if isinstance(output, DenseOutput):
+            self._mean.add(output, view)
+        else:
+            self._others.append(output)
+            self._views.append(view)
+
+    def result(self) -> Output:
+        match self._others:
+            case [QueryOutput(), *_]:
+                return average_queries(of_kind(QueryOutput, self._others), self._views)
+            case [BoxOutput(), *_]:
+                return average_boxes(of_kind(BoxOutput, self._others), self._views)
+        return self._mean.result()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pipeline.models.fit import View
 from pipeline.models.frame import Frame
 from pipeline.models.outputs import DenseOutput
-from pipeline.models.tta_dense import average_dense
+from pipeline.models.tta_dense import DenseMean
 
 PLAIN, MIRRORED, LARGE = View(), View(flip_yx=(False, True)), View(scale=2.0)
 
@@ -18,6 +19,13 @@ def frame(scale: int = 1) -> Frame:
 
 def dense(logits: torch.Tensor, scale: int = 1) -> DenseOutput:
     return DenseOutput(logits, frame(scale))
+
+
+def average_dense(outputs: list[DenseOutput], views: list[View]) -> DenseOutput:
+    mean = DenseMean()
+    for output, view in zip(outputs, views, strict=True):
+        mean.add(output, view)
+    return mean.result()
 
 
 def test_equal_views_give_what_each_gives():
@@ -68,3 +76,18 @@ def test_half_precision_is_averaged_in_full():
     found = average_dense([dense(logits.bfloat16())] * 2, [PLAIN, PLAIN])
     assert found.logits.dtype == torch.float32
     assert torch.equal(found.logits, logits.bfloat16().float())
+
+
+def test_without_a_view_there_is_no_mean():
+    with pytest.raises(ValueError, match="no view"):
+        DenseMean().result()
+
+
+def test_one_view_is_itself():
+    logits = torch.randn(3, 8, 12)
+    before = logits.clone()
+    mean = DenseMean()
+    mean.add(dense(logits), PLAIN)
+    mean.add(dense(torch.zeros(3, 8, 12)), PLAIN)
+    assert torch.equal(logits, before)  # a network's own output is never written to
+    assert torch.equal(average_dense([dense(logits)], [PLAIN]).logits, logits)
