@@ -89,6 +89,7 @@ def test_the_output_inside_the_input_is_no_input(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"model": {"name": "otsuu"}}, "did you mean 'otsu'"),
+        ({"model": {"name": "otsu", "tta": {"scales": [1, 2]}}}, "family 'otsu' look at a .* once"),
         ({"input": {"uri": "/no/such/place"}}, "/no/such/place"),
         ({"export": {"formats": ["coco-instance"]}}, "did you mean 'coco-instances'"),
         ({"export": {"formats": ["coco-panoptic"]}, "task": "instance"}, "coco-panoptic needs"),
