@@ -21,11 +21,15 @@ from .sightings import Sightings
 from .text_asking import logit
 
 
-def partner_of(info: ModelInfo) -> ModelInfo:
+def masks_beside(info: ModelInfo, options: ModelConfig) -> BoxMasks:
     """The mask model that a detector was named with.
 
+    Args:
+        info: Of the detector; `info.partner` is the SAM.
+        options: Of the job.
+
     Raises:
-        ValueError: There is none; boxes are no masks.
+        ValueError: There is none, and boxes are no masks; or it is no SAM.
     """
     partner = getattr(info, "partner", None)
     if partner is None:
@@ -33,24 +37,21 @@ def partner_of(info: ModelInfo) -> ModelInfo:
             f"{info.name} finds boxes, no masks: name a model that turns boxes into masks, as in "
             f"--model {info.name}+sam-vit-b"
         )
-    return partner
+    return BoxMasks(open_sam(partner, allow_pickle=options.allow_pickle), options)
 
 
 class BoxMasks:
     """Turns boxes into masks.
 
     Args:
-        info: Of a SAM.
+        checkpoint: Of a SAM.
         options: Of the job.
-
-    Raises:
-        ValueError: The checkpoint is no SAM, or does not say how pictures go in.
     """
 
-    def __init__(self, info: ModelInfo, options: ModelConfig) -> None:
-        self._checkpoint: SamCheckpoint = open_sam(info, allow_pickle=options.allow_pickle)
+    def __init__(self, checkpoint: SamCheckpoint, options: ModelConfig) -> None:
+        self._checkpoint = checkpoint
         self._options = options
-        self._fitter = Fitter(self._checkpoint.rule, "cpu")
+        self._fitter = Fitter(checkpoint.rule, "cpu")
         self._net: SamNet | None = None
 
     def load(self, device: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from schemas.model_config import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 
-from .box_masks import BoxMasks, partner_of
+from .box_masks import masks_beside
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
@@ -53,7 +53,7 @@ class Owlv2:
             options,
             tasks,
             rule=read_fit_rule(preprocessor(info.folder)),
-            outliner=BoxMasks(partner_of(info), options),
+            outliner=masks_beside(info, options),
         )
 
     def load(self, device: str) -> None:
