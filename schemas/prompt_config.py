@@ -20,6 +20,10 @@ class PromptsConfig(Section):
         str, Field(description="--prompts: points or boxes; CSV, JSON, COCO, YOLO, our dataset")
     ] = ""
     format: Literal["auto", "csv", "json", "coco", "yolo", "dataset"] = "auto"
+    single_mask: Annotated[
+        bool,
+        Field(description="boxes: SAM's one mask for them, not the best of all that it makes"),
+    ] = False
     text_threshold: Annotated[
         Score | None, Field(description="of a phrase's tokens; the model's own if unset")
     ] = None

@@ -124,6 +124,23 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies after preprocessing gave it another size.
+
+    Attributes:
+        picture_hw: Of the original, pixels.
+        content_hw: Of the resized picture.
+        input_hw: Of the whole, with what was filled around it.
+        offset_yx: Of the resized picture's top left pixel in the whole.
+    """
+
+    picture_hw: tuple[int, int]
+    content_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    offset_yx: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An image with its pixels; never leaves the worker.
 

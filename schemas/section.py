@@ -40,9 +40,11 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     if kind == "extra_forbidden":
         keys = list(section.model_fields)
         return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
+    if kind.startswith("union_tag"):
+        return f"{key}: {_tag_problem(field, error['ctx'])}"
     if kind == "missing":
         return f"{key}: missing"
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type"):
         keys = list(section.model_fields)
         return f"{key}: must be a section with some of the keys {', '.join(keys)}"
     message = re.sub(r"^(Input|String|Value error,) ?", "", error["msg"])
@@ -65,17 +67,37 @@ def _descend(
 ) -> tuple[type[BaseModel], FieldInfo | None]:
     """The innermost section on a path, and the last field of it that the path names."""
     section, field = model, None
+    choices: list[type[BaseModel]] = []
     for part in path:
-        if part not in section.model_fields:
-            continue  # an index of a list, or a key of a table
-        field = section.model_fields[part]
-        section = _section_in(field.annotation) or section
+        tagged = [choice for choice in choices if part in _tags(choice)]
+        if tagged:
+            section, choices = tagged[0], []
+        elif part in section.model_fields and len(choices) < 2:
+            field = section.model_fields[part]
+            choices = _sections_in(field.annotation)
+            section = choices[0] if choices else section
+        # else an index of a list, or a key of a table
     return section, field
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds: itself, or as the items of a list or a table."""
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field holds: itself, or as the items of a list, a table or a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_section_in(inner) for inner in get_args(annotation))
-    return next((item for item in found if item is not None), None)
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _sections_in(inner)]
+
+
+def _tags(section: type[BaseModel]) -> list[str]:
+    """The words by which a union knows a section: values of fields that have only one."""
+    values = (get_args(field.annotation) for field in section.model_fields.values())
+    return [found[0] for found in values if len(found) == 1 and isinstance(found[0], str)]
+
+
+def _tag_problem(field: FieldInfo | None, context: Mapping[str, Any]) -> str:
+    name = context["discriminator"].strip("'")
+    choices = _sections_in(field.annotation) if field is not None else []
+    allowed = [tag for choice in choices for tag in _tags(choice)]
+    if "tag" not in context:
+        return f"has no {name!r}; allowed: {', '.join(allowed)}"
+    tag = context["tag"]
+    return f"no {name} is called {tag!r}{nearest(tag, allowed)}; allowed: {', '.join(allowed)}"

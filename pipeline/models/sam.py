@@ -99,7 +99,13 @@ class SamSegmenter:
         self, net: SamNet, sample: Sample, picture: Encoded, enlarging: Enlarging
     ) -> list[Segment]:
         if self._asking.from_file:
-            return masks_of_prompts(net, picture, enlarging, sample.prompts)
+            return masks_of_prompts(
+                net,
+                picture,
+                enlarging,
+                sample.prompts,
+                single=self._asking.prompts.single_mask,
+            )
         everything = Everything(
             net, self._fitter, self._asking.everything, two_steps=self._checkpoint.two_steps
         )

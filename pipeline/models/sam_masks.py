@@ -55,26 +55,31 @@ def alternatives(
     return SmallMasks(logits[keep[rows]], quality[keep].float(), keep.nonzero()[:, 0])
 
 
-def best_masks(net: SamNet, picture: Encoded, prompts: Tensor, *, ambiguous: bool) -> SmallMasks:
-    """One mask a prompt.
+def best_masks(
+    net: SamNet, picture: Encoded, prompts: Tensor, *, ambiguous: bool, single: bool = False
+) -> SmallMasks:
+    """One mask a prompt: that of the highest estimated quality.
 
     Args:
         net: A loaded SAM.
         picture: One.
         prompts: N×P×C.
-        ambiguous: One point can mean a part or the whole: the alternative of the highest estimated
-            quality. A box or several points mean one thing: the mask that was trained for that,
-            which SAM 2 gives up for the best alternative where it is not stable.
+        ambiguous: One point can mean a part or the whole: only the alternatives are looked at. A
+            box or several points mean one thing: the mask that was trained for that as well.
+        single: For what is not ambiguous that mask alone, which SAM 2 gives up for the best
+            alternative where it is not stable.
     """
     decoded = net.fast.decode(picture.embedding, prompts)
     quality = decoded.predicted_iou[:, : net.mask_tokens].float()
     every = torch.arange(len(prompts), device=prompts.device)
-    if not ambiguous and net.instability is None:
+    single = single and not ambiguous
+    if single and net.instability is None:
         logits = _logits(net, picture, decoded, range(1))
         return SmallMasks(logits[:, 0], quality[:, 0], every)
     logits = _logits(net, picture, decoded, range(net.mask_tokens))
-    choice = quality[:, 1:].argmax(1) + 1
-    if not ambiguous and net.instability is not None:
+    skip = 1 if single or ambiguous else 0
+    choice = quality[:, skip:].argmax(1) + skip
+    if single and net.instability is not None:
         choice = torch.where(net.instability.stable(logits[:, 0]), 0, choice)
     return SmallMasks(logits[every, choice], quality[every, choice], every)
 

@@ -29,6 +29,7 @@ def masks_of_prompts(
     prompts: Sequence[Prompt],
     *,
     threshold: float = 0.0,
+    single: bool = False,
 ) -> list[Segment]:
     """One segment a prompt, with the prompt's category and id; a crowd is handed through.
 
@@ -41,6 +42,7 @@ def masks_of_prompts(
         enlarging: To the picture's pixels.
         prompts: In the picture's pixels.
         threshold: Logits above are inside.
+        single: See `sam_masks.best_masks`.
     """
     asked = [index for index, prompt in enumerate(prompts) if not prompt.iscrowd]
     found: dict[int, Segment] = {}
@@ -51,7 +53,7 @@ def masks_of_prompts(
     for members in groups.values():
         for start in range(0, len(members), _TOGETHER):
             some = members[start : start + _TOGETHER]
-            small = _asked(net, picture, enlarging, [prompts[index] for index in some])
+            small = _asked(net, picture, enlarging, [prompts[index] for index in some], single)
             for place, segment in _painted(small, enlarging, threshold).items():
                 found[some[place]] = segment
     return [
@@ -63,7 +65,7 @@ def masks_of_prompts(
 
 
 def _asked(
-    net: SamNet, picture: Encoded, enlarging: Enlarging, prompts: Sequence[Prompt]
+    net: SamNet, picture: Encoded, enlarging: Enlarging, prompts: Sequence[Prompt], single: bool
 ) -> SmallMasks:
     """All with a box or none, all with equally many points."""
     frame, device = enlarging.frame, picture.raw.device
@@ -82,10 +84,10 @@ def _asked(
         if points is None or inside is None:
             raise ValueError("a prompt has neither a box nor points")
         embedded = net.points(points, inside)
-        return best_masks(net, picture, embedded, ambiguous=points.shape[1] == 1)
+        return best_masks(net, picture, embedded, ambiguous=points.shape[1] == 1, single=single)
     boxes = tensor([prompt.bbox_xyxy for prompt in prompts]).flatten(1)
     embedded = net.boxes(boxes, points, inside)
-    return best_masks(net, picture, embedded, ambiguous=False)
+    return best_masks(net, picture, embedded, ambiguous=False, single=single)
 
 
 def _painted(small: SmallMasks, enlarging: Enlarging, threshold: float) -> dict[int, Segment]:
