@@ -85,9 +85,11 @@ class EomtSegmenter:
             device=device,
             allow_pickle=self._options.allow_pickle,
         )
-        # Training leaves the masks on or off; in between, attention would be drawn at random. On
-        # the CPU, where the model asks for them layer by layer without waiting for the GPU.
-        model.attn_mask_probs = model.attn_mask_probs.round().cpu()
+        # Training leaves attention to masks on or off; in between it would be drawn at random. As
+        # numbers, not as a tensor that the model would ask layer by layer.
+        probabilities = [float(each > 0.5) for each in model.attn_mask_probs]
+        del model.attn_mask_probs
+        model.attn_mask_probs = probabilities
         if self._windows:
             return WindowNet(model, self._side, device=device, options=self._options)
         return QueryNet(model, device=device, options=self._options)

@@ -66,6 +66,8 @@ class Forward:
         """The network's answer, in float32."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self._options, self._device):
+            if self._compiled and not self._shapes:
+                self._function(pixels)  # transformers hangs hooks into a model at its first call
             answer = self._chosen(pixels.shape)(pixels)
         return tuple(each.float() if each.is_floating_point() else each for each in answer)
 

@@ -11,7 +11,7 @@ from schemas.model_config import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 
 from .info import ModelInfo
-from .late_masks import LateMaskPredictor, masks_of
+from .lean_decoder import lean_mask2former, masks_of
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
 from .query_net import QueryNet
@@ -75,15 +75,14 @@ class Mask2FormerSegmenter:
 
 
 def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNet:
-    """A Mask2Former that draws its masks at full size only once.
+    """A Mask2Former that computes nothing twice.
 
     Args:
         model: `Mask2FormerForUniversalSegmentation`, on the device; it is changed.
         device: Where it is.
         options: Of the job.
     """
-    decoder = model.model.transformer_module.decoder
-    decoder.mask_predictor = LateMaskPredictor(decoder.mask_predictor)
+    lean_mask2former(model.model.transformer_module.decoder)
 
     def masks(answer: Any) -> Tensor:
         return masks_of(answer.masks_queries_logits, answer.pixel_decoder_last_hidden_state)

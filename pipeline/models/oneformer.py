@@ -17,7 +17,7 @@ from .fit_rule import Padding
 from .forward import Forward
 from .frame import Frame
 from .info import ModelInfo
-from .late_masks import masks_of, postpone_oneformer
+from .lean_decoder import lean_oneformer, masks_of
 from .merging import Outputs
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
@@ -137,7 +137,7 @@ class OneFormerNet:
         if any(list(each.parameters()) for each in model.transformer_module.input_projections):
             # transformers keeps them in a plain list: neither saved nor loaded
             raise ValueError("a OneFormer whose conv_dim is not its hidden_dim cannot be loaded")
-        postpone_oneformer(model.transformer_module.decoder)
+        lean_oneformer(model.transformer_module.decoder)
         self._model = model
         self._tasks = tasks
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def load_pretrained(
         ValueError: Weights are missing, left over or of another shape: what was drawn at random
             must not label anything.
     """
+    # Checks of shapes that wait for the GPU in each layer; transformers' own switch.
+    os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
@@ -24,7 +23,7 @@ class QueryNet:
         model: Of transformers, on the device.
         device: Where it is.
         options: Of the job.
-        masks: B×Q×h×w mask logits, from the model's answer; by itself the answer's own.
+        masks: Makes B×Q×h×w mask logits of the model's answer; None = they are in it.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class QueryNet:
         *,
         device: str,
         options: ModelConfig,
-        masks: Callable[[Any], Tensor] = attrgetter("masks_queries_logits"),
+        masks: Callable[[Any], Tensor] | None = None,
     ) -> None:
         self._model = model
         self._masks = masks
@@ -48,7 +47,8 @@ class QueryNet:
 
     def _queries(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         answer = self._model(pixels)
-        return answer.class_queries_logits, self._masks(answer)
+        masks = self._masks(answer) if self._masks else answer.masks_queries_logits
+        return answer.class_queries_logits, masks
 
 
 def query_outputs(

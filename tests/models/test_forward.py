@@ -65,7 +65,9 @@ def test_a_bounded_number_of_shapes_is_compiled(monkeypatch: pytest.MonkeyPatch)
     run = Forward(function, device="cpu", options=options(compile=True))
     for width in (4, 5, 6, 5, 4):
         run(torch.zeros(1, 3, 8, width))
-    assert [kind for kind, _ in calls] == ["compiled", "compiled", "plain", "compiled", "compiled"]
+    kinds = [kind for kind, _ in calls]
+    assert kinds == ["plain", "compiled", "compiled", "plain", "compiled", "compiled"]
+    assert calls[0] == ("plain", 4), "once, before anything is traced"
 
 
 def test_compiled_and_plain_say_the_same(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ import transformers
 from tiny_checkpoints import checkpoint
 
 from pipeline.models.frame import Frame
-from pipeline.models.late_masks import closed_to, masks_of
+from pipeline.models.lean_decoder import closed_to, masks_of
 from pipeline.models.mask2former import mask2former_net
 from pipeline.models.query_net import QueryNet
 from schemas.config import ModelConfig
@@ -61,7 +61,14 @@ def test_attention_is_closed_where_the_shrunk_mask_is():
         masks_of(embeddings, features), size=(6, 9), mode="bilinear"
     )
     expected = (shrunk < 0).flatten(2)
+    assert not expected.all(-1).any()
     assert 0.2 < expected.float().mean() < 0.8
     for picture in range(2):
         for head in range(3):
             assert torch.equal(closed[3 * picture + head], expected[picture])
+
+
+def test_a_query_whose_mask_is_nowhere_may_attend_everywhere():
+    embeddings = torch.tensor([[[-1.0], [1.0]]])
+    closed = closed_to(embeddings, torch.ones(1, 1, 8, 8), hw=(2, 2), heads=2)
+    assert not closed.any()

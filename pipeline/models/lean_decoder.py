@@ -1,14 +1,16 @@
-"""Masks at full size once, after the last decoder layer, not after each.
+"""Query decoders that compute what an answer needs and nothing else.
 
 The decoders of Mask2Former and OneFormer draw every query's mask at a quarter of the input's size
 after each of their ten layers, then shrink it to the few cells to which the next layer attends.
 Shrinking is linear, so it can come first: the features are shrunk, and the queries meet them there.
-The answer is the same but for rounding; nine large products and the memory of ten stacks of masks
-are saved.
+Attention's weights, which PyTorch's module averages over its heads for whoever wants to look at
+them, are never written. The answer is the same but for rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +33,8 @@ def masks_of(embeddings: Tensor, features: Tensor) -> Tensor:
 def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int) -> Tensor:
     """(B·heads)×Q×(h·w) bool, True where a query's mask is not and it may not attend.
 
+    A query whose mask is nowhere may attend everywhere.
+
     Args:
         embeddings: B×Q×C, of the queries.
         features: B×C×H×W, of the pixels.
@@ -39,6 +43,7 @@ def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int) -> Te
     """
     small = interpolate(features, size=hw, mode="bilinear", align_corners=False)
     closed = masks_of(embeddings, small).flatten(2).sigmoid() < 0.5
+    closed = closed & ~closed.all(-1, keepdim=True)
     return closed.unsqueeze(1).repeat(1, heads, 1, 1).flatten(0, 1)
 
 
@@ -55,10 +60,7 @@ class LateMaskPredictor(nn.Module):
         self._heads: int = predictor.num_heads
 
     def forward(
-        self,
-        outputs: Tensor,
-        pixel_embeddings: Tensor,
-        attention_mask_target_size: Hw,
+        self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Hw
     ) -> tuple[Tensor, Tensor]:
         """B×Q×C, and what is closed to the next layer's attention; names as in transformers."""
         embeddings = self.mask_embedder(outputs.transpose(0, 1))
@@ -66,8 +68,18 @@ class LateMaskPredictor(nn.Module):
         return embeddings, closed_to(embeddings, pixel_embeddings, hw=hw, heads=self._heads)
 
 
-def postpone_oneformer(decoder: Any) -> None:
-    """Lets a OneFormer's transformer decoder answer with the queries' embeddings as masks."""
+def lean_mask2former(decoder: Any) -> None:
+    """Makes a Mask2Former's transformer decoder give the queries' embeddings as masks."""
+    decoder.mask_predictor = LateMaskPredictor(decoder.mask_predictor)
+    _without_weights(decoder)
+
+
+def lean_oneformer(decoder: Any) -> None:
+    """Makes a OneFormer's transformer decoder give the queries' embeddings as masks.
+
+    Its layers look for fully closed rows by their indices, for which the GPU has to be waited for
+    each time; here none is left to be found.
+    """
 
     def heads(
         output: Tensor, mask_features: Tensor, attention_mask_target_size: Hw
@@ -79,3 +91,35 @@ def postpone_oneformer(decoder: Any) -> None:
         return decoder.class_embed(queries), embeddings, closed
 
     decoder.forward_prediction_heads = heads
+    for layer in decoder.layers:
+        layer.forward = partial(_oneformer_layer, layer)
+    _without_weights(decoder)
+
+
+def _oneformer_layer(
+    layer: Any,
+    index: int,
+    output: Tensor,
+    multi_stage_features: Sequence[Tensor],
+    multi_stage_positional_embeddings: Sequence[Tensor],
+    attention_mask: Tensor,
+    query_embeddings: Tensor,
+    **_unused: Any,
+) -> tuple[Tensor]:
+    level = index % layer.num_feature_levels
+    output, _ = layer.cross_attn(
+        output,
+        multi_stage_features[level],
+        memory_mask=attention_mask,
+        pos=multi_stage_positional_embeddings[level],
+        query_pos=query_embeddings,
+    )
+    output, _ = layer.self_attn(output, query_pos=query_embeddings)
+    return (layer.ffn(output),)
+
+
+def _without_weights(decoder: nn.Module) -> None:
+    for module in decoder.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            attention: Any = module
+            attention.forward = partial(attention.forward, need_weights=False)
