@@ -23,8 +23,8 @@ from PIL import Image
 from skimage.measure import regionprops
 
 from pipeline import masks
-from pipeline.measuring.columns import column_runs
 from pipeline.measuring.intensity import measure_intensities
+from pipeline.measuring.mask_runs import mask_runs
 from pipeline.measuring.shape import measure_shapes
 
 NAMES = {
@@ -66,7 +66,7 @@ def main() -> None:
     print(f"{len(texts)} nuclei in {len(maps)} pictures; CPU seconds, best of {args.repeat}")
 
     def ours(*, intensity: bool) -> dict[str, np.ndarray]:
-        runs = column_runs(texts, heights, widths)
+        runs = mask_runs(texts, heights, widths)
         columns = measure_shapes(runs)
         first = np.append(0, np.cumsum(number))
         if intensity:

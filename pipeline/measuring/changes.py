@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.evaluation.matching import assign
-from pipeline.rle_batch import RunTable, read_runs
+from pipeline.column_runs import ColumnRuns, read_column_runs
+from pipeline.evaluation.assignment import assign
 
-from .overlaps import find_overlaps
 from .versions import Row, SideImage
 
 CHANGES = ("matched", "grown", "shrunk", "appeared", "vanished")
@@ -44,8 +43,8 @@ def find_changes(
     before = [row for row in a.segments if row["task"] == task]
     after = [row for row in b.segments if row["task"] == task]
     runs_a, runs_b = _runs(a, before), _runs(b, after)
-    areas_a, areas_b = runs_a.areas(), runs_b.areas()
-    rows, columns, shared = find_overlaps(runs_a, runs_b)
+    areas_a, areas_b = runs_a.areas(len(before)), runs_b.areas(len(after))
+    rows, columns, shared = runs_a.overlaps(runs_b)
     iou = shared / (areas_a[rows] + areas_b[columns] - shared)
     enough = np.flatnonzero(iou >= min_iou)
     chosen = enough[assign(rows[enough], columns[enough], iou[enough])]
@@ -78,14 +77,12 @@ def find_changes(
     ]
 
 
-def _runs(image: SideImage, rows: Sequence[Row]) -> RunTable:
-    height, width = image.size_hw
+def _runs(image: SideImage, rows: Sequence[Row]) -> ColumnRuns:
     texts = pa.array([row["rle"]["counts"] for row in rows], pa.string())
-    runs = read_runs(texts, np.full(len(rows), height * width))
-    if not runs.wellformed.all():
-        bad = rows[int(np.flatnonzero(~runs.wellformed)[0])]["annotation_id"]
-        raise ValueError(f"{image.name}: the mask of annotation {bad} is malformed")
-    return runs
+    try:
+        return read_column_runs(texts, *image.size_hw)
+    except ValueError as error:
+        raise ValueError(f"{image.name}: {error}") from None
 
 
 def _row(name: str, task: str, change: str, a: Row | None, b: Row | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import Canvas, ColumnRuns, Floats, Ints
+from .mask_runs import Canvas, Floats, Ints, MaskRuns
 
 _PIECES = np.zeros(50)
 _PIECES[[5, 7, 15, 17, 25, 27]] = 1
@@ -34,7 +34,7 @@ number of discretized sets" (2002)."""
 _STEP = np.array([4, -4, 1, -1])
 
 
-def measure_perimeter(runs: ColumnRuns, canvas: Canvas) -> Floats:
+def measure_perimeter(runs: MaskRuns, canvas: Canvas) -> Floats:
     """Length of the line through the border pixels' centres, holes included; n values, pixels.
 
     A border pixel is one with a pixel outside the mask above, below or beside it. Pixels at the
@@ -69,7 +69,7 @@ def measure_perimeter(runs: ColumnRuns, canvas: Canvas) -> Floats:
     return _sums(owner, weights, len(runs))
 
 
-def measure_windows(runs: ColumnRuns, canvas: Canvas) -> tuple[Floats, Ints]:
+def measure_windows(runs: MaskRuns, canvas: Canvas) -> tuple[Floats, Ints]:
     """Crofton perimeter in pixels and Euler number (parts − holes); n values each."""
     stride = canvas.stride[runs.owner]
     # A window lies across two columns; each column is the left one of a pair and the right one of
@@ -101,7 +101,7 @@ def _sums(owner: Ints, weights: np.ndarray, n: int) -> Floats:
     return np.bincount(owner, weights=weights, minlength=n).astype(np.float64, copy=False)
 
 
-def _interior(runs: ColumnRuns, canvas: Canvas) -> tuple[Ints, Ints]:
+def _interior(runs: MaskRuns, canvas: Canvas) -> tuple[Ints, Ints]:
     """First keys, and keys one past the last, of stretches of pixels with all four neighbours."""
     stride = canvas.stride[runs.owner]
     thick = canvas.ends - canvas.starts > 2

@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas.measurements import IMAGES
 from schemas.records import Status
 
-from .columns import Ints
+from .mask_runs import Ints
 from .originals import Seen
 
 _MEGAPIXEL = 1e6

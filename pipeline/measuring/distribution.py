@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Floats
+from .mask_runs import Floats
 
 _PER_DECADE = 8
 _BINS = 30

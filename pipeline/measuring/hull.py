@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .columns import ColumnRuns, Floats, Ints
+from .mask_runs import Floats, Ints, MaskRuns
 
 _PASSES = 12
 _PAIRS = 1_000_000
@@ -47,7 +47,7 @@ class _Chain:
     y: Ints
 
 
-def measure_hulls(runs: ColumnRuns) -> Hulls:
+def measure_hulls(runs: MaskRuns) -> Hulls:
     """Hulls of the masks, and of the pixels inside those hulls."""
     new = np.append(True, (np.diff(runs.owner) != 0) | (np.diff(runs.column) != 0))
     begin = np.flatnonzero(new)

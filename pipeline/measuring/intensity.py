@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from .columns import ColumnRuns, Floats, Ints
+from .mask_runs import Floats, Ints, MaskRuns
 
 _BLOCK = 2_000_000
 """Pixels of a picture, or of masks, that are worked on at once."""
@@ -30,7 +30,7 @@ class Intensities:
     max: Floats
 
 
-def measure_intensities(runs: ColumnRuns, values: npt.NDArray[np.generic]) -> Intensities:
+def measure_intensities(runs: MaskRuns, values: npt.NDArray[np.generic]) -> Intensities:
     """Measures n masks of one picture.
 
     Integers of up to 16 bits are summed once down the columns, after which a run costs two
@@ -57,7 +57,7 @@ def measure_intensities(runs: ColumnRuns, values: npt.NDArray[np.generic]) -> In
     )
 
 
-def _by_run(runs: ColumnRuns, plane: npt.NDArray[np.generic]) -> Intensities:
+def _by_run(runs: MaskRuns, plane: npt.NDArray[np.generic]) -> Intensities:
     """One channel of small integers, a band of columns at a time."""
     height, width = plane.shape
     order = np.argsort(runs.column * height + runs.top, kind="stable")
@@ -102,7 +102,7 @@ def _between(values: Ints, start: Ints, end: Ints) -> Ints:
     return values[end - 1] - np.where(start > 0, values[start - 1], 0)
 
 
-def _by_pixel(runs: ColumnRuns, plane: npt.NDArray[np.generic]) -> Intensities:
+def _by_pixel(runs: MaskRuns, plane: npt.NDArray[np.generic]) -> Intensities:
     """One channel of any numbers, some masks at a time."""
     height = plane.shape[0]
     flat = plane.T.reshape(-1)

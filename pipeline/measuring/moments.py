@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .columns import ColumnRuns, Floats, Ints
+from .mask_runs import Floats, Ints, MaskRuns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Moments:
     eccentricity: Floats
 
 
-def measure_moments(runs: ColumnRuns) -> Moments:
+def measure_moments(runs: MaskRuns) -> Moments:
     """Sums are exact: integers, and around the pixel next to each centroid."""
     length = runs.lengths()
     area = runs.total(length)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import ColumnRuns, Ints
+from .mask_runs import Ints, MaskRuns
 
 _PAIRS = 2_000_000
 
 
-def find_neighbours(runs: ColumnRuns, group: Ints, distance: int) -> tuple[Ints, Ints]:
+def find_neighbours(runs: MaskRuns, group: Ints, distance: int) -> tuple[Ints, Ints]:
     """Finds the masks of which pixels lie within `distance` columns and rows of each other.
 
     At distance 1 they touch, if only at a corner; at distance 0 they overlap.

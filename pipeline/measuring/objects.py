@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from schemas.measurements import AREAS, LENGTHS, OBJECTS
 
-from .columns import Ints
 from .intensity import Intensities
+from .mask_runs import Ints
 from .units import PixelSize
 
 GIVEN = (

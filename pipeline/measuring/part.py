@@ -16,9 +16,9 @@ from schemas.config import ImagesConfig
 from schemas.measurements import OBJECTS
 from schemas.records import ImageRecord, Status
 
-from .columns import ColumnRuns, Ints, column_runs
 from .density import image_table
 from .intensity import Intensities, measure_intensities
+from .mask_runs import Ints, MaskRuns, mask_runs
 from .neighbours import find_neighbours
 from .objects import GIVEN, Neighbours, object_table
 from .originals import Seen, look_at
@@ -152,11 +152,11 @@ def _ends(texts: pa.StringArray) -> Ints:
     return np.append(0, np.cumsum(length, dtype=np.int64))
 
 
-def _runs(rows: pa.Table) -> ColumnRuns | None:
+def _runs(rows: pa.Table) -> MaskRuns | None:
     if not rows.num_rows:
         return None
     size = rows["rle"].combine_chunks().field("size").flatten().to_numpy().astype(np.int64)
-    return column_runs(_texts(rows), size[0::2], size[1::2])
+    return mask_runs(_texts(rows), size[0::2], size[1::2])
 
 
 def _look(
@@ -178,7 +178,7 @@ def _look(
     )
 
 
-def _neighbours(runs: ColumnRuns, rows: pa.Table, spec: MeasureSpec) -> Neighbours:
+def _neighbours(runs: MaskRuns, rows: pa.Table, spec: MeasureSpec) -> Neighbours:
     """Neighbours among the segments of one image and task that are not background."""
     category = rows["category_id"].to_numpy()
     eligible = np.flatnonzero(~np.isin(category, list(spec.background)))

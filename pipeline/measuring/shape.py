@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .columns import ColumnRuns, lay_out
 from .contour import measure_perimeter, measure_windows
 from .hull import measure_hulls
+from .mask_runs import MaskRuns, lay_out
 from .moments import measure_moments
 
 
-def measure_shapes(runs: ColumnRuns) -> dict[str, np.ndarray]:
+def measure_shapes(runs: MaskRuns) -> dict[str, np.ndarray]:
     """Measures n masks.
 
     Args:

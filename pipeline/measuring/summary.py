@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pipeline.ledger import Ledger
 from schemas.measurements import MEASUREMENTS_VERSION
 
-from .columns import Floats
 from .distribution import Distribution
+from .mask_runs import Floats
 from .part import MeasureSpec
 
 SHOWN_CATEGORIES = 60

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipeline import masks
-from pipeline.measuring.columns import ColumnRuns, column_runs
+from pipeline.measuring.mask_runs import MaskRuns, mask_runs
 
 Mask = npt.NDArray[np.bool_]
 
 
-def runs_of(stack: Sequence[Mask]) -> ColumnRuns:
+def runs_of(stack: Sequence[Mask]) -> MaskRuns:
     """The runs of masks, each in a picture of its own size."""
-    return column_runs(
+    return mask_runs(
         pa.array([masks.encode(mask).decode() for mask in stack]),
         np.array([mask.shape[0] for mask in stack]),
         np.array([mask.shape[1] for mask in stack]),

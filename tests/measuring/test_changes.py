@@ -88,5 +88,5 @@ def test_nothing_on_either_side():
 def test_a_damaged_mask_is_named():
     bad = side((0, 0, 2, 2, "cell"))
     bad.segments[0]["rle"]["counts"] = "~"
-    with pytest.raises(ValueError, match=r"a\.png: the mask of annotation 1"):
+    with pytest.raises(ValueError, match=r"a\.png: segment 1 has a malformed RLE"):
         changes(bad, side())

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.measure import regionprops
 
 from pipeline import masks
-from pipeline.measuring.columns import column_runs
+from pipeline.measuring.mask_runs import mask_runs
 from pipeline.measuring.shape import measure_shapes
 from schemas.measurements import OBJECTS
 
@@ -117,7 +117,7 @@ def test_real_nuclei_equal_skimage(shared_data):
         heights = np.full(len(regions), label_map.shape[0])
         widths = np.full(len(regions), label_map.shape[1])
         ours = measure_shapes(
-            column_runs(pa.array([item.counts.decode() for item in regions]), heights, widths)
+            mask_runs(pa.array([item.counts.decode() for item in regions]), heights, widths)
         )
         for number, region in enumerate(regionprops(label_map)):
             check(ours, number, region)

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ColumnRuns:
+class MaskRuns:
     """The R vertical runs of n masks, by mask, then column, then row; no two of a mask touch.
 
     Attributes:
@@ -44,12 +44,12 @@ class ColumnRuns:
         """Number of masks."""
         return len(self.first)
 
-    def choose(self, masks: Ints) -> ColumnRuns:
+    def choose(self, masks: Ints) -> MaskRuns:
         """Some of the masks, by ascending index."""
         number = np.diff(np.append(self.first, len(self.owner)))[masks]
         first = np.cumsum(number) - number
         mine = np.arange(number.sum()) + np.repeat(self.first[masks] - first, number)
-        return ColumnRuns(
+        return MaskRuns(
             owner=np.repeat(np.arange(len(masks)), number),
             column=self.column[mine],
             top=self.top[mine],
@@ -76,7 +76,7 @@ class ColumnRuns:
         return np.stack((left, top, right - left + 1, bottom - top), axis=1)
 
 
-def column_runs(texts: pa.StringArray, heights: Ints, widths: Ints) -> ColumnRuns:
+def mask_runs(texts: pa.StringArray, heights: Ints, widths: Ints) -> MaskRuns:
     """Reads n compressed RLE strings, n ≥ 1.
 
     Args:
@@ -110,7 +110,7 @@ def column_runs(texts: pa.StringArray, heights: Ints, widths: Ints) -> ColumnRun
     step = np.arange(pieces.sum()) - np.repeat(before, pieces)
     again, height = np.repeat(np.arange(len(owner)), pieces), np.repeat(height, pieces)
     owner = owner[again]
-    return ColumnRuns(
+    return MaskRuns(
         owner=owner,
         column=left[again] + step,
         top=np.where(step == 0, top[again], 0),
@@ -142,7 +142,7 @@ class Canvas:
     ends: Ints
 
 
-def lay_out(runs: ColumnRuns) -> Canvas:
+def lay_out(runs: MaskRuns) -> Canvas:
     """Places the masks on a canvas."""
     x, y, w, h = runs.boxes_xywh().T
     stride = h + 1

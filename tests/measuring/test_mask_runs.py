@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mask_zoo import any_mask, drawn, runs_of
 
 from pipeline import rle
-from pipeline.measuring.columns import column_runs, lay_out
+from pipeline.measuring.mask_runs import lay_out, mask_runs
 
 
 def painted(runs, index):
@@ -40,7 +40,7 @@ def test_choosing_masks_is_reading_only_those(stack, data):
 def test_runs_that_touch_are_one():
     # 2 zeros, 3 ones, 0 zeros, 2 ones, 5 zeros: what a careless writer makes of one run
     text = rle.compress(np.array([2, 3, 0, 2, 5]), np.zeros(1, np.intp))[0].decode()
-    runs = column_runs(pa.array([text]), np.array([12]), np.array([1]))
+    runs = mask_runs(pa.array([text]), np.array([12]), np.array([1]))
     assert (runs.top.tolist(), runs.bottom.tolist()) == ([2], [7])
 
 
@@ -73,7 +73,7 @@ def test_neighbours_on_the_canvas_are_neighbours_in_the_picture(stack):
 def test_damaged_strings_are_named(text, message):
     good = "04"  # no zeros, 4 ones
     with pytest.raises(ValueError, match=rf"mask 1 .*{message}"):
-        column_runs(pa.array([good, text]), np.array([2, 3]), np.array([2, 4]))
+        mask_runs(pa.array([good, text]), np.array([2, 3]), np.array([2, 4]))
 
 
 def test_a_run_over_the_foot_of_columns_is_cut():
