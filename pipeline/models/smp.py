@@ -19,7 +19,7 @@ from .frame import Frame
 from .info import ModelInfo
 from .merging import Outputs, Thresholds
 from .outputs import DenseOutput
-from .smp_config import SmpConfig, read_smp
+from .smp_config import SIDECAR, SmpConfig, read_smp
 from .smp_input import input_rule
 from .tile_answer import TileAnswer
 from .torch_segmenter import TorchSegmenter
@@ -43,10 +43,9 @@ class SmpSegmenter:
         self._info = info
         self._options = options
         self._config = read_smp(info.folder, info.config)
-        rule = input_rule(
-            info.folder, self._config, encoder_weights=info.config.get("encoder_weights")
-        )
-        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
+        weights = info.config.get("encoder_weights")
+        self._rule = input_rule(info.folder, self._config, encoder_weights=weights)
+        self._shared = TorchSegmenter(info, options, tasks, rule=self._rule)
 
     def load(self, device: str) -> None:
         """Reads the weights.
@@ -70,6 +69,12 @@ class SmpSegmenter:
 
     def _net(self, device: str) -> _Net:
         net: Any = load_smp(self._info, self._config, allow_pickle=self._options.allow_pickle)
+        stride = int(getattr(net.encoder, "output_stride", 1))
+        if self._rule.padding.divisor % stride:
+            raise ValueError(
+                f"{self._info.folder}: the encoder takes sides that are multiples of {stride}: "
+                f'set "divisor" in {SIDECAR}'
+            )
         net.requires_grad_(False).to(device=device, memory_format=torch.channels_last)
         return _Net(net, self._config, device, self._options)
 

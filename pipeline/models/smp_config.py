@@ -4,8 +4,9 @@ Its own `save_pretrained` writes config.json (the arguments of the network and `
 model.safetensors. What it does not write may stand in a file of ours beside them, `maskmill.json`,
 every key optional:
 
-    {"mode": "multiclass", "size": [height, width], "mean": […], "std": […], "rescale": 0.00392,
-     "bgr": false, "categories": [entries as in a file of model.categories], "licence": "MIT"}
+    {"mode": "multiclass", "size": [height, width], "divisor": 32, "mean": […], "std": […],
+     "rescale": 0.00392, "bgr": false, "licence": "MIT",
+     "categories": [entries as in a file of model.categories]}
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from schemas.suggest import nearest
 Mode = Literal["binary", "multiclass", "multilabel"]
 MODES: tuple[Mode, ...] = ("binary", "multiclass", "multilabel")
 SIDECAR = "maskmill.json"
-KEYS = ("mode", "size", "mean", "std", "rescale", "bgr", "categories", "licence")
+KEYS = ("mode", "size", "divisor", "mean", "std", "rescale", "bgr", "categories", "licence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ _ENCODERS = {
 }
 """Beginning of an encoder's name → mean and standard deviation; all others have ImageNet's."""
 
-_STRIDE = 32
+STRIDE = 32
+"""Inputs are padded to multiples of it unless `maskmill.json` says otherwise."""
+
 _LEAST = {"PAN": 128}
 """Its decoder halves the encoder's last map three more times."""
 
@@ -57,8 +59,8 @@ def input_rule(folder: str | Path, config: SmpConfig, *, encoder_weights: Any) -
         ValueError: A file asks for what is not known here.
     """
     mean, std = _statistics(str(config.arguments.get("encoder_name", "")), encoder_weights)
-    least = _LEAST.get(config.architecture, _STRIDE)
-    rule = FitRule(mean=mean, std=std, padding=Padding((least, least), _STRIDE))
+    least = _LEAST.get(config.architecture, STRIDE)
+    rule = FitRule(mean=mean, std=std, padding=Padding((least, least), STRIDE))
     path = Path(folder) / ALBUMENTATIONS
     written = json_table(path)
     if written:
@@ -90,6 +92,11 @@ def _settings(rule: FitRule, settings: Mapping[str, Any]) -> FitRule:
         if min(height, width) < 1:
             raise ValueError(f"size is {settings['size']}")
         changes["size"] = Size("stretch", height, width)
+    if "divisor" in settings:
+        divisor = int(settings["divisor"])
+        if divisor < 1:
+            raise ValueError(f"divisor is {divisor}")
+        changes["padding"] = replace(rule.padding, divisor=divisor)
     if "mean" in settings:
         changes["mean"] = _three(settings["mean"]) if settings["mean"] is not None else None
     if "std" in settings:

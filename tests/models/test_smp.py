@@ -147,3 +147,12 @@ def test_pickled_weights_need_permission(tmp_path: Path):
     again = loaded(tmp_path, described_with_pickle=True, allow_pickle=True)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(again(x), net(x))
+
+
+def test_an_encoder_of_large_patches_needs_a_divisor(tmp_path: Path):
+    tiny_smp(tmp_path, name="DPT", img_size=128, patch_size=64)
+    with pytest.raises(ValueError, match=r"multiples of 64: set \"divisor\" in maskmill\.json"):
+        segmented(tmp_path, picture(30, 50))
+    (tmp_path / "maskmill.json").write_text(json.dumps({"divisor": 64}))
+    found = segmented(tmp_path, picture(30, 70))
+    assert sum(segment.area for segment in found.segments) == 30 * 70

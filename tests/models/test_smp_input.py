@@ -111,13 +111,15 @@ def test_other_steps_of_albumentations(tmp_path: Path, made, content_hw, input_h
 def test_our_own_file_goes_before_all(tmp_path: Path):
     settings = {
         "size": [40, 50],
+        "divisor": 7,
         "mean": [1, 2, 3],
         "std": [4, 5, 6],
         "rescale": 1,
         "bgr": True,
     }
     found = rule(tmp_path, step("Resize", height=9, width=9), settings=settings)
-    assert found.frame((7, 8)).content_hw == (40, 50)
+    frame = found.frame((7, 8))
+    assert (frame.content_hw, frame.input_hw) == ((40, 50), (42, 56))
     assert (found.mean, found.std, found.rescale) == ((1, 2, 3), (4, 5, 6), 1)
     assert found.bgr
     assert rule(tmp_path, settings={"mean": None}).mean is None
@@ -132,6 +134,7 @@ def test_our_own_file_goes_before_all(tmp_path: Path):
         ([step("Resize", height=1)], None, "'width'"),
         ([], {"size": [0, 4]}, r"maskmill\.json: size is \[0, 4\]"),
         ([], {"std": "x"}, r"maskmill\.json"),
+        ([], {"divisor": 0}, r"maskmill\.json: divisor is 0"),
     ],
 )
 def test_what_is_not_understood_is_named(tmp_path: Path, steps, settings, message: str):
