@@ -10,9 +10,9 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tiny_checkpoints import clip_tokenizer
 from tiny_sam import tiny_sam
 
 from pipeline.models.asking import Asking
-from pipeline.models.checkpoint_files import read_json
+from pipeline.models.info import ModelInfo, describe
 from schemas.ontology import Ontology
 from schemas.prompt_config import ConflictsConfig, PromptsConfig
 from schemas.records import ImageRecord, Sample
@@ -63,17 +63,15 @@ def text_info(
     partner: str | None = "sam",
     conflicts: ConflictsConfig | None = None,
     **prompts: Any,
-) -> Any:
+) -> ModelInfo:
     """A description of a tiny checkpoint, as the driver makes it."""
-    folder = text_checkpoint(name)
-    return SimpleNamespace(
-        name=f"tiny-{name}",
-        family=name,
-        folder=str(folder),
-        config=read_json(folder / "config.json"),
-        categories=() if ontology is None else ontology.categories(),
-        category_ids=(),
-        partner=None if partner is None else text_info(partner, None, partner=None),
+    info = replace(describe(str(text_checkpoint(name))), name=f"tiny-{name}")
+    if ontology is None:
+        return info
+    return replace(
+        info,
+        categories=ontology.categories(),
+        partner=None if partner is None else text_info(partner, None),
         asking=Asking(
             prompts=PromptsConfig(**prompts),
             conflicts=conflicts or ConflictsConfig(),

@@ -31,13 +31,12 @@ def masks_beside(info: ModelInfo, options: ModelConfig) -> BoxMasks:
     Raises:
         ValueError: There is none, and boxes are no masks; or it is no SAM.
     """
-    partner = getattr(info, "partner", None)
-    if partner is None:
+    if info.partner is None:
         raise ValueError(
             f"{info.name} finds boxes, no masks: name a model that turns boxes into masks, as in "
             f"--model {info.name}+sam-vit-b"
         )
-    return BoxMasks(open_sam(partner, allow_pickle=options.allow_pickle), options)
+    return BoxMasks(open_sam(info.partner, allow_pickle=options.allow_pickle), options)
 
 
 class BoxMasks:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -56,12 +55,13 @@ class ClipSeg:
         self._options = options
         self._asking = read_asking(info, options, threshold=_THRESHOLD)
         self._texts = read_texts(info, self._asking, longest=77)
-        outputs = SimpleNamespace(
+        outputs = replace(
+            info,
             categories=self._asking.ontology.categories(),
             category_ids=(*self._asking.ontology.ids(), 0),  # the last is "nothing"
         )
         rule = read_fit_rule(preprocessor(info.folder))
-        self._shared = TorchSegmenter(outputs, options, tasks, rule=rule)  # pyright: ignore
+        self._shared = TorchSegmenter(outputs, options, tasks, rule=rule)
         self._prompts = _only_prompts(self._asking)
 
     def load(self, device: str) -> None:

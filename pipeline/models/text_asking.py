@@ -59,7 +59,7 @@ def read_asking(
     Raises:
         ValueError: Nothing is asked, or something that such a model cannot do.
     """
-    asking = getattr(info, "asking", None)
+    asking = info.asking
     if asking is None or asking.ontology is None:
         raise ValueError(
             f"the model {info.name} is asked by text: give --prompt or --ontology "
