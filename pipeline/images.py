@@ -39,17 +39,7 @@ def decode_image(
     """
     kind = sniff(data)
     picture = _decode(kind, data, config, min_side)
-    if isinstance(picture, Failure):
-        return picture
-    height, width = picture.stored_hw
-    return Sample(
-        record=record,
-        pixels=_upright(picture.pixels, picture.orientation),
-        original_hw=(width, height) if picture.orientation >= 5 else (height, width),
-        orientation=picture.orientation,
-        image_format=kind,
-        note="; ".join(picture.notes),
-    )
+    return picture if isinstance(picture, Failure) else _sample(picture, kind, record)
 
 
 def decode_values(data: bytes, config: ImagesConfig) -> npt.NDArray[Any] | Failure:
@@ -64,13 +54,37 @@ def decode_values(data: bytes, config: ImagesConfig) -> npt.NDArray[Any] | Failu
         `Failure` as `decode_image` gives it.
     """
     picture = _decode(sniff(data), data, config, None)
+    return picture if isinstance(picture, Failure) else _values(picture)
+
+
+def decode_with_values(
+    data: bytes, record: ImageRecord, config: ImagesConfig
+) -> tuple[Sample, npt.NDArray[Any]] | Failure:
+    """Both of the above, for the price of one."""
+    kind = sniff(data)
+    picture = _decode(kind, data, config, None)
     if isinstance(picture, Failure):
         return picture
+    return _sample(picture, kind, record), _values(picture)
+
+
+def _sample(picture: Picture, kind: str, record: ImageRecord) -> Sample:
+    height, width = picture.stored_hw
+    return Sample(
+        record=record,
+        pixels=_upright(picture.pixels, picture.orientation),
+        original_hw=(width, height) if picture.orientation >= 5 else (height, width),
+        orientation=picture.orientation,
+        image_format=kind,
+        note="; ".join(picture.notes),
+    )
+
+
+def _values(picture: Picture) -> npt.NDArray[Any]:
     if picture.values is None:
         return _upright(picture.pixels, picture.orientation)
-    values = np.atleast_3d(picture.values)
     # OpenCV turns no more than four bands.
-    turned = np.flip(values, _MIRRORED[picture.orientation])
+    turned = np.flip(np.atleast_3d(picture.values), _MIRRORED[picture.orientation])
     return turned.swapaxes(0, 1) if picture.orientation >= 5 else turned
 
 

@@ -37,7 +37,7 @@ class Picture:
         orientation: EXIF orientation, 1…8.
         notes: What was dropped or assumed.
         values: HxW or HxWxC, as stored, where `pixels` could not hold them: deeper than 8 bits,
-            or of more bands. None where `pixels` says it all.
+            or of more bands; turned over where 0 was white. None where `pixels` says it all.
     """
 
     pixels: Pixels
@@ -111,8 +111,13 @@ def from_deep(
     rgb = np.broadcast_to(shallow[..., None], (height, width, 3)) if shallow.ndim == 2 else shallow
     whole = pixels if bands is None else bands
     plain = whole.dtype == np.uint8 and whole.shape == pixels.shape
-    values = None if plain else whole
+    values = None if plain else _turned_over(whole) if inverted else whole
     return Picture(np.ascontiguousarray(rgb), (height, width), orientation, notes, values)
+
+
+def _turned_over(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of which 0 was white, as values of which 0 is black."""
+    return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
 
 
 def _is_transparent(image: Image.Image) -> bool:

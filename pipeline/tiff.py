@@ -80,7 +80,7 @@ def _fits_pillow(page: Any) -> bool:
     unsigned = page.sampleformat in (1, 4)  # 4: undefined
     bands = page.samplesperpixel
     further = bands - _SIMPLE_BANDS.get(page.photometric.name, bands)
-    known = bands <= 4 and (not further or (further == 1 and _has_alpha(page)))
+    known = bands <= 4 and (further <= 0 or (further == 1 and _has_alpha(page)))
     return deepest <= 8 and unsigned and known and page.imagedepth == 1
 
 

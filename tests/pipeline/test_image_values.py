@@ -73,6 +73,14 @@ def test_alpha_is_left_out():
     assert (values_of(png) == many[..., 2::-1]).all()
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_white_zero_is_turned_over(kind):
+    grey = (DEEP[..., 0] // 2).astype(kind)
+    values = values_of(tiff(grey, photometric="miniswhite"))[..., 0]
+    assert values.dtype == kind
+    assert (values.astype(np.float64) == (65535.0 if kind is np.uint16 else 0.0) - grey).all()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_with_any_number_of_bands(orientation):
     tags = [(274, "H", 1, orientation, True)]
