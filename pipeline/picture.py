@@ -19,6 +19,7 @@ from .stretch import stretch
 Pixels = npt.NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
+_BAND = 1 << 24  # pixels
 
 # Pillow's limit is one for the whole process and below what a survey camera takes; every picture
 # is measured against images.max_pixels instead, before a pixel is decoded.
@@ -88,7 +89,20 @@ def from_pillow(
         notes += ("alpha dropped",)
     if plain.mode != "RGB":
         plain = plain.convert("RGB")
-    return Picture(np.asarray(plain), (image.height, image.width), orientation, notes)
+    return Picture(_pixels(plain), (image.height, image.width), orientation, notes)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """An RGB image as an array; a large one in bands, for Pillow makes two copies on the way."""
+    width, height = image.size
+    rows = max(1, _BAND // width)
+    if height <= rows:
+        return np.asarray(image)
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        out[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return out
 
 
 def from_deep(
