@@ -21,6 +21,7 @@ from .models import TAKES_VIEWS
 from .models.info import ModelInfo
 from .parts import RETRYABLE
 from .prepare import ShardWork, WorkerSpec
+from .preprocess import resolve_references
 from .progress import RunProgress
 from .readers import open_reader
 from .refine import Refiner
@@ -75,6 +76,8 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     storage.check_writable(dataset)
     progress.phase("listing images")
     config = _absolute(config, dataset)
+    preprocess = resolve_references(config.preprocess, storage)
+    config = config.model_copy(update={"preprocess": preprocess})
     reader = open_reader(config.input, storage, exclude=[dataset])
     listing = Listing(
         islice(reader.list(), config.input.limit or None),

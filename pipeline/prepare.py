@@ -12,6 +12,7 @@ from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
 from .images import decode_image
 from .models.info import ModelInfo
 from .parts import Row
+from .preprocess import decode_through, make_chain
 from .prompt_files import PromptTable
 from .readers import Reader
 from .reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
@@ -107,6 +108,12 @@ class Preparer:
         self._prompts = spec.prompts
         tiled = spec.config.tiling.size > 0  # tiles are cut from full size
         self._min_side: int | None = None if tiled else spec.info.config.get("min_side")
+        config = spec.config
+        self._chain = (
+            make_chain(config.preprocess, config.images, storage)
+            if config.preprocess.steps
+            else None
+        )
 
     def prepare(self, record: ImageRecord) -> Prepared:
         """Reads one image and decodes it, unless its labels are already there. Never raises."""
@@ -117,14 +124,16 @@ class Preparer:
         sha256 = hashlib.sha256(data).hexdigest()
         fingerprint = image_fingerprint(sha256, self._run)
         rows = self._standing.get(fingerprint)
-        outcome = (
-            Standing(*rows)
-            if rows
-            else decode_image(data, record, self._config.images, min_side=self._min_side)
-        )
+        outcome = Standing(*rows) if rows else self._decode(data, record)
         if isinstance(outcome, Sample) and self._prompts is not None:
             outcome = _prompted(outcome, self._prompts)
         return Prepared(record, outcome, len(data), sha256, fingerprint)
+
+    def _decode(self, data: bytes, record: ImageRecord) -> Sample | Failure:
+        images = self._config.images
+        if self._chain is not None:
+            return decode_through(self._chain, data, record, images)
+        return decode_image(data, record, images, min_side=self._min_side)
 
 
 def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:

@@ -30,6 +30,7 @@ from .parts import (
     image_row,
     write_part,
 )
+from .placed import restore
 from .prepare import Prepared, Preparer, ShardWork, Standing, WorkerSpec, one_line
 from .refine import Refiner, lenient
 from .reuse import EMPTY_INDEX, ReuseIndex
@@ -165,10 +166,10 @@ class ShardWorker:
     def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> tuple[Row, list[Row]]:
         if found.failure is not None:
             return self._failed(item, found.failure), []
-        if (found.height, found.width) != sample.original_hw:
+        if (found.height, found.width) != sample.picture_hw:
             message = (
                 f"the model gave masks of {found.height} × {found.width} for a picture of "
-                f"{sample.original_hw[0]} × {sample.original_hw[1]} pixels"
+                f"{sample.picture_hw[0]} × {sample.picture_hw[1]} pixels"
             )
             return self._failed(item, Failure(ErrorCode.MODEL_ERROR, message)), []
         try:
@@ -188,7 +189,7 @@ class ShardWorker:
             item.record,
             segments=segments,
             background=self._background,
-            original_hw=sample.original_hw,
+            original_hw=sample.picture_hw,
             image_format=sample.image_format,
             orientation=sample.orientation,
             note=sample.note,
@@ -201,7 +202,7 @@ class ShardWorker:
     @staticmethod
     def _failed(item: Prepared, failure: Failure) -> Row:
         keep = failure.code not in RETRYABLE
-        hw = item.outcome.original_hw if isinstance(item.outcome, Sample) else None
+        hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
         return image_row(
             item.record,
             failure=failure,
@@ -219,13 +220,16 @@ class ShardWorker:
             found = self._model.segment(samples)
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
-            return [self._refiner.refine(answer) for answer in found]
+            return [
+                self._refiner.refine(restore(answer, sample.placement))
+                for sample, answer in zip(samples, found, strict=True)
+            ]
         except Exception as error:
             if len(samples) > 1:
                 return [one for sample in samples for one in self._segment([sample])]
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
-            return [Segmentation(*samples[0].original_hw, failure=failure)]
+            return [Segmentation(*samples[0].picture_hw, failure=failure)]
 
 
 def _loaded(spec: WorkerSpec) -> Segmenter:

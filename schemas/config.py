@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from .manifest import SCHEMA_VERSION
 from .model_config import ModelConfig, RefineConfig, TilingConfig
+from .preprocess_config import PreprocessConfig
 from .prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
 from .records import TASKS, Task
 from .section import Section
@@ -23,6 +24,7 @@ from .section import Section
 LABEL_SECTIONS = (
     "model",
     "images",
+    "preprocess",
     "tiling",
     "refine",
     "prompts",
@@ -130,6 +132,7 @@ class JobConfig(Section):
         ),
     ] = "any"
     images: ImagesConfig = ImagesConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
     tiling: TilingConfig = TilingConfig()
     refine: RefineConfig = RefineConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -154,6 +157,15 @@ class JobConfig(Section):
         if isinstance(value, list | tuple) and set(value) <= set(TASKS):
             return tuple(task for task in TASKS if task in value) or None
         return value
+
+    @model_validator(mode="after")
+    def _prompts_fit(self) -> Self:
+        if self.prompts.file and any(item.step == "resize" for item in self.preprocess.steps):
+            raise ValueError(
+                "preprocess.steps: resize and prompts.file exclude one another: points and boxes "
+                "are in the original's pixels, and the models that take them resize by themselves"
+            )
+        return self
 
     def label_config(
         self,
@@ -180,6 +192,7 @@ class JobConfig(Section):
             name: {k: v for k, v in data[name].items() if k not in _PLACEMENT.get(name, ())}
             for name in LABEL_SECTIONS
         }
+        sections["preprocess"] = self.preprocess.identity()
         return {
             "schema_version": SCHEMA_VERSION,
             "tasks": list(tasks),

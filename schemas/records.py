@@ -156,6 +156,9 @@ class Sample:
             (percentiles); None where `pixels` is the picture.
         corner_yx: Of a tile: where its first pixel lies in `whole`.
         prompts: What the file of prompts asks of this picture.
+        placement: Where the original lies in `pixels`, if preprocessing gave it another size:
+            models then see a picture of `original_hw` = `placement.input_hw`, and what they find
+            is brought back to the original's pixels afterwards.
     """
 
     record: ImageRecord
@@ -167,6 +170,12 @@ class Sample:
     whole: npt.NDArray[np.uint8] | None = None
     corner_yx: tuple[int, int] = (0, 0)
     prompts: tuple[Prompt, ...] = ()
+    placement: Placement | None = None
+
+    @property
+    def picture_hw(self) -> tuple[int, int]:
+        """(height, width) of the original, in whose pixels masks are written."""
+        return self.placement.picture_hw if self.placement else self.original_hw
 
 
 @dataclass(frozen=True, slots=True)
