@@ -114,9 +114,13 @@ def _list(rows: list[dict[str, Any]]) -> None:
 
 
 def _shared(row: dict[str, Any]) -> str:
-    facts = [row["family"], ", ".join(row["tasks"]), row["table"] or "own categories"]
+    facts = [row["family"], ", ".join(row["tasks"]), row["table"] or _unnamed(row)]
     facts += [row["input"], f"licence {row['licence']}", "gated" if row["gated"] else ""]
     return " · ".join(fact for fact in facts if fact)
+
+
+def _unnamed(row: dict[str, Any]) -> str:
+    return "own categories" if "weights_sha256" in row else "what it is asked for"
 
 
 def _show(row: dict[str, Any], categories: Categories) -> None:

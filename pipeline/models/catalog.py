@@ -21,7 +21,7 @@ class CatalogEntry:
         name: For `--model`.
         family: A key of `FAMILIES`.
         tasks: The default first.
-        categories: Name of the table of its outputs.
+        categories: Name of the table of its outputs, "" for a promptable model.
         input: What pictures are resized to, in words.
         licence: Of the weights.
         parameters: Millions.

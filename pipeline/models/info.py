@@ -26,6 +26,7 @@ from .described import Described
 from .hub import cached_snapshot, fetch_command, snapshot_folder
 from .locate import Place, Source, locate
 from .own_format import read_own
+from .promptable import OBJECT
 from .smp_format import KEY, read_smp_folder
 from .torchvision_weights import (
     torchvision_command,
@@ -185,6 +186,8 @@ def how_to_get(entry: CatalogEntry) -> tuple[str, str]:
 
 def table_of(entry: CatalogEntry) -> Categories:
     """What a model of the catalog can find."""
+    if not entry.categories:
+        return Categories((OBJECT,))
     return category_table(entry.categories).categories
 
 

@@ -13,6 +13,7 @@ from pipeline.models import BUNDLED, FAMILIES
 from pipeline.models import catalog as module
 from pipeline.models.catalog import catalog, entry_of
 from pipeline.models.category_tables import category_table
+from pipeline.models.promptable import promptable
 from schemas.records import TASKS
 
 NAMES = [*catalog()]
@@ -22,15 +23,18 @@ TORCHVISION = [name for name in NAMES if catalog()[name].file]
 @pytest.mark.parametrize("name", NAMES)
 def test_an_entry_is_whole(name: str) -> None:
     entry = catalog()[name]
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert re.fullmatch(r"[a-z0-9.]+(-[a-z0-9]+)*", name)
     assert entry.family in FAMILIES
     assert entry.tasks
     assert set(entry.tasks) <= set(TASKS)
     assert entry.licence
     assert entry.input
     assert 0 < entry.parameters < 10_000
-    table = category_table(entry.categories)
-    assert entry.tasks != ("instance",) or all(item.isthing for item in table.categories)
+    if entry.categories:
+        table = category_table(entry.categories)
+        assert entry.tasks != ("instance",) or all(item.isthing for item in table.categories)
+    else:
+        assert promptable(entry.family) is not None
     if entry.file:
         assert not entry.repo
         assert entry.weights
