@@ -48,7 +48,7 @@ class Fitter:
         self.rule = rule
         self._device = torch.device(device)
         self._mean, self._std = _statistics(rule, self._device)
-        self._ahead: dict[tuple[View, tuple[int, ...]], torch.Tensor] = {}
+        self._ahead: tuple[View, list[Sample], torch.Tensor] | None = None
 
     def frames(self, picture_hws: Sequence[Hw], view: View = PLAIN) -> list[Frame]:
         """Where pictures of these sizes will lie in their inputs; nothing is computed."""
@@ -63,18 +63,18 @@ class Fitter:
             B×3×h×w float32 on the device, and B frames.
         """
         frames = self.frames([sample.original_hw for sample in samples], view)
-        ready = self._ahead.pop((view, tuple(map(id, samples))), None)
-        if ready is None:
-            pairs = zip(samples, frames, strict=True)
-            ready = torch.stack([self(one.pixels, frame, view) for one, frame in pairs])
-        return ready, frames
+        begun, self._ahead = self._ahead, None
+        if begun and begun[0] == view and _same(begun[1], samples):
+            return begun[2], frames
+        pairs = zip(samples, frames, strict=True)
+        return torch.stack([self(one.pixels, frame, view) for one, frame in pairs]), frames
 
     def ahead(self, samples: Sequence[Sample], view: View = PLAIN) -> None:
         """Begins what `batch` will be asked for next, where a GPU is at work meanwhile."""
-        self._ahead.clear()
+        self._ahead = None
         if self._device.type == "cuda" and samples:
             ready, _ = self.batch(samples, view)
-            self._ahead[view, tuple(map(id, samples))] = ready
+            self._ahead = view, list(samples), ready
 
     def __call__(
         self, pixels: npt.NDArray[np.uint8], frame: Frame, view: View = PLAIN
@@ -133,6 +133,10 @@ class Fitter:
             after = outer - inner - offset
             sides = [after, offset, *sides] if flipped else [offset, after, *sides]
         return torch.nn.functional.pad(image, sides)
+
+
+def _same(these: Sequence[Sample], those: Sequence[Sample]) -> bool:
+    return len(these) == len(those) and all(a is b for a, b in zip(these, those, strict=True))
 
 
 def _statistics(

@@ -14,6 +14,9 @@ from .fit_rule import Hw
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_ALLOCATION = "ALLOC_FAILED"
+"""In the message of cuBLAS and cuDNN when memory runs out."""
+
 Shapes = tuple[Hw, ...]
 """Sizes of a picture's inputs, pixels: one for each view of it."""
 
@@ -92,8 +95,10 @@ def _tried(
     """The answers, or None where memory ran out; nothing of the attempt stays in memory."""
     try:
         return work(some, after)
-    except torch.OutOfMemoryError:
-        pass  # the traceback, which holds the tensors, ends here
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _ALLOCATION not in str(error):
+            raise
+    # Here the traceback is gone, and with it the tensors that it held.
     gc.collect()
     torch.cuda.empty_cache()
     return None

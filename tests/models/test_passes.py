@@ -77,12 +77,27 @@ def test_a_picture_too_large_even_alone_fails_alone_and_says_what_to_do():
     assert str(third).startswith("2: ")
 
 
+def test_libraries_that_run_out_of_memory_say_it_otherwise():
+    def work(some: list[int], after: list[int]) -> list[int]:
+        if len(some) > 1:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+        return some
+
+    assert Passes(4).run([SMALL] * 3, work, lambda index, why: -1) == [0, 1, 2]
+
+
 def test_other_errors_pass_through():
     def broken(some: list[int], after: list[int]) -> list[int]:
         raise ValueError(f"no {some}")
 
     with pytest.raises(ValueError, match=r"no \[0\]"):
         Passes(2).run([SMALL], broken, lambda index, why: index)
+
+    def illegal(some: list[int], after: list[int]) -> list[int]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        Passes(2).run([SMALL], illegal, lambda index, why: index)
 
 
 def test_nothing_of_a_failed_attempt_is_kept():
