@@ -125,7 +125,7 @@ class Everything:
         ]
         if len(parts) == 1:
             return parts
-        # Masks of smaller crops go before.
+        # Masks of smaller crops go before, here and in the answer.
         offsets = [parts[0].boxes.new_tensor(part.crop.box_xyxy[:2] * 2) for part in parts]
         boxes = torch.cat([part.boxes + at for part, at in zip(parts, offsets, strict=True)])
         owner = torch.cat([torch.full_like(part.points, index) for index, part in enumerate(parts)])
@@ -134,7 +134,8 @@ class Everything:
         kept = _nms(boxes, scores, self._config.crop_nms_thresh)
         first = torch.cumsum(torch.tensor([0, *(len(part.boxes) for part in parts)]), 0).tolist()
         chosen = owner[kept]
-        return [part.take(kept[chosen == index] - first[index]) for index, part in enumerate(parts)]
+        order = sorted(range(len(parts)), key=sizes.__getitem__)
+        return [parts[index].take(kept[chosen == index] - first[index]) for index in order]
 
     def _of_crop(self, sample: Sample, crop: Crop, picture: Encoded | None) -> Candidates:
         part = _cut(sample, crop)
@@ -145,9 +146,8 @@ class Everything:
             (frame,) = self._fitter.frames([part.original_hw])
         enlarging = Enlarging(frame, self._two_steps)
         scale = np.array(frame.content_hw[::-1]) / np.array(crop.size_hw[::-1])
-        points = torch.as_tensor(
-            crop.points_xy * scale, dtype=torch.float32, device=picture.raw.device
-        )
+        # As float64 into the model, as the package hands them over.
+        points = torch.as_tensor(crop.points_xy * scale, device=picture.raw.device)
         found = [
             self._judged(small, enlarging, crop, sample.original_hw)
             for small in self._small(picture, points[:, None])
