@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from .maps import Floats, Found, Ints, LabelMap
 from .outputs import QueryOutput
 from .paths import Path, path_for
-from .winners import Rules, Winners, label_dtype, plain_winners
+from .winners import Rules, Winners, plain_winners
 
 
 def merge_panoptic(
@@ -53,11 +52,22 @@ def merge_panoptic(
     Returns:
         One map a picture.
     """
-    contests = [_contest(output, threshold, mask_threshold, path) for output in outputs]
-    return [
+    if not outputs:
+        return []
+    if path_for(outputs[0].mask_logits.device, path) == "kernels":
+        from .launch import query_winners, renumber
+
+        contests = [Contest(*each) for each in query_winners(outputs, threshold, mask_threshold)]
+    else:
+        renumber = _renumber
+        contests = [_contest(output, threshold, mask_threshold, path) for output in outputs]
+    decided = [
         _decided(contest, output.agreement, isthing, overlap_threshold)
         for contest, output in zip(contests, outputs, strict=True)
     ]
+    labels = [contest.winners.labels for contest in contests]
+    renumber(labels, [table for table, _ in decided])
+    return [LabelMap(each.T, found) for each, (_, found) in zip(labels, decided, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,8 @@ def _decided(
     agreement: Tensor | None,
     isthing: Sequence[bool],
     overlap_threshold: float,
-) -> LabelMap:
+) -> tuple[Ints, Found]:
+    """What each label becomes (n + 1 entries), and the segments."""
     visible, own = contest.winners.visible, contest.winners.own
     # In float32, as transformers divides: 4 of 5 pixels are a little more than 0.8 there.
     ratio = visible.astype(np.float32) / np.maximum(own, 1).astype(np.float32)
@@ -132,23 +143,17 @@ def _decided(
         means = total / np.bincount(number, weights=visible[index], minlength=len(first))
     table = np.zeros(len(stays) + 1, np.int64)
     table[index + 1] = number + 1
-    _renumber(contest.winners.labels, table)
-    return LabelMap(contest.winners.labels.T, Found(labels[first[order]], scores, means))
+    return table, Found(labels[first[order]], scores, means)
 
 
-def _renumber(labels: Tensor, table: npt.NDArray[np.int64]) -> None:
-    """Replaces each label by its entry of the table, in place."""
-    if np.array_equal(table, np.arange(len(table))):
-        return
-    if labels.device.type == "cpu" and labels.dtype == torch.uint8:
-        bytes_ = np.zeros(256, np.uint8)
-        bytes_[: len(table)] = table
-        cv2.LUT(labels.numpy(), bytes_, labels.numpy())
-    elif labels.device.type == "cpu":
-        small = table.astype(np.int16)
-        for column in labels.numpy():
-            column[:] = small[column]
-    else:
-        entries = torch.from_numpy(table).to(labels.device, label_dtype(len(table) - 1))
-        for some in labels.split(max(1, (1 << 26) // labels.shape[1])):
+def _renumber(labels: Sequence[Tensor], tables: Sequence[Ints]) -> None:
+    """Replaces the labels of each picture by their entries of its table, in place."""
+    for each, table in zip(labels, tables, strict=True):
+        if np.array_equal(table, np.arange(len(table))):
+            continue
+        if each.device.type == "cpu" and each.dtype == torch.uint8:
+            cv2.LUT(each.numpy(), np.resize(table, 256).astype(np.uint8), each.numpy())
+            continue
+        entries = torch.from_numpy(table).to(each.device, each.dtype)
+        for some in each.split(max(1, (1 << 24) // each.shape[1])):
             some.copy_(entries[some.long()])

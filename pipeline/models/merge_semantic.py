@@ -35,6 +35,12 @@ def merge_semantic(outputs: Sequence[DenseOutput], *, path: Path | None = None) 
     Returns:
         One map a picture; label n + 1 is category n, and those without a pixel are no segments.
     """
+    if not outputs:
+        return []
+    if path_for(outputs[0].logits.device, path) == "kernels":
+        from .launch import merge_dense
+
+        return merge_dense(outputs)
     return [_merged(output, path) for output in outputs]
 
 

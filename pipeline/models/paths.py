@@ -1,13 +1,15 @@
-"""Which way maps are brought to pixels: one result, two programs."""
+"""Which way maps are brought to pixels: one result, three programs."""
 
 from __future__ import annotations
 
+import importlib.util
+from functools import lru_cache
 from typing import Literal
 
 import torch
 
-Path = Literal["cells", "plain"]
-"""Cells settled at once (CPU), or every value with PyTorch (anywhere)."""
+Path = Literal["kernels", "cells", "plain"]
+"""Triton kernels (GPU), cells settled at once (CPU), or every value with PyTorch (anywhere)."""
 
 
 def path_for(device: torch.device, asked: Path | None = None) -> Path:
@@ -20,4 +22,11 @@ def path_for(device: torch.device, asked: Path | None = None) -> Path:
         raise ValueError(f"the path 'cells' is for a CPU, not for {device.type}")
     if asked is not None:
         return asked
-    return "cells" if device.type == "cpu" else "plain"
+    if device.type == "cpu":
+        return "cells"
+    return "kernels" if device.type == "cuda" and _has_triton() else "plain"
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

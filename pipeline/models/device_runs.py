@@ -1,0 +1,151 @@
+"""COCO's strings written on the device: only finished bytes come back, for a whole batch at once.
+
+The code is that of `pipeline.rle`: runs are found by comparing neighbours, sorted by region, and
+turned into lengths of zeros and ones, those (from the fourth on) into differences to the one two
+places before, and these into digits of five bits. The host waits three times: for the number of
+runs, for the length of the text, and for the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels_runs
+from .launch import on, upload
+from .maps import Ints, LabelMap, MaskStack
+from .runs import Regions, buffer_of
+
+_BLOCK = 256
+"""Runs of a program."""
+
+_AT_ONCE = 1 << 30
+"""Pixels joined at once, unless one map alone has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything lies in the joined buffer: p planes that hold s regions in all.
+
+    Attributes:
+        planes: 6×p, as `run_regions` wants them.
+        pixels: s, of each region's picture.
+        heights: s, of the same.
+        parts: Regions of each map.
+    """
+
+    planes: Ints
+    pixels: Ints
+    heights: Ints
+    parts: list[slice]
+
+
+def device_regions(maps: Sequence[LabelMap | MaskStack]) -> list[Regions]:
+    """The regions of each map that have pixels.
+
+    Args:
+        maps: On one device.
+    """
+    found: list[Regions] = []
+    start = size = 0
+    for number, each in enumerate(maps):
+        more = buffer_of(each).numel()
+        if number > start and size + more > _AT_ONCE:
+            found += _joined(maps[start:number])
+            start, size = number, 0
+        size += more
+    return found + _joined(maps[start:])
+
+
+def _joined(maps: Sequence[LabelMap | MaskStack]) -> list[Regions]:
+    layout = _laid_out(maps)
+    if not len(layout.pixels):
+        none = np.zeros(0, np.int64)
+        return [Regions(none, [], none, none.reshape(0, 4)) for _ in maps]
+    flat = torch.cat([buffer_of(each) for each in maps])
+    with on(flat.device):
+        ends, table, text = _encoded(flat, layout)
+    area, left, right, top, bottom = table.astype(np.int64)
+    top = layout.heights - 1 - top
+    boxes = np.stack((left, top, right - left + 1, bottom - top + 1), axis=1)
+    begins = np.append(0, ends[:-1])
+    found = []
+    for part in layout.parts:
+        index = np.flatnonzero(area[part])
+        whole = index + part.start
+        spans = zip(begins[whole].tolist(), ends[whole].tolist(), strict=True)
+        found.append(Regions(index, [text[a:b] for a, b in spans], area[whole], boxes[whole]))
+    return found
+
+
+def _laid_out(maps: Sequence[LabelMap | MaskStack]) -> _Layout:
+    planes, pixels, heights, parts = [], [], [], []
+    place = region = 0
+    for each in maps:
+        if isinstance(each, LabelMap):
+            height, width = each.labels.shape
+            count = len(each.found.labels)
+            planes.append(np.array([[place], [height], [0], [0], [height], [region - 1]]))
+            place += height * width
+        else:
+            height, width = each.picture_hw
+            count = len(each.offsets)
+            left, top = each.boxes_xywh[:, 0], each.boxes_xywh[:, 1]
+            tall, first = np.full(count, height), region - 1 + np.arange(count)
+            planes.append(np.stack((place + each.offsets, each.strides, left, top, tall, first)))
+            place += len(each.pixels)
+        pixels.append(np.full(count, height * width))
+        heights.append(np.full(count, height))
+        parts.append(slice(region, region + count))
+        region += count
+    return _Layout(
+        np.concatenate(planes, axis=1), np.concatenate(pixels), np.concatenate(heights), parts
+    )
+
+
+def _encoded(flat: Tensor, layout: _Layout) -> tuple[Ints, np.ndarray, bytes]:
+    """Where each region's text ends; its area and box as `run_numbers` has them; all text."""
+    device, none, known = flat.device, len(layout.pixels), layout.planes.shape[1]
+    planes, pixels = upload(layout.planes, layout.pixels, device=device)
+    changes = torch.empty(len(flat), dtype=torch.bool, device=device)
+    torch.ne(flat[1:], flat[:-1], out=changes[1:])
+    changes.index_fill_(0, planes[:known], True)  # no run goes on in the next picture
+    places = changes.nonzero()[:, 0]
+    count = len(places)
+    blocks = (-(-count // _BLOCK),)
+    regions, plane_of = torch.empty((2, count), dtype=torch.int32, device=device)
+    kernels_runs.run_regions[blocks](
+        *(flat, places, count, planes, known, known.bit_length(), none, regions, plane_of),
+        size=_BLOCK,
+    )
+    # Runs of zeros are sorted behind all regions.
+    regions, order = regions.sort(stable=True)
+    numbers = torch.arange(none + 1, dtype=torch.int32, device=device)
+    first = torch.searchsorted(regions, numbers)
+    values = torch.empty((count + none, 2), dtype=torch.int64, device=device)
+    # Per entry its digits, then per region its area and box: what has to begin as 0.
+    zeroed = torch.zeros(count + 6 * none, dtype=torch.int32, device=device)
+    sizes, table = zeroed[: count + none], zeroed[count + none :]
+    kernels_runs.run_numbers[blocks](
+        *(places, plane_of, count, len(flat), planes, known, regions, order, first, none, pixels),
+        *(values, sizes, table),
+        size=_BLOCK,
+    )
+    ends = sizes.cumsum(0)
+    text = torch.empty(int(ends[-1]), dtype=torch.uint8, device=device)
+    kernels_runs.run_text[(-(-len(sizes) // _BLOCK),)](
+        *(values, sizes, ends, len(sizes), text), size=_BLOCK
+    )
+    text_ends = ends[first[1:] + numbers[:-1]]
+    parts = (text_ends.view(torch.uint8), table.view(torch.uint8), text)
+    data = torch.cat(parts).cpu().numpy()
+    split = 8 * none, 8 * none + 4 * 5 * none
+    return (
+        data[: split[0]].view(np.int64),
+        data[split[0] : split[1]].view(np.int32).reshape(5, none),
+        data[split[1] :].tobytes(),
+    )

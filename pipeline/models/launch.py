@@ -1,0 +1,253 @@
+"""Runs the kernels that decide over whole pictures: semantic and panoptic.
+
+A kernel's row of a picture holds addresses, so tensors of a batch may lie anywhere; whoever calls
+keeps them alive until the next copy to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from . import kernels
+from .frame import Axis, Frame
+from .maps import Floats, Found, Ints, LabelMap
+from .outputs import DenseOutput, QueryOutput
+from .resample import cells_of
+from .winners import Winners, label_dtype
+
+_TILE_XY = (8, 64)
+"""Pixels of a program."""
+
+_CELLS = 256
+"""Cells of the grid of a program."""
+
+_UNIT = float(1 << 24)
+"""Probabilities are added up as integers of this unit: sums do not depend on the order."""
+
+ELEMENTS: dict[torch.dtype, Any] = {
+    torch.float32: kernels.tl.float32,
+    torch.float16: kernels.tl.float16,
+    torch.bfloat16: kernels.tl.bfloat16,
+}
+
+
+def merge_dense(outputs: Sequence[DenseOutput]) -> list[LabelMap]:
+    """See `merge_semantic`."""
+    maps = ready([output.logits for output in outputs])
+    count, device = len(maps[0]), maps[0].device
+    cells, pixels = [], []
+    place = spot = 0
+    for each, output in zip(maps, outputs, strict=True):
+        _, height, width = each.shape
+        rows, columns = cells_of(output.frame, (height, width))
+        tall, wide = output.frame.picture_hw
+        head = [each.data_ptr(), *each.stride()]
+        seen = [rows.start, rows.stop, columns.start, columns.stop]
+        cells.append([*head, height * width, width, place, *seen])
+        reading = readings(output.frame, (height, width), device)
+        pixels.append([*head, width, place, *addresses(reading), tall, wide, spot])
+        place += height * width
+        spot += tall * wide
+    table = upload(np.array(cells), np.array(pixels), device=device)
+    best = torch.empty(place, dtype=torch.int32, device=device)
+    share = torch.empty(place, dtype=torch.float32, device=device)
+    blocks = -(-max(row[4] for row in cells) // _CELLS)
+    most = torch.empty((len(maps), blocks, count), dtype=torch.float32, device=device)
+    labels = torch.empty(spot, dtype=label_dtype(count), device=device)
+    element = ELEMENTS[maps[0].dtype]
+    with on(device):
+        kernels.best_cells[(blocks, len(maps))](
+            table[0],
+            best,
+            share,
+            most,
+            count,
+            blocks,
+            fields=len(cells[0]),
+            element=element,
+            probabilities=outputs[0].probabilities,
+            size=_CELLS,
+        )
+        kernels.best_values[(_tiles(outputs), len(maps))](
+            table[1],
+            best,
+            labels,
+            count,
+            fields=len(pixels[0]),
+            element=element,
+            size_x=_TILE_XY[0],
+            size_y=_TILE_XY[1],
+        )
+    found = _found(outputs, best, share, most.amax(1))
+    return [
+        LabelMap(each.T, some) for each, some in zip(_split(labels, outputs), found, strict=True)
+    ]
+
+
+def query_winners(
+    outputs: Sequence[QueryOutput], threshold: float, mask_threshold: float
+) -> list[tuple[Ints, Ints, Floats, Winners]]:
+    """See `merge_panoptic`: numbers, categories and scores of the queries that found something,
+    and how they fared.
+    """
+    masks = ready([output.mask_logits for output in outputs])
+    device = masks[0].device
+    classes = torch.stack([output.class_logits for output in outputs]).float()
+    _, count, categories = classes.shape
+    scores, best = classes.softmax(-1).max(-1)
+    both = torch.stack((scores.double(), best.double())).cpu().numpy()
+    kept = (both[1] != categories - 1) & (both[0].astype(np.float32) > np.float32(threshold))
+    rows, places = [], []
+    spot = 0
+    for each, output, some in zip(masks, outputs, kept, strict=True):
+        height, width = output.frame.picture_hw
+        reading = readings(output.frame, (each.shape[1], each.shape[2]), device)
+        queries = np.flatnonzero(some)
+        rows.append(
+            [
+                *(each.data_ptr(), *each.stride(), *addresses(reading)),
+                *(height, width, spot, len(queries)),
+            ]
+        )
+        places.append(np.pad(queries, (0, count - len(queries))))
+        spot += height * width
+    table = upload(np.array(rows), np.array(places), device=device)
+    labels = torch.empty(spot, dtype=label_dtype(count), device=device)
+    counts = torch.zeros((2, len(masks), count), dtype=torch.int32, device=device)
+    with on(device):
+        kernels.best_queries[(_tiles(outputs), len(masks))](
+            table[0],
+            table[1],
+            scores,
+            labels,
+            counts[0],
+            counts[1],
+            count,
+            mask_threshold,
+            fields=len(rows[0]),
+            element=ELEMENTS[masks[0].dtype],
+            size_x=_TILE_XY[0],
+            size_y=_TILE_XY[1],
+        )
+    visible, own = counts.cpu().numpy().astype(np.int64)
+    found = []
+    for index, each in enumerate(_split(labels, outputs)):
+        queries = np.flatnonzero(kept[index])
+        number = len(queries)
+        winners = Winners(each, visible[index, :number], own[index, :number])
+        of, score = both[1, index, queries].astype(np.int64), both[0, index, queries]
+        found.append((queries, of, score, winners))
+    return found
+
+
+def renumber(labels: Sequence[Tensor], tables: Sequence[Ints]) -> None:
+    """Replaces each picture's labels by their entries of its table, in place.
+
+    Args:
+        labels: Contiguous, of one type.
+        tables: One a picture.
+    """
+    device = labels[0].device
+    longest = max(len(table) for table in tables)
+    first = labels[0].data_ptr()
+    size = labels[0].element_size()
+    rows = [[(each.data_ptr() - first) // size, each.numel()] for each in labels]
+    entries = np.stack([np.pad(table, (0, longest - len(table))) for table in tables])
+    table = upload(np.array(rows), entries, device=device)
+    block = 4096
+    blocks = -(-max(each.numel() for each in labels) // block)
+    with on(device):
+        kernels.renumber[(blocks, len(labels))](
+            table[0], labels[0], table[1], longest - 1, fields=2, size=block
+        )
+
+
+def ready(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one type that kernels read."""
+    types = {each.dtype for each in tensors}
+    if len(types) == 1 and types <= ELEMENTS.keys():
+        return list(tensors)
+    return [each.float() for each in tensors]
+
+
+@lru_cache(maxsize=64)
+def readings(frame: Frame, grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of rows and columns, as kernels want them: cells before, cells after, weights."""
+    y, x = (_packed(axis) for axis in frame.axes(grid_hw))
+    return torch.from_numpy(y).to(device), torch.from_numpy(x).to(device)
+
+
+def addresses(tensors: Sequence[Tensor]) -> list[int]:
+    """Where tensors begin in memory."""
+    return [each.data_ptr() for each in tensors]
+
+
+def upload(*tables: npt.NDArray[np.integer[Any]], device: torch.device) -> list[Tensor]:
+    """Tables as int64 on the device, in one copy."""
+    flat = np.concatenate([table.reshape(-1).astype(np.int64) for table in tables])
+    on_device = torch.from_numpy(flat).to(device)
+    return list(on_device.split([table.size for table in tables]))
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def units(values: Tensor) -> Tensor:
+    """Probabilities as integers that can be added in any order; see `from_units`."""
+    return (values.double() * _UNIT).round().long()
+
+
+def from_units(values: Ints) -> Floats:
+    """Undoes `units`."""
+    return values / _UNIT
+
+
+def _packed(axis: Axis) -> npt.NDArray[np.int32]:
+    return np.concatenate((axis.low, axis.high, axis.weight.view(np.int32)))
+
+
+def _tiles(outputs: Sequence[DenseOutput] | Sequence[QueryOutput]) -> int:
+    """Programs that the largest picture needs."""
+    sizes = [output.frame.picture_hw for output in outputs]
+    return max(-(-w // _TILE_XY[0]) * -(-h // _TILE_XY[1]) for h, w in sizes)
+
+
+def _split(labels: Tensor, outputs: Sequence[DenseOutput] | Sequence[QueryOutput]) -> list[Tensor]:
+    """W×H labels of each picture: views."""
+    sizes = [output.frame.picture_hw for output in outputs]
+    parts = labels.split([height * width for height, width in sizes])
+    return [each.view(width, height) for each, (height, width) in zip(parts, sizes, strict=True)]
+
+
+def _found(
+    outputs: Sequence[DenseOutput], best: Tensor, share: Tensor, most: Tensor
+) -> list[Found]:
+    count = most.shape[1]
+    sees = share >= 0
+    parts = [sees.long(), units(share.clamp(min=0))]
+    known = [output.agreement for output in outputs]
+    agreeing = [each.flatten().float() for each in known if each is not None]
+    if len(agreeing) == len(outputs):
+        parts.append(units(torch.cat(agreeing) * sees))
+    sums = torch.zeros((len(parts), most.numel()), dtype=torch.int64, device=best.device)
+    sums.index_add_(1, best, torch.stack(parts))
+    whole = torch.cat((sums, units(most).reshape(1, -1))).cpu().numpy()
+    number, probability, *agreed, largest = whole.reshape(len(parts) + 1, len(outputs), count)
+    cells = np.maximum(number, 1)
+    scores = np.where(number > 0, from_units(probability) / cells, from_units(largest))
+    agreement = from_units(agreed[0]) / cells if agreed else None
+    labels = np.arange(count)
+    return [
+        Found(labels, scores[index], None if agreement is None else agreement[index])
+        for index in range(len(outputs))
+    ]
