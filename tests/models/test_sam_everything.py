@@ -38,12 +38,13 @@ class SameInput(SamPredictor):
     """The package's predictor, whose pictures are resized as ours are; it uses Pillow."""
 
     def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
-        sample = Sample(ImageRecord("", ""), np.ascontiguousarray(image), image.shape[:2])
+        height, width = image.shape[:2]
+        sample = Sample(ImageRecord("", ""), np.ascontiguousarray(image), (height, width))
         pixels, (frame,) = Fitter(RULE, "cpu").batch([sample])
         self.reset_image()
-        self.original_size = image.shape[:2]
+        self.original_size = height, width
         self.input_size = frame.content_hw
-        expected = self.transform.get_preprocess_shape(*image.shape[:2], 64)
+        expected = self.transform.get_preprocess_shape(height, width, 64)
         assert frame.content_hw == expected
         with torch.no_grad():
             self.features = self.model.image_encoder(pixels)
