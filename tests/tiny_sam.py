@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +39,29 @@ def tiny_sam(kind: str, *, spread: float = 0.2, seed: int = 0) -> Any:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=spread)
     return model.eval()
+
+
+@cache
+def sam_checkpoint(kind: str, *, spread: float = 0.2) -> Path:
+    """Folder of such a model in the hub's on-disk format; all kinds but "package"."""
+    import transformers as hf
+
+    folder = Path(tempfile.mkdtemp(prefix="maskmill-sam-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_sam(kind, spread=spread).save_pretrained(folder)
+    square, small = {"height": 64, "width": 64}, {"height": 32, "width": 32}
+    processor: Any = (
+        hf.Sam2ImageProcessor(size=square, mask_size=small)
+        if kind == "sam2"
+        else hf.SamImageProcessor(
+            size={"longest_edge": 64},
+            pad_size=square,
+            mask_size={"longest_edge": 32},
+            mask_pad_size=small,
+        )
+    )
+    processor.save_pretrained(folder)
+    return folder
 
 
 def _sam() -> Any:

@@ -14,6 +14,7 @@ from schemas.suggest import nearest
 from . import FAMILIES
 from .category_map import CategoryMap, map_chosen
 from .described import Described, in_order
+from .promptable import OBJECT, promptable
 
 
 def read_own(path: Path, config: Mapping[str, Any], *, categories: str = "") -> Described:
@@ -32,6 +33,17 @@ def read_own(path: Path, config: Mapping[str, Any], *, categories: str = "") -> 
         raise ValueError(
             f"{path}: unknown family {family!r}{nearest(family, FAMILIES)}; "
             f"known: {', '.join(FAMILIES)}"
+        )
+    asked = promptable(family)
+    if asked is not None:
+        if categories:
+            raise ValueError(f"model.categories: {family!r} finds what it is asked for")
+        return Described(
+            family=family,
+            tasks=asked.tasks,
+            outputs=CategoryMap("", Categories((OBJECT,)), ()),
+            licence=str(config.get("licence", "")),
+            named=str(config.get("weights", "")),
         )
     tasks = _tasks(path, config.get("tasks"))
     table = _categories(path, config.get("categories"))
