@@ -119,7 +119,7 @@ def regions(label_map: npt.ArrayLike) -> list[Region]:
     first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
     texts = rle.compress(*rle.counts_of_runs(starts, ends, first, height * width))
     areas = np.add.reduceat(ends - starts, first)
-    boxes = boxes_of_runs(starts, ends, first, height)
+    boxes = rle.boxes_of_runs(starts, ends, first, height)
     return [
         Region(label, text, area, (x, y, w, h))
         for label, text, area, (x, y, w, h) in zip(
@@ -146,7 +146,7 @@ def bbox_xywh(counts: bytes | str, height: int, width: int) -> Box:
     starts, ends = rle.runs_of_counts(rle.expand(counts, height * width))
     if not len(starts):
         return 0, 0, 0, 0
-    x, y, w, h = boxes_of_runs(starts, ends, np.zeros(1, np.int64), height)[0].tolist()
+    x, y, w, h = rle.boxes_of_runs(starts, ends, np.zeros(1, np.int64), height)[0].tolist()
     return x, y, w, h
 
 
@@ -254,18 +254,6 @@ def _column_major(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if plane.flags.f_contiguous:
         return plane.T.reshape(-1)
     return _transpose(plane).reshape(-1)
-
-
-def boxes_of_runs(starts: rle.Ints, ends: rle.Ints, first: rle.Ints, height: int) -> rle.Ints:
-    """Tight xywh boxes, N×4, of the masks whose runs begin at `first`."""
-    left, top = np.divmod(starts, height)
-    right, bottom = np.divmod(ends - 1, height)
-    wraps = right > left  # a run over a column's foot touches both edges
-    top[wraps], bottom[wraps] = 0, height - 1
-    x, y = np.minimum.reduceat(left, first), np.minimum.reduceat(top, first)
-    w = np.maximum.reduceat(right, first) - x + 1
-    h = np.maximum.reduceat(bottom, first) - y + 1
-    return np.stack((x, y, w, h), axis=1)
 
 
 def _lengths(code: Mapping[str, Any], height: int, width: int) -> rle.Ints:

@@ -159,3 +159,15 @@ def runs_of_counts(counts: Ints) -> tuple[Ints, Ints]:
         starts = starts[np.append(True, apart)] if len(starts) else starts
         ends = ends[np.append(apart, True)] if len(ends) else ends
     return starts, ends
+
+
+def boxes_of_runs(starts: Ints, ends: Ints, first: npt.NDArray[np.intp], height: int) -> Ints:
+    """Tight xywh boxes, N×4, of the masks whose runs begin at `first`; no mask is without a run."""
+    left, top = np.divmod(starts, height)
+    right, bottom = np.divmod(ends - 1, height)
+    wraps = right > left  # a run over a column's foot touches both edges
+    top[wraps], bottom[wraps] = 0, height - 1
+    x, y = np.minimum.reduceat(left, first), np.minimum.reduceat(top, first)
+    w = np.maximum.reduceat(right, first) - x + 1
+    h = np.maximum.reduceat(bottom, first) - y + 1
+    return np.stack((x, y, w, h), axis=1)

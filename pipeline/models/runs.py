@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from pipeline import masks, rle
+from pipeline import rle
 from schemas.records import Segment
 
 from .maps import Found, Ints, LabelMap, MaskStack
@@ -134,7 +134,7 @@ def host_regions(each: LabelMap | MaskStack) -> Regions:
         index[first],
         rle.compress(*rle.counts_of_runs(starts, ends, first, height * width)),
         np.add.reduceat(ends - starts, first),
-        masks.boxes_of_runs(starts, ends, first, height),
+        rle.boxes_of_runs(starts, ends, first, height),
     )
 
 
