@@ -131,6 +131,7 @@ class ShardWorker:
         for item in prepared:
             window.append(item)
             held += item.outcome.pixels.nbytes if isinstance(item.outcome, Sample) else 0
+            del item  # or its pixels live until the next is there
             if len(window) == self._window or held >= WINDOW_BYTES:
                 yield from self._finish(window)
                 window, held = [], 0

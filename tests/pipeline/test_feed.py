@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recording_model import shard_work
 
-from pipeline.feed import Feed
+from pipeline.feed import LARGE_FILE, Feed
 from pipeline.prepare import Prepared
 from schemas.records import ErrorCode, Failure, ImageRecord
 
@@ -155,3 +156,26 @@ def test_an_exception_reaches_the_one_who_takes(pool: ThreadPoolExecutor) -> Non
     assert next(giving).record.file_name == "a"
     with pytest.raises(MemoryError, match="b"):
         next(giving)
+
+
+def test_a_large_file_is_held_alone(pool: ThreadPoolExecutor) -> None:
+    """Nothing else is under way or waiting while it is decoded and worked on."""
+    work = shard_work([f"{n}" for n in range(9)])
+    large = {"3", "4", "8"}
+    records = tuple(
+        replace(one, size=LARGE_FILE if one.file_name in large else LARGE_FILE - 1)
+        for one in work.records
+    )
+    desk = Desk(lambda name: 0.02 if name in large else 0.0)
+    feed = Feed(pool, desk.prepare, replace(work, records=records), ahead=16)
+    feed.follow_with(Feed(pool, desk.prepare, shard_work(["next"]), ahead=16))
+    seen = {}
+    for item in feed:
+        time.sleep(0.01)
+        seen[item.record.file_name] = list(desk.started)
+    assert seen["0"] == ["0", "1", "2"]
+    assert seen["3"] == ["0", "1", "2", "3"]
+    assert seen["4"] == ["0", "1", "2", "3", "4"]
+    assert seen["5"] == [f"{n}" for n in range(8)]
+    assert seen["8"] == [f"{n}" for n in range(9)]
+    assert desk.settle(10)[-1] == "next"
