@@ -121,9 +121,9 @@ class TransformersSam:
                 decoder.dynamic_multimask_stability_delta,
                 decoder.dynamic_multimask_stability_thresh,
             )
-        self.dtype = next(model.parameters()).dtype
-        self._position = model.get_image_wide_positional_embeddings()
-        self._no_mask = prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        self.dtype = next(decoder.parameters()).dtype
+        self._position = model.get_image_wide_positional_embeddings().to(self.dtype)
+        self._no_mask = prompt.no_mask_embed.weight.reshape(1, -1, 1, 1).to(self.dtype)
 
     def encode(self, pixels: Tensor) -> list[Encoded]:
         """See `SamNet`."""
@@ -255,9 +255,10 @@ class PackageSam:
         self.fast = FastDecoder(package_parts(model.mask_decoder))
         self.mask_tokens = int(model.mask_decoder.num_mask_tokens)
         self.side = int(model.image_encoder.img_size)
-        self.dtype = next(model.parameters()).dtype
-        self._position = model.prompt_encoder.get_dense_pe()
-        self._no_mask = model.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        self.dtype = next(model.mask_decoder.parameters()).dtype
+        self._position = model.prompt_encoder.get_dense_pe().to(self.dtype)
+        no_mask = model.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        self._no_mask = no_mask.to(self.dtype)
 
     def encode(self, pixels: Tensor) -> list[Encoded]:
         """See `SamNet`."""
@@ -296,6 +297,16 @@ class PackageSam:
         return sparse.to(self._position.dtype)
 
 
-def inference(model: Any, device: str, dtype: torch.dtype) -> Any:
-    """The model on its device, frozen."""
-    return model.eval().requires_grad_(False).to(device=device, dtype=dtype)
+_PRECISE = ("prompt_encoder", "shared_image_embedding")
+"""Parts that turn places into numbers: bfloat16 knows 256 steps, a picture has 1024 pixels."""
+
+
+def inference(model: Any, device: str | torch.device, dtype: torch.dtype) -> Any:
+    """The model on its device, frozen; what embeds prompts has float32 at least."""
+    model = model.eval().requires_grad_(False).to(device)
+    for name, part in model.named_children():
+        part.to(torch.promote_types(dtype, torch.float32) if name in _PRECISE else dtype)
+    for one in (*model.parameters(recurse=False), *model.buffers(recurse=False)):
+        if one.is_floating_point():
+            one.data = one.data.to(dtype)
+    return model

@@ -90,3 +90,24 @@ def test_transformers_hq_decoder_reads_the_wrong_cells() -> None:
         assert (plain - mended).abs().max() > 0.01 * mended.abs().max(), (
             "transformers reads the right cells now: `_HqOracle` can go"
         )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_places_stay_exact_in_half_precision(kind: str) -> None:
+    nets = [
+        (PackageSam if kind == "package" else TransformersSam)(
+            inference(tiny_sam(kind), "cpu", dtype)
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    points, inside = torch.tensor([[[61.3, 9.7]], [[61.5, 9.7]]]), torch.ones(2, 1)
+    with torch.inference_mode():
+        exact, half = (net.points(points, inside) for net in nets)
+        assert (half.dtype, nets[1].dtype) == (torch.bfloat16, torch.bfloat16)
+        torch.testing.assert_close(half, exact.bfloat16(), rtol=0, atol=0)
+        (picture,) = nets[1].encode(torch.randn(1, 3, 64, 64, dtype=torch.bfloat16))
+        assert picture.embedding.cells.dtype == picture.embedding.position.dtype == torch.bfloat16
+        decoded = nets[1].fast.decode(picture.embedding, half)
+        logits = nets[1].fast.masks(picture.embedding, decoded, torch.arange(2))
+        assert logits.isfinite().all()
+        assert nets[1].reference(picture, half)[0].isfinite().all()
