@@ -77,7 +77,7 @@ def _own_ids(ledger: Ledger) -> bool:
     """
     seen: list[pa.ChunkedArray] = []
     for table in ledger.annotations(["source_id"]):
-        if table["source_id"].null_count:
+        if "source_id" not in table.column_names or table["source_id"].null_count:
             return False
         seen.append(table["source_id"])
     ids = pa.chunked_array([chunk for column in seen for chunk in column.chunks], pa.int64())
