@@ -21,7 +21,7 @@ from .resample import read_along
 
 Floats = npt.NDArray[np.float32]
 
-_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
+_AT_ONCE_CPU, _AT_ONCE_GPU = 1 << 20, 1 << 26
 """Logits that are enlarged to pixels at once: what fits a cache, or keeps a GPU busy."""
 
 
@@ -67,7 +67,7 @@ class Blender:
             self._start = columns.start
         part = _Part.of(tile, output, rows, columns)
         parts = [part, *self._above, *self._left[max(tile.row - 1, 0) : tile.row + 1]]
-        at_once = _AT_ONCE[output.logits.device.type]
+        at_once = _AT_ONCE_CPU if output.logits.device.type == "cpu" else _AT_ONCE_GPU
         step = max(1, at_once // (len(output.logits) * width))
         for top in range(rows.start, rows.done, step):
             bottom = min(top + step, rows.done)

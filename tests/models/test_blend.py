@@ -69,7 +69,7 @@ def test_tiles_that_agree_show_no_seam(height, width, tile, overlap, data):
 
 @pytest.mark.parametrize("rows", [1, 7, 1 << 20])
 def test_some_rows_at_once_are_as_good_as_all(monkeypatch, rows):
-    monkeypatch.setitem(module._AT_ONCE, "cpu", rows * 3 * 40)
+    monkeypatch.setattr(module, "_AT_ONCE_CPU", rows * 3 * 40)
     logits = smooth(3, 100, 80, 0)
     grid = tile_grid(100, 80, tile=48, overlap=16)
     found = blended(grid, lambda t: output(logits[:, *t.outer], t.hw), overlap=16)
