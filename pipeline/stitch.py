@@ -158,12 +158,14 @@ class Stitcher:
         found = self._found
         place = np.array([(tile.row, tile.column) for tile in found.tiles])[found.tile[index]]
         row, column, boxes = place[:, 0], place[:, 1], found.boxes_xyxy[index]
-        cut = cut_sides(self._grid, row, column, boxes)
+        sides = cut_sides(self._grid, row, column, boxes)
+        cut = np.any(sides, axis=1)
         _, group = np.unique(number[thing], return_inverse=True)
-        flags = unconfirmed(self._grid, row, column, boxes, cut, group)
+        flags = unconfirmed(self._grid, row, column, boxes, sides, group)
         rivals = np.searchsorted(index, np.concatenate((*self._rivals, np.zeros((0, 2), int))))
+        rivals = rivals[~np.any(cut[rivals], axis=1)]  # a fragment is no rival
         score = np.nan_to_num(found.score[thing], nan=1.0)
-        return np.any(cut, axis=1), dropped(group, flags, rivals, score)[group]
+        return cut, dropped(group, flags, rivals, score)[group]
 
     def _large_and_sure(self, group: Ints, count: int, score: Floats) -> Flags:
         """Per object, and for the background: whether it is to be kept."""

@@ -240,6 +240,19 @@ def test_a_cut_piece_that_the_next_tile_does_not_confirm_is_dropped():
     assert answer(stitched(WIDE, pieces((bar(20, 40),), ()))) == {(THING, encode(bar(20, 40)))}
 
 
+def test_two_fragments_of_nothing_do_not_save_each_other():
+    """Unlike pieces at the right edges of two tiles, where the tiles beyond see nothing."""
+    upper, lower = np.zeros((2, 64, 64), np.uint8)
+    upper[30:40, 35:40] = lower[24:36, 37:40] = 1
+    shown = {(0, 0): upper, (1, 0): lower}
+    find = []
+    for tile in GRID:
+        mask = shown.get((tile.row, tile.column), np.zeros((64, 64)))[tile.outer]
+        find.append([segment(mask, THING, 0.9)] if mask.any() else [])
+    assert [len(found) for found in find] == [1, 1, 0, 0]
+    assert stitched(GRID, find) == []
+
+
 def test_of_what_both_tiles_see_whole_the_nearer_one_decides():
     assert answer(stitched(WIDE, pieces((bar(26, 31),), ()))) == {(THING, encode(bar(26, 31)))}
     assert stitched(WIDE, pieces((bar(33, 38),), ())) == []
