@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .cell_scores import found_of, from_units, units
 from .frame import Axis, Frame
 from .maps import Floats, Found, Ints, LabelMap
 from .outputs import DenseOutput, QueryOutput
@@ -28,9 +29,6 @@ _TILE_XY = (8, 64)
 
 _CELLS = 256
 """Cells of the grid of a program."""
-
-_UNIT = float(1 << 24)
-"""Probabilities are added up as integers of this unit: sums do not depend on the order."""
 
 ELEMENTS: dict[torch.dtype, Any] = {
     torch.float32: kernels.tl.float32,
@@ -131,7 +129,7 @@ def query_winners(
             counts[0],
             counts[1],
             count,
-            mask_threshold,
+            float(mask_threshold),  # a whole number would make another kernel
             fields=len(rows[0]),
             element=ELEMENTS[masks[0].dtype],
             size_x=_TILE_XY[0],
@@ -202,16 +200,6 @@ def on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def units(values: Tensor) -> Tensor:
-    """Probabilities as integers that can be added in any order; see `from_units`."""
-    return (values.double() * _UNIT).round().long()
-
-
-def from_units(values: Ints) -> Floats:
-    """Undoes `units`."""
-    return values / _UNIT
-
-
 def _packed(axis: Axis) -> npt.NDArray[np.int32]:
     return np.concatenate((axis.low, axis.high, axis.weight.view(np.int32)))
 
@@ -242,12 +230,13 @@ def _found(
     sums = torch.zeros((len(parts), most.numel()), dtype=torch.int64, device=best.device)
     sums.index_add_(1, best, torch.stack(parts))
     whole = torch.cat((sums, units(most).reshape(1, -1))).cpu().numpy()
-    number, probability, *agreed, largest = whole.reshape(len(parts) + 1, len(outputs), count)
-    cells = np.maximum(number, 1)
-    scores = np.where(number > 0, from_units(probability) / cells, from_units(largest))
-    agreement = from_units(agreed[0]) / cells if agreed else None
-    labels = np.arange(count)
+    cells, probability, *agreed, largest = whole.reshape(len(parts) + 1, len(outputs), count)
     return [
-        Found(labels, scores[index], None if agreement is None else agreement[index])
+        found_of(
+            cells[index],
+            probability[index],
+            from_units(largest[index]),
+            agreed[0][index] if agreed else None,
+        )
         for index in range(len(outputs))
     ]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .launch import ELEMENTS, addresses, from_units, on, readings, ready, units, upload
+from .cell_scores import from_units, units
+from .launch import ELEMENTS, addresses, on, readings, ready, upload
 from .maps import Floats, Ints
 from .outputs import BoxOutput, QueryOutput
 from .painted import Painted
@@ -125,7 +126,7 @@ def paint_boxes(
                 torch.from_numpy(reading).to(device),
                 table[1],
                 pixels,
-                threshold,
+                float(threshold),
                 fields=rows.shape[1],
                 element=ELEMENTS[framed.dtype],
                 size_x=_TILE_XY[0],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .maps import Floats, Found, LabelMap
+from .cell_scores import found_of, units
+from .maps import Found, LabelMap
 from .outputs import DenseOutput, QueryOutput
 from .paths import Path, path_for
 from .resample import cells_of
@@ -16,9 +16,6 @@ from .winners import plain_winners
 
 _AT_ONCE = {"cpu": 1 << 18}
 """Values of the grid whose softmax is taken at once; few on a CPU, whose cache should hold them."""
-
-_UNIT = float(1 << 24)
-"""Probabilities are added up as integers of this unit: sums do not depend on the order."""
 
 
 def merge_semantic(outputs: Sequence[DenseOutput], *, path: Path | None = None) -> list[LabelMap]:
@@ -82,16 +79,18 @@ def _found(output: DenseOutput, maps: Tensor) -> Found:
         best = _best(cells)
         shares = cells.clamp(0, 1) if output.probabilities else cells.softmax(-1)
         ones = torch.ones_like(best)
-        parts = [ones, _units(shares.gather(-1, best[:, None])[:, 0]), ones]
+        parts = [ones, units(shares.gather(-1, best[:, None])[:, 0]), ones]
         if output.agreement is not None:
-            parts[2] = _units(output.agreement[some, columns].flatten().float())
+            parts[2] = units(output.agreement[some, columns].flatten().float())
         sums.index_add_(1, best, torch.stack(parts))
         most = torch.maximum(most, shares.amax(0))
-    number, probability, agreed = sums.cpu().numpy()
-    means = probability / _UNIT / np.maximum(number, 1)
-    scores: Floats = np.where(number > 0, means, most.double().cpu().numpy())
-    agreement = None if output.agreement is None else agreed / _UNIT / np.maximum(number, 1)
-    return Found(np.arange(count), scores, agreement)
+    cells_won, probability, agreed = sums.cpu().numpy()
+    return found_of(
+        cells_won,
+        probability,
+        most.double().cpu().numpy(),
+        None if output.agreement is None else agreed,
+    )
 
 
 def _best(cells: Tensor) -> Tensor:
@@ -99,7 +98,3 @@ def _best(cells: Tensor) -> Tensor:
     if cells.device.type == "cpu":  # NumPy is three times as fast there
         return torch.from_numpy(cells.numpy().argmax(-1))
     return cells.argmax(-1)
-
-
-def _units(values: Tensor) -> Tensor:
-    return (values.double() * _UNIT).round().long()

@@ -107,9 +107,14 @@ def test_a_score_is_the_mean_probability_of_the_cells_that_see_the_picture(
 def test_a_category_may_win_between_the_cells():
     """Second on both sides, best in the middle: its score is the most it reaches in a cell."""
     logits = torch.tensor([[[4.0, -4.0]], [[-4.0, 4.0]], [[1.0, 1.0]]])
-    (found,) = merge_semantic([DenseOutput(logits, Frame((1, 16), (4, 8), (4, 8)))])
+    output = DenseOutput(
+        logits, Frame((1, 16), (4, 8), (4, 8)), agreement=torch.tensor([[1.0, 0.5]])
+    )
+    (found,) = merge_semantic([output])
     assert set(found.labels.unique().tolist()) == {1, 2, 3}
     assert found.found.scores[2] == pytest.approx(logits.softmax(0)[2].max().item(), abs=1e-6)
+    assert found.found.agreement is not None
+    assert found.found.agreement.tolist() == [1, 0.5, 0.75]  # of no cell of its own: of all
 
 
 def test_equal_values_go_to_the_first_category():
