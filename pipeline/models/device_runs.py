@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import kernels_runs
-from .launch import on, upload
+from .launch import fetch, on, upload
 from .maps import Ints, LabelMap, MaskStack
 from .runs import Regions, buffer_of
+
+Bytes = npt.NDArray[np.uint8]
 
 _BLOCK = 256
 """Runs of a program."""
@@ -66,20 +70,30 @@ def _joined(maps: Sequence[LabelMap | MaskStack]) -> list[Regions]:
     if not len(layout.pixels):
         none = np.zeros(0, np.int64)
         return [Regions(none, [], none, none.reshape(0, 4)) for _ in maps]
-    flat = torch.cat([buffer_of(each) for each in maps])
+    flat = _flat(maps)
     with on(flat.device):
-        ends, table, text = _encoded(flat, layout)
-    area, left, right, top, bottom = table.astype(np.int64)
+        table, text = _encoded(flat, layout)
+    area, left, right, top, bottom, length = table
     top = layout.heights - 1 - top
     boxes = np.stack((left, top, right - left + 1, bottom - top + 1), axis=1)
-    begins = np.append(0, ends[:-1])
+    ends = np.cumsum(length)
+    spans = zip((ends - length).tolist(), ends.tolist(), strict=True)
+    texts = [text[start:end].tobytes() for start, end in spans]
     found = []
     for part in layout.parts:
         index = np.flatnonzero(area[part])
         whole = index + part.start
-        spans = zip(begins[whole].tolist(), ends[whole].tolist(), strict=True)
-        found.append(Regions(index, [text[a:b] for a, b in spans], area[whole], boxes[whole]))
+        found.append(
+            Regions(index, [texts[at] for at in whole.tolist()], area[whole], boxes[whole])
+        )
     return found
+
+
+def _flat(maps: Sequence[LabelMap | MaskStack]) -> Tensor:
+    """All maps with a 0 before, between and behind them, so that no run crosses from one to one."""
+    buffers = [buffer_of(each) for each in maps]
+    gap = buffers[0].new_zeros(1)
+    return torch.cat([gap, *(part for each in buffers for part in (each, gap))])
 
 
 def _laid_out(maps: Sequence[LabelMap | MaskStack]) -> _Layout:
@@ -90,14 +104,14 @@ def _laid_out(maps: Sequence[LabelMap | MaskStack]) -> _Layout:
             height, width = each.labels.shape
             count = len(each.found.labels)
             planes.append(np.array([[place], [height], [0], [0], [height], [region - 1]]))
-            place += height * width
+            place += height * width + 1
         else:
             height, width = each.picture_hw
             count = len(each.offsets)
             left, top = each.boxes_xywh[:, 0], each.boxes_xywh[:, 1]
             tall, first = np.full(count, height), region - 1 + np.arange(count)
             planes.append(np.stack((place + each.offsets, each.strides, left, top, tall, first)))
-            place += len(each.pixels)
+            place += len(each.pixels) + 1
         pixels.append(np.full(count, height * width))
         heights.append(np.full(count, height))
         parts.append(slice(region, region + count))
@@ -107,32 +121,31 @@ def _laid_out(maps: Sequence[LabelMap | MaskStack]) -> _Layout:
     )
 
 
-def _encoded(flat: Tensor, layout: _Layout) -> tuple[Ints, np.ndarray, bytes]:
-    """Where each region's text ends; its area and box as `run_numbers` has them; all text."""
+def _encoded(flat: Tensor, layout: _Layout) -> tuple[Ints, Bytes]:
+    """6×s as `run_numbers` has them, and all text."""
     device, none, known = flat.device, len(layout.pixels), layout.planes.shape[1]
     planes, pixels = upload(layout.planes, layout.pixels, device=device)
-    changes = torch.empty(len(flat), dtype=torch.bool, device=device)
-    torch.ne(flat[1:], flat[:-1], out=changes[1:])
-    changes.index_fill_(0, planes[:known], True)  # no run goes on in the next picture
-    places = changes.nonzero()[:, 0]
+    # A run begins behind each change; its place is counted without the 0 before the first map.
+    places = (flat[1:] != flat[:-1]).nonzero()[:, 0]
     count = len(places)
+    if not count:
+        return np.zeros((6, none), np.int64), np.zeros(0, np.uint8)
     blocks = (-(-count // _BLOCK),)
     regions, plane_of = torch.empty((2, count), dtype=torch.int32, device=device)
     kernels_runs.run_regions[blocks](
-        *(flat, places, count, planes, known, known.bit_length(), none, regions, plane_of),
+        *(flat[1:], places, count, planes, known, known.bit_length(), none, regions, plane_of),
         size=_BLOCK,
     )
     # Runs of zeros are sorted behind all regions.
     regions, order = regions.sort(stable=True)
-    numbers = torch.arange(none + 1, dtype=torch.int32, device=device)
-    first = torch.searchsorted(regions, numbers)
+    first = torch.searchsorted(regions, _numbers(none + 1, device))
     values = torch.empty((count + none, 2), dtype=torch.int64, device=device)
-    # Per entry its digits, then per region its area and box: what has to begin as 0.
-    zeroed = torch.zeros(count + 6 * none, dtype=torch.int32, device=device)
+    # Per entry its digits, then per region its area and so on: what has to begin as 0.
+    zeroed = torch.zeros(count + 7 * none, dtype=torch.int32, device=device)
     sizes, table = zeroed[: count + none], zeroed[count + none :]
     kernels_runs.run_numbers[blocks](
-        *(places, plane_of, count, len(flat), planes, known, regions, order, first, none, pixels),
-        *(values, sizes, table),
+        *(places, plane_of, count, len(flat) - 1, planes, known, regions, order, first, none),
+        *(pixels, values, sizes, table),
         size=_BLOCK,
     )
     ends = sizes.cumsum(0)
@@ -140,12 +153,12 @@ def _encoded(flat: Tensor, layout: _Layout) -> tuple[Ints, np.ndarray, bytes]:
     kernels_runs.run_text[(-(-len(sizes) // _BLOCK),)](
         *(values, sizes, ends, len(sizes), text), size=_BLOCK
     )
-    text_ends = ends[first[1:] + numbers[:-1]]
-    parts = (text_ends.view(torch.uint8), table.view(torch.uint8), text)
-    data = torch.cat(parts).cpu().numpy()
-    split = 8 * none, 8 * none + 4 * 5 * none
-    return (
-        data[: split[0]].view(np.int64),
-        data[split[0] : split[1]].view(np.int32).reshape(5, none),
-        data[split[1] :].tobytes(),
-    )
+    data = fetch(torch.cat((table.view(torch.uint8), text)))
+    split = 4 * 6 * none
+    return data[:split].view(np.int32).reshape(6, none).astype(np.int64), data[split:]
+
+
+@lru_cache(maxsize=16)
+def _numbers(count: int, device: torch.device) -> Tensor:
+    """0…count−1; kept, since batches of one job have as many regions."""
+    return torch.arange(count, dtype=torch.int32, device=device)

@@ -1,4 +1,5 @@
 # pyright: reportMissingImports=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 # Triton has its own types inside kernels, and its own parser: no ternaries, no keyword magic.
 """Triton kernels that read a model's grid and write pixels: no map of values is ever as large as
 the picture.
@@ -12,12 +13,23 @@ that of `Reading.along`, along y first; float32 throughout.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import triton
 import triton.language as tl
 
-jit: Any = triton.jit
+
+def jit(kernel: Any) -> Any:
+    """Compiles a kernel once for each set of constants.
+
+    Triton would compile again for every pattern of arguments that are 1 or divisible by 16; numbers
+    of runs and addresses of views fall into all of them.
+    """
+    names = list(kernel.__annotations__)
+    plain = [name for name in inspect.signature(kernel).parameters if name not in names]
+    compile_: Any = triton.jit
+    return compile_(kernel, do_not_specialize=plain, do_not_specialize_on_alignment=plain)
 
 
 @jit
@@ -46,32 +58,41 @@ def _mixed(plane, y_low, y_high, wy, x_low, x_high, wx, inside):
 
 
 @jit
+def _units(value):
+    """Numbers in 0…1 as integers whose sums do not depend on their order; see `cell_scores`."""
+    return (value * 16777216.0 + 0.5).to(tl.int64)
+
+
+@jit
 def best_cells(
     pictures,
     best,
-    share,
+    sums,
     most,
+    known,
     categories,
-    blocks,
     fields: tl.constexpr,
     element: tl.constexpr,
     probabilities: tl.constexpr,
     size: tl.constexpr,
 ):
-    """Per cell of the grid: its best category (plus `categories` for every picture before) and that
-    one's probability, −1 where the cell does not see the picture; per block of cells: the largest
-    probability of each category.
+    """Per cell of the grid: its best category, plus `categories` for every picture before.
+
+    Of the cells that see a picture, per picture and category: how many are its own, and the sums
+    of its probability and of the agreement over them in units of 2⁻²⁴ (three rows of `known`
+    numbers in `sums`); its largest probability in any of them (`most`, the bits of a float).
 
     Row: maps, strides of category, row and column, cells and columns of the grid, place in `best`,
-    first row, row past the last, first column, column past the last that see the picture.
+    first row, row past the last, first column, column past the last that see the picture,
+    agreement or 0.
     """
-    row = pictures + tl.program_id(1) * fields
-    block = tl.program_id(0)
+    picture = tl.program_id(1)
+    row = pictures + picture * fields
     maps = tl.load(row).to(tl.pointer_type(element))
     by_category = tl.load(row + 1)
     count = tl.load(row + 4)
     columns = tl.load(row + 5)
-    cell = block * size + tl.arange(0, size)
+    cell = tl.program_id(0) * size + tl.arange(0, size)
     real = cell < count
     y = cell // columns
     x = cell - y * columns
@@ -87,23 +108,29 @@ def best_cells(
             larger = tl.maximum(top, value)
             total = total * tl.exp(top - larger) + tl.exp(value - larger)
         top = tl.maximum(top, value)
+    winner += picture * categories
+    tl.store(best + tl.load(row + 6) + cell, winner, mask=real)
+    sees = (y >= tl.load(row + 7)) & (y < tl.load(row + 8))
+    sees = sees & (x >= tl.load(row + 9)) & (x < tl.load(row + 10)) & real
     if probabilities:  # noqa: SIM108 (a ternary is evaluated on both sides)
         likely = tl.minimum(tl.maximum(top, 0.0), 1.0)
     else:
         likely = 1.0 / total
-    at = tl.load(row + 6) + cell
-    tl.store(best + at, tl.program_id(1) * categories + winner, mask=real)
-    sees = (y >= tl.load(row + 7)) & (y < tl.load(row + 8))
-    sees = sees & (x >= tl.load(row + 9)) & (x < tl.load(row + 10)) & real
-    tl.store(share + at, tl.where(sees, likely, -1.0), mask=real)
-    into = most + (tl.program_id(1) * blocks + block) * categories
+    tl.atomic_add(sums + winner, sees.to(tl.int64), mask=sees)
+    tl.atomic_add(sums + known + winner, _units(likely), mask=sees)
+    agreement = tl.load(row + 11)
+    if agreement != 0:
+        agreed = tl.load(agreement.to(tl.pointer_type(tl.float32)) + cell, mask=sees, other=0.0)
+        tl.atomic_add(sums + 2 * known + winner, _units(agreed), mask=sees)
     for category in range(categories):
         value = tl.load(place + category * by_category, mask=real, other=0.0).to(tl.float32)
         if probabilities:
             value = tl.minimum(tl.maximum(value, 0.0), 1.0)
         else:
             value = tl.exp(value - top) / total
-        tl.store(into + category, tl.max(tl.where(sees, value, 0.0), axis=0))
+        # Bits of floats from 0 on are in the order of the floats.
+        largest = tl.max(tl.where(sees, value, 0.0), axis=0).to(tl.int32, bitcast=True)
+        tl.atomic_max(most + picture * categories + category, largest)
 
 
 @jit
@@ -277,23 +304,24 @@ def paint_masks(
     masks,
     tiles,
     pixels,
-    areas,
     sums,
+    known,
     cut,
     fields: tl.constexpr,
     element: tl.constexpr,
     size_x: tl.constexpr,
     size_y: tl.constexpr,
 ):
-    """Per pixel of a mask's rectangle: 1 where above the cut; per tile: pixels inside, and the sum
-    of their probabilities.
+    """Per pixel of a mask's rectangle: 1 where above the cut. Per mask: pixels inside, and the sum
+    of their probabilities in units of 2⁻²⁴ (two rows of `known` numbers in `sums`).
 
     Row: address, strides of row and column, readings of y and of x, height and width of the
     picture, left, top, width and height of the rectangle, its place in `pixels` and its stride.
     A tile is three numbers: mask, first column and first row in the rectangle.
     """
     tile = tl.program_id(0)
-    row = masks + tl.load(tiles + tile * 3) * fields
+    number = tl.load(tiles + tile * 3)
+    row = masks + number * fields
     left = tl.load(tiles + tile * 3 + 1)
     top = tl.load(tiles + tile * 3 + 2)
     plane = tl.load(row).to(tl.pointer_type(element))
@@ -314,8 +342,11 @@ def paint_masks(
     above = (value > cut) & inside
     at = tl.load(row + 11) + (px - x0)[:, None] * tl.load(row + 12) + (py - y0)[None, :]
     tl.store(pixels + at, above.to(tl.uint8), mask=inside)
-    tl.store(areas + tile, tl.sum(above.to(tl.int32)))
-    tl.store(sums + tile, tl.sum(tl.where(above, tl.sigmoid(value), 0.0)))
+    area = tl.sum(above.to(tl.int32))
+    if area > 0:
+        tl.atomic_add(sums + number, area.to(tl.int64))
+        likely = tl.sum(tl.where(above, tl.sigmoid(value), 0.0))
+        tl.atomic_add(sums + known + number, _units(likely))
 
 
 @jit

@@ -6,12 +6,9 @@ the code itself.
 
 from __future__ import annotations
 
-from typing import Any
-
-import triton
 import triton.language as tl
 
-jit: Any = triton.jit
+from .kernels import jit
 
 
 @jit
@@ -83,7 +80,7 @@ def run_numbers(
     size: tl.constexpr,
 ):
     """Per run, sorted by region: its two numbers and their digits; per region: the last zeros, and
-    five rows of `none` numbers: area, left, right, height − 1 − top, bottom.
+    six rows of `none` numbers: area, left, right, height − 1 − top, bottom, characters.
 
     The numbers of run r of region s are entry r + s, so that each region's last zeros follow it.
     From the fourth of a region on, a number is the difference to the one two places before.
@@ -108,14 +105,16 @@ def run_numbers(
     entry = run + region
     tl.store(values + 2 * entry, empty, mask=real)
     tl.store(values + 2 * entry + 1, full, mask=real)
-    tl.store(sizes + entry, _digits(empty) + _digits(full), mask=real)
+    digits = _digits(empty) + _digits(full)
+    tl.store(sizes + entry, digits, mask=real)
 
     stop = begin + length
     last = real & (run + 1 == tl.load(first + region + 1, mask=real, other=0))
     rest = tl.load(pixels + region, mask=last, other=0) - stop
     number = rest - tl.where(second, zeros, 0)
     tl.store(values + 2 * (entry + 1), number, mask=last)
-    tl.store(sizes + entry + 1, tl.where(rest > 0, _digits(number), 0), mask=last)
+    more = tl.where(last & (rest > 0), _digits(number), 0)
+    tl.store(sizes + entry + 1, more, mask=last)
 
     left = begin // height
     right = (stop - 1) // height
@@ -128,6 +127,7 @@ def run_numbers(
     tl.store(into + 2 * none, right.to(tl.int32), mask=last)
     tl.atomic_max(into + 3 * none, (height - 1 - top).to(tl.int32), mask=real)
     tl.atomic_max(into + 4 * none, bottom.to(tl.int32), mask=real)
+    tl.atomic_add(into + 5 * none, digits + more, mask=real)
 
 
 @jit

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .cell_scores import found_of, from_units, units
+from .cell_scores import found_of
 from .frame import Axis, Frame
-from .maps import Floats, Found, Ints, LabelMap
+from .maps import Floats, Ints, LabelMap
 from .outputs import DenseOutput, QueryOutput
 from .resample import cells_of
 from .winners import Winners, label_dtype
@@ -41,52 +41,58 @@ def merge_dense(outputs: Sequence[DenseOutput]) -> list[LabelMap]:
     """See `merge_semantic`."""
     maps = ready([output.logits for output in outputs])
     count, device = len(maps[0]), maps[0].device
+    agreements = _agreements(outputs)
     cells, pixels = [], []
     place = spot = 0
-    for each, output in zip(maps, outputs, strict=True):
+    for each, output, agreement in zip(maps, outputs, agreements, strict=True):
         _, height, width = each.shape
         rows, columns = cells_of(output.frame, (height, width))
         tall, wide = output.frame.picture_hw
         head = [each.data_ptr(), *each.stride()]
         seen = [rows.start, rows.stop, columns.start, columns.stop]
-        cells.append([*head, height * width, width, place, *seen])
+        address = 0 if agreement is None else agreement.data_ptr()
+        cells.append([*head, height * width, width, place, *seen, address])
         reading = readings(output.frame, (height, width), device)
         pixels.append([*head, width, place, *addresses(reading), tall, wide, spot])
         place += height * width
         spot += tall * wide
     table = upload(np.array(cells), np.array(pixels), device=device)
     best = torch.empty(place, dtype=torch.int32, device=device)
-    share = torch.empty(place, dtype=torch.float32, device=device)
-    blocks = -(-max(row[4] for row in cells) // _CELLS)
-    most = torch.empty((len(maps), blocks, count), dtype=torch.float32, device=device)
+    known = len(maps) * count
+    sums = torch.zeros(4 * known, dtype=torch.int64, device=device)
+    most = sums[3 * known :].view(torch.int32)
     labels = torch.empty(spot, dtype=label_dtype(count), device=device)
     element = ELEMENTS[maps[0].dtype]
+    blocks = -(-max(row[4] for row in cells) // _CELLS)
     with on(device):
         kernels.best_cells[(blocks, len(maps))](
-            table[0],
-            best,
-            share,
-            most,
-            count,
-            blocks,
+            *(table[0], best, sums, most, known, count),
             fields=len(cells[0]),
             element=element,
             probabilities=outputs[0].probabilities,
             size=_CELLS,
         )
         kernels.best_values[(_tiles(outputs), len(maps))](
-            table[1],
-            best,
-            labels,
-            count,
+            *(table[1], best, labels, count),
             fields=len(pixels[0]),
             element=element,
             size_x=_TILE_XY[0],
             size_y=_TILE_XY[1],
         )
-    found = _found(outputs, best, share, most.amax(1))
+    whole = fetch(sums)
+    number, probability, agreed = whole[: 3 * known].reshape(3, len(maps), count)
+    largest = whole[3 * known :].view(np.float32)[:known].reshape(len(maps), count)
     return [
-        LabelMap(each.T, some) for each, some in zip(_split(labels, outputs), found, strict=True)
+        LabelMap(
+            each.T,
+            found_of(
+                number[index],
+                probability[index],
+                largest[index].astype(np.float64),
+                None if agreements[index] is None else agreed[index],
+            ),
+        )
+        for index, each in enumerate(_split(labels, outputs))
     ]
 
 
@@ -101,8 +107,8 @@ def query_winners(
     classes = torch.stack([output.class_logits for output in outputs]).float()
     _, count, categories = classes.shape
     scores, best = classes.softmax(-1).max(-1)
-    both = torch.stack((scores.double(), best.double())).cpu().numpy()
-    kept = (both[1] != categories - 1) & (both[0].astype(np.float32) > np.float32(threshold))
+    both = fetch(torch.stack((scores, best.float())))
+    kept = (both[1] != categories - 1) & (both[0] > np.float32(threshold))
     rows, places = [], []
     spot = 0
     for each, output, some in zip(masks, outputs, kept, strict=True):
@@ -122,27 +128,21 @@ def query_winners(
     counts = torch.zeros((2, len(masks), count), dtype=torch.int32, device=device)
     with on(device):
         kernels.best_queries[(_tiles(outputs), len(masks))](
-            table[0],
-            table[1],
-            scores,
-            labels,
-            counts[0],
-            counts[1],
-            count,
+            *(table[0], table[1], scores, labels, counts[0], counts[1], count),
             float(mask_threshold),  # a whole number would make another kernel
             fields=len(rows[0]),
             element=ELEMENTS[masks[0].dtype],
             size_x=_TILE_XY[0],
             size_y=_TILE_XY[1],
         )
-    visible, own = counts.cpu().numpy().astype(np.int64)
+    visible, own = fetch(counts).astype(np.int64)
     found = []
     for index, each in enumerate(_split(labels, outputs)):
         queries = np.flatnonzero(kept[index])
         number = len(queries)
         winners = Winners(each, visible[index, :number], own[index, :number])
-        of, score = both[1, index, queries].astype(np.int64), both[0, index, queries]
-        found.append((queries, of, score, winners))
+        score, of = both[:, index, queries].astype(np.float64)
+        found.append((queries, of.astype(np.int64), score, winners))
     return found
 
 
@@ -153,6 +153,8 @@ def renumber(labels: Sequence[Tensor], tables: Sequence[Ints]) -> None:
         labels: Contiguous, of one type.
         tables: One a picture.
     """
+    if all(np.array_equal(table, np.arange(len(table))) for table in tables):
+        return
     device = labels[0].device
     longest = max(len(table) for table in tables)
     first = labels[0].data_ptr()
@@ -189,10 +191,20 @@ def addresses(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def upload(*tables: npt.NDArray[np.integer[Any]], device: torch.device) -> list[Tensor]:
-    """Tables as int64 on the device, in one copy."""
-    flat = np.concatenate([table.reshape(-1).astype(np.int64) for table in tables])
-    on_device = torch.from_numpy(flat).to(device)
+    """Tables as int64 on the device, in one copy that waits for nothing."""
+    flat = np.concatenate([table.reshape(-1) for table in tables], dtype=np.int64)
+    on_device = torch.from_numpy(flat).to(device, non_blocking=True)
     return list(on_device.split([table.size for table in tables]))
+
+
+def fetch(tensor: Tensor) -> npt.NDArray[Any]:
+    """A tensor on the host; from a GPU through pinned memory, which PyTorch keeps for the next."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu().numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host.numpy()
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
@@ -217,26 +229,7 @@ def _split(labels: Tensor, outputs: Sequence[DenseOutput] | Sequence[QueryOutput
     return [each.view(width, height) for each, (height, width) in zip(parts, sizes, strict=True)]
 
 
-def _found(
-    outputs: Sequence[DenseOutput], best: Tensor, share: Tensor, most: Tensor
-) -> list[Found]:
-    count = most.shape[1]
-    sees = share >= 0
-    parts = [sees.long(), units(share.clamp(min=0))]
+def _agreements(outputs: Sequence[DenseOutput]) -> list[Tensor | None]:
+    """As kernels read them: float32, row by row."""
     known = [output.agreement for output in outputs]
-    agreeing = [each.flatten().float() for each in known if each is not None]
-    if len(agreeing) == len(outputs):
-        parts.append(units(torch.cat(agreeing) * sees))
-    sums = torch.zeros((len(parts), most.numel()), dtype=torch.int64, device=best.device)
-    sums.index_add_(1, best, torch.stack(parts))
-    whole = torch.cat((sums, units(most).reshape(1, -1))).cpu().numpy()
-    cells, probability, *agreed, largest = whole.reshape(len(parts) + 1, len(outputs), count)
-    return [
-        found_of(
-            cells[index],
-            probability[index],
-            from_units(largest[index]),
-            agreed[0][index] if agreed else None,
-        )
-        for index in range(len(outputs))
-    ]
+    return [None if each is None else each.float().contiguous() for each in known]

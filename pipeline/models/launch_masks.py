@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .cell_scores import from_units, units
-from .launch import ELEMENTS, addresses, on, readings, ready, upload
+from .cell_scores import from_units
+from .launch import ELEMENTS, addresses, fetch, on, readings, ready, upload
 from .maps import Floats, Ints
 from .outputs import BoxOutput, QueryOutput
 from .painted import Painted
@@ -35,55 +35,37 @@ def paint_queries(
     """
     masks = ready([output.mask_logits for output in outputs])
     device = masks[0].device
-    planes = [
-        [each[int(query)] for query in some] for each, some in zip(masks, queries, strict=True)
-    ]
-    rectangles = _rectangles(outputs, planes, cut, device)
-    rows = []
-    base = 0
-    for output, some, each in zip(outputs, planes, rectangles, strict=True):
-        for plane, box, place, stride in zip(
-            some,
-            each.boxes_xywh.tolist(),
-            each.offsets.tolist(),
-            each.strides.tolist(),
-            strict=True,
-        ):
-            reading = addresses(readings(output.frame, (plane.shape[0], plane.shape[1]), device))
-            head = [plane.data_ptr(), *plane.stride(), *reading, *output.frame.picture_hw]
-            rows.append([*head, *box, base + place, stride])
-        base += each.size
-    pixels = torch.zeros(base, dtype=torch.uint8, device=device)
-    count = len(rows)
-    totals = torch.zeros((2, count), dtype=torch.int64, device=device)
+    planes = np.concatenate([_planes(*each) for each in zip(masks, queries, strict=True)])
+    counts = [len(some) for some in queries]
+    rectangles = _rectangles(outputs, planes, counts, cut, masks[0])
+    sizes = [each.size for each in rectangles]
+    known = len(planes)
+    pixels = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
+    sums = torch.zeros(2 * known, dtype=torch.int64, device=device)
     tiles = _tiles(rectangles)
     if len(tiles):
-        table = upload(np.array(rows), tiles, device=device)
-        areas = torch.empty(len(tiles), dtype=torch.int32, device=device)
-        sums = torch.empty(len(tiles), dtype=torch.float32, device=device)
+        of = np.repeat(np.arange(len(masks)), counts)
+        rows = np.concatenate(
+            (planes[:, :3], _pictures(outputs, device)[of], _places(rectangles)), axis=1
+        )
+        table = upload(rows, tiles, device=device)
         with on(device):
             kernels.paint_masks[(len(tiles),)](
-                *table,
-                pixels,
-                areas,
-                sums,
-                cut,
-                fields=len(rows[0]),
+                *(*table, pixels, sums, known, cut),
+                fields=rows.shape[1],
                 element=ELEMENTS[masks[0].dtype],
                 size_x=_TILE_XY[0],
                 size_y=_TILE_XY[1],
             )
-        totals.index_add_(1, table[1].view(-1, 3)[:, 0], torch.stack((areas.long(), units(sums))))
-    whole = totals.cpu().numpy()
+    areas, totals = fetch(sums).reshape(2, known)
+    ends = np.cumsum(counts)[:-1]
     return [
         Painted(each, part, area, from_units(total))
         for each, part, area, total in zip(
-            rectangles,
-            pixels.split([each.size for each in rectangles]),
-            *(np.split(row, np.cumsum([len(some) for some in queries])[:-1]) for row in whole),
+            rectangles, pixels.split(sizes), np.split(areas, ends), np.split(totals, ends),
             strict=True,
         )
-    ]
+    ]  # fmt: skip
 
 
 def paint_boxes(
@@ -107,14 +89,11 @@ def paint_boxes(
     pixels = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
     tiles = _tiles(rectangles)
     if len(tiles):
-        base = np.repeat(np.cumsum(sizes) - sizes, [len(each.offsets) for each in rectangles])
-        where = np.concatenate([each.boxes_xywh for each in rectangles])
-        place = base + np.concatenate([each.offsets for each in rectangles])
-        strides = np.concatenate([each.strides for each in rectangles])
+        where = _places(rectangles)  # left, top, width, height, place, stride
         step = framed.stride(0) * framed.element_size()
-        address: Ints = framed.data_ptr() + step * np.arange(len(where))
+        address = framed.data_ptr() + step * np.arange(len(where), dtype=np.int64)
         side = np.full(len(where), cells)
-        rows: Ints = np.stack((address, side, where[:, 2], where[:, 3], place, strides), axis=1)
+        rows = np.concatenate((np.stack((address, side), axis=1), where[:, 2:]), axis=1)
         boxes = np.concatenate(boxes_xyxy)
         scale = cells / np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
         shift = (where[:, :2] + 0.5 - boxes[:, :2]) * scale + 0.5
@@ -122,11 +101,8 @@ def paint_boxes(
         table = upload(rows, tiles, device=device)
         with on(device):
             kernels.paint_boxes[(len(tiles),)](
-                table[0],
-                torch.from_numpy(reading).to(device),
-                table[1],
-                pixels,
-                float(threshold),
+                *(table[0], torch.from_numpy(reading).to(device, non_blocking=True), table[1]),
+                *(pixels, float(threshold)),
                 fields=rows.shape[1],
                 element=ELEMENTS[framed.dtype],
                 size_x=_TILE_XY[0],
@@ -135,29 +111,53 @@ def paint_boxes(
     return list(pixels.split(sizes))
 
 
+def _planes(masks: Tensor, queries: Ints) -> Ints:
+    """n×5: address, strides of row and column, cells and columns of the grid of each query."""
+    step, by_row, by_column = masks.stride()
+    _, height, width = masks.shape
+    rows = np.empty((len(queries), 5), np.int64)
+    rows[:, 0] = masks.data_ptr() + masks.element_size() * step * queries
+    rows[:, 1:] = by_row, by_column, height * width, width
+    return rows
+
+
+def _pictures(outputs: Sequence[QueryOutput], device: torch.device) -> Ints:
+    """B×4: readings of y and of x, height and width of each picture."""
+    rows = []
+    for output in outputs:
+        _, height, width = output.mask_logits.shape
+        reading = addresses(readings(output.frame, (height, width), device))
+        rows.append([*reading, *output.frame.picture_hw])
+    return np.array(rows, np.int64)
+
+
+def _places(rectangles: Sequence[Rectangles]) -> Ints:
+    """n×6: left, top, width, height, place in the joined buffer and stride of each rectangle."""
+    sizes = np.array([each.size for each in rectangles])
+    base = np.repeat(np.cumsum(sizes) - sizes, [len(each.offsets) for each in rectangles])
+    boxes = np.concatenate([each.boxes_xywh for each in rectangles])
+    place = base + np.concatenate([each.offsets for each in rectangles])
+    strides = np.concatenate([each.strides for each in rectangles])
+    return np.concatenate((boxes, np.stack((place, strides), axis=1)), axis=1)
+
+
 def _rectangles(
-    outputs: Sequence[QueryOutput],
-    planes: Sequence[Sequence[Tensor]],
-    cut: float,
-    device: torch.device,
+    outputs: Sequence[QueryOutput], planes: Ints, counts: Sequence[int], cut: float, masks: Tensor
 ) -> list[Rectangles]:
     """What of each picture the masks can reach."""
-    rows = [
-        [plane.data_ptr(), *plane.stride(), plane.numel(), plane.shape[1]]
-        for some in planes
-        for plane in some
-    ]
-    extent = torch.empty((len(rows), 4), dtype=torch.int64, device=device)
-    if rows:
-        element = ELEMENTS[planes[[len(some) > 0 for some in planes].index(True)][0].dtype]
-        table = upload(np.array(rows), device=device)
+    device = masks.device
+    extent = torch.empty((len(planes), 4), dtype=torch.int64, device=device)
+    if len(planes):
+        (table,) = upload(planes, device=device)
         with on(device):
-            kernels.cells_above[(len(rows),)](
-                table[0], extent, cut, fields=len(rows[0]), element=element, size=_CELLS
+            kernels.cells_above[(len(planes),)](
+                *(table, extent, cut),
+                fields=planes.shape[1],
+                element=ELEMENTS[masks.dtype],
+                size=_CELLS,
             )
-    parts = np.split(extent.cpu().numpy(), np.cumsum([len(some) for some in planes])[:-1])
     found = []
-    for output, cells in zip(outputs, parts, strict=True):
+    for output, cells in zip(outputs, np.split(fetch(extent), np.cumsum(counts)[:-1]), strict=True):
         _, height, width = output.mask_logits.shape
         boxes = boxes_of_cells(cells, *output.frame.axes((height, width)))
         found.append(lay_out(boxes, output.frame.picture_hw[0]))

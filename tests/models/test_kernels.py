@@ -13,13 +13,13 @@ import torch
 HERE = Path(__file__).parent
 
 SIGNATURES = {
-    "best_cells": "pictures=*i64 best=*i32 share=*fp32 most=*fp32 categories=i32 blocks=i32",
+    "best_cells": "pictures=*i64 best=*i32 sums=*i64 most=*i32 known=i32 categories=i32",
     "best_values": "pictures=*i64 best=*i32 labels=*u8 categories=i32",
     "best_queries": "pictures=*i64 order=*i64 scores=*fp32 labels=*i16 visible=*i32 own=*i32 "
     "queries=i32 mask_threshold=fp32",
     "renumber": "pictures=*i64 labels=*u8 tables=*i64 queries=i32",
     "cells_above": "masks=*i64 extent=*i64 cut=fp32",
-    "paint_masks": "masks=*i64 tiles=*i64 pixels=*u8 areas=*i32 sums=*fp32 cut=fp32",
+    "paint_masks": "masks=*i64 tiles=*i64 pixels=*u8 sums=*i64 known=i32 cut=fp32",
     "paint_boxes": "boxes=*i64 readings=*fp32 tiles=*i64 pixels=*u8 threshold=fp32",
     "run_regions": "flat=*u8 places=*i64 count=i32 planes=*i64 known=i32 steps=i32 none=i32 "
     "regions=*i32 plane_of=*i32",
