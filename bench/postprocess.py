@@ -1,6 +1,7 @@
 """From a model's logits to segments: ours against transformers' own functions on the same device.
 
     python -m bench.postprocess --device cuda [--json FILE]   # kernels, batches of 8
+    python -m bench.postprocess --device cuda --profile       # where ours spends its time
     python -m bench.postprocess --device cpu                  # one thread, batches of 1 and 8
 
 Ours ends with COCO's strings, areas and boxes on the host; theirs with maps on the device, and is
@@ -93,6 +94,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="writes the figures there")
     parser.add_argument("--minutes", type=float, default=3.4, help="nothing is begun after that")
+    parser.add_argument(
+        "--profile", action="store_true", help="PyTorch's profile of ours, no table"
+    )
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes
     torch.set_grad_enabled(False)
@@ -103,6 +107,9 @@ def main() -> None:
         cv2.setNumThreads(1)
     name = torch.cuda.get_device_name(device) if cuda else "CPU, one thread"
     print(f"{name}, torch {torch.__version__}, path {path_for(device)!r}")
+    if given.profile:
+        _profile(device)
+        return
     kinds = ("regions", "noise")
     verdicts = [_checked(device, hw, logits) for hw in SIZES for logits in kinds]
     print(f"\n| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
@@ -124,6 +131,24 @@ def main() -> None:
         given.json.write_text(json.dumps(report, indent=1))
     if not all(verdicts):
         raise SystemExit("not equal: see FAIL above")
+
+
+def _profile(device: torch.device) -> None:
+    """Prints what ten batches of each task take on the host and on the device."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    for task, merge, *_ in _cases(device, (480, 640), "regions", 8)[1:]:
+        for _ in range(3):
+            segments_of(merge(), category_ids=range(1, CATEGORIES + 1))
+        with profile(activities=activities) as seen:
+            for _ in range(10):
+                segments_of(merge(), category_ids=range(1, CATEGORIES + 1))
+        print(f"\n{task}: ten batches of 8 at 480×640")
+        for order in ("self_cpu_time_total", f"self_{device.type}_time_total"):
+            print(seen.key_averages().table(sort_by=order, row_limit=14, max_name_column_width=50))
 
 
 def _checked(device: torch.device, hw: Hw, logits: str) -> bool:

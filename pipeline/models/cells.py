@@ -17,7 +17,7 @@ from torch import Tensor
 from .cell_settle import Labels, OpenCells, settle
 from .cell_side import Floats, Side, corners, side_of
 from .frame import Frame
-from .resample import readings
+from .resample import axes_of, readings
 from .winners import Rules, Winners, label_dtype, strip_winners
 
 _STRIP = 1 << 18
@@ -40,7 +40,7 @@ def cell_winners(maps: Tensor, frame: Frame, rules: Rules | None = None) -> Winn
     """
     count, rows, columns = maps.shape
     height, width = frame.picture_hw
-    y, x = (side_of(axis) for axis in frame.axes((rows, columns)))
+    y, x = (side_of(axis) for axis in axes_of(frame, (rows, columns)))
     reading_y, reading_x = readings(frame, (rows, columns), maps.device)
     values = points_first(maps)
     find = _Queries(values, y, rules) if rules is not None else _Values(values, y)

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from . import kernels_runs
-from .launch import fetch, on, upload
+from .launch import on
 from .maps import Ints, LabelMap, MaskStack
 from .runs import Regions, buffer_of
+from .transfer import fetch, upload
 
 Bytes = npt.NDArray[np.uint8]
 

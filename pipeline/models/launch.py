@@ -21,7 +21,8 @@ from .cell_scores import found_of
 from .frame import Axis, Frame
 from .maps import Floats, Ints, LabelMap
 from .outputs import DenseOutput, QueryOutput
-from .resample import cells_of
+from .resample import axes_of, cells_of
+from .transfer import fetch, upload
 from .winners import Winners, label_dtype
 
 _TILE_XY = (8, 64)
@@ -181,30 +182,13 @@ def ready(tensors: Sequence[Tensor]) -> list[Tensor]:
 @lru_cache(maxsize=64)
 def readings(frame: Frame, grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Of rows and columns, as kernels want them: cells before, cells after, weights."""
-    y, x = (_packed(axis) for axis in frame.axes(grid_hw))
+    y, x = (_packed(axis) for axis in axes_of(frame, grid_hw))
     return torch.from_numpy(y).to(device), torch.from_numpy(x).to(device)
 
 
 def addresses(tensors: Sequence[Tensor]) -> list[int]:
     """Where tensors begin in memory."""
     return [each.data_ptr() for each in tensors]
-
-
-def upload(*tables: npt.NDArray[np.integer[Any]], device: torch.device) -> list[Tensor]:
-    """Tables as int64 on the device, in one copy that waits for nothing."""
-    flat = np.concatenate([table.reshape(-1) for table in tables], dtype=np.int64)
-    on_device = torch.from_numpy(flat).to(device, non_blocking=True)
-    return list(on_device.split([table.size for table in tables]))
-
-
-def fetch(tensor: Tensor) -> npt.NDArray[Any]:
-    """A tensor on the host; from a GPU through pinned memory, which PyTorch keeps for the next."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu().numpy()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    torch.cuda.current_stream(tensor.device).synchronize()
-    return host.numpy()
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from . import kernels
 from .cell_scores import from_units
-from .launch import ELEMENTS, addresses, fetch, on, readings, ready, upload
+from .launch import ELEMENTS, addresses, on, readings, ready
 from .maps import Floats, Ints
 from .outputs import BoxOutput, QueryOutput
 from .painted import Painted
 from .rectangles import Rectangles, boxes_of_cells, lay_out
+from .resample import axes_of
+from .transfer import fetch, upload
 
 _TILE_XY = (16, 64)
 """Pixels of a program."""
@@ -159,7 +161,7 @@ def _rectangles(
     found = []
     for output, cells in zip(outputs, np.split(fetch(extent), np.cumsum(counts)[:-1]), strict=True):
         _, height, width = output.mask_logits.shape
-        boxes = boxes_of_cells(cells, *output.frame.axes((height, width)))
+        boxes = boxes_of_cells(cells, *axes_of(output.frame, (height, width)))
         found.append(lay_out(boxes, output.frame.picture_hw[0]))
     return found
 

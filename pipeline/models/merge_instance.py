@@ -15,7 +15,8 @@ from .outputs import QueryOutput
 from .painted import Painted
 from .paths import Path, path_for
 from .rectangles import boxes_of_cells, lay_out
-from .resample import readings, window
+from .resample import axes_of, readings, window
+from .transfer import fetch
 
 _STRIP = 1 << 22
 """Pixels of a mask at once."""
@@ -56,7 +57,7 @@ def merge_instance(
     if not outputs:
         return []
     classes = torch.stack([one.class_logits for one in outputs]).float()
-    probabilities = classes.softmax(-1)[..., :-1].cpu().numpy()
+    probabilities = fetch(classes.softmax(-1))[..., :-1]
     things = np.asarray(isthing, np.bool_)
     pairs = [_pairs(each, things, threshold, max_segments) for each in probabilities]
     cut = logit(mask_threshold)
@@ -90,13 +91,13 @@ def _pairs(
     probabilities: np.ndarray, things: np.ndarray, threshold: float, limit: int | None
 ) -> _Pairs:
     """Pairs that may reach the threshold, best first. A mask's mean is at most 1."""
-    queries, categories = probabilities.shape
-    flat = probabilities.reshape(-1)
-    at = np.flatnonzero(flat >= threshold)
-    at = at[np.argsort(-flat[at], kind="stable")][: limit or queries]
-    query, label = np.divmod(at, categories)
-    kept = things[label]
-    return _Pairs(query[kept], label[kept], flat[at[kept]].astype(np.float64))
+    sure = np.flatnonzero(probabilities.max(-1) >= threshold)  # few: the rest is not looked at
+    row, label = np.nonzero(probabilities[sure] >= threshold)
+    query = sure[row]
+    scores = probabilities[query, label]
+    best = np.argsort(-scores, kind="stable")[: limit or len(probabilities)]
+    best = best[things[label[best]]]
+    return _Pairs(query[best], label[best], scores[best].astype(np.float64))
 
 
 def _painted(output: QueryOutput, queries: Ints, cut: float) -> Painted:
@@ -104,7 +105,7 @@ def _painted(output: QueryOutput, queries: Ints, cut: float) -> Painted:
     maps = output.mask_logits[torch.from_numpy(queries).to(output.mask_logits.device)].float()
     grid = (maps.shape[1], maps.shape[2])
     cells = _cells_above(maps, cut)
-    boxes = boxes_of_cells(cells, *output.frame.axes(grid))
+    boxes = boxes_of_cells(cells, *axes_of(output.frame, grid))
     rectangles = lay_out(boxes, output.frame.picture_hw[0])
     y, x = readings(output.frame, grid, maps.device)
     pixels = torch.zeros(rectangles.size, dtype=torch.uint8, device=maps.device)

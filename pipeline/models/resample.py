@@ -45,11 +45,17 @@ class Reading:
 
 
 @lru_cache(maxsize=64)
+def axes_of(frame: Frame, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
+    """`frame.axes(grid_hw)`, kept for the next picture of the same size."""
+    return frame.axes(grid_hw)
+
+
+@lru_cache(maxsize=64)
 def readings(
     frame: Frame, grid_hw: tuple[int, int], device: torch.device
 ) -> tuple[Reading, Reading]:
     """How the picture's rows and columns are read from a grid; kept for the next of its size."""
-    y, x = (_on(axis, device) for axis in frame.axes(grid_hw))
+    y, x = (_on(axis, device) for axis in axes_of(frame, grid_hw))
     return y, x
 
 
