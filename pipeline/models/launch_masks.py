@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels
+from . import kernels_masks as kernels
 from .cell_scores import from_units
 from .launch import ELEMENTS, addresses, on, readings, ready
 from .maps import Floats, Ints

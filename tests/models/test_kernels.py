@@ -58,11 +58,12 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pipeline.models import kernels, kernels_runs
+    from pipeline.models import kernels, kernels_masks, kernels_runs
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    modules = (kernels, kernels_masks, kernels_runs)
     for name, types in SIGNATURES.items():
-        kernel = getattr(kernels, name, None) or getattr(kernels_runs, name)
+        (kernel,) = (getattr(each, name) for each in modules if hasattr(each, name))
         signature = dict(item.split("=") for item in types.split())
         assert list(signature) == kernel.arg_names[: len(signature)]
         constants = {}
