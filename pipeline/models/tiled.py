@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from pipeline.heap import give_back
 from pipeline.stitch import Stitcher
 from pipeline.transforms.tiling import Tile, TileGrid, alignment, tile_grid
 from schemas.model_config import ModelConfig, TilingConfig
@@ -164,6 +165,8 @@ class _Mosaic:
             stitcher.add(tile, mine)
         if self._blender is not None and found.dense is not None:
             self._blender.add(tile, found.dense)
+        if tile.row == len(self._grid.rows) - 1:
+            give_back()
 
     def finish(self) -> Segmentation:
         """The picture's labels, or the failure of a tile."""
