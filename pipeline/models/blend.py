@@ -21,6 +21,7 @@ from .resample import read_along
 
 Floats = npt.NDArray[np.float32]
 
+_COLUMNS = 64
 _AT_ONCE_CPU, _AT_ONCE_GPU = 1 << 20, 1 << 26
 """Logits that are enlarged to pixels at once: what fits a cache, or keeps a GPU busy."""
 
@@ -48,10 +49,11 @@ class Blender:
         self._height = grid.rows[-1].stop
         ids = np.asarray(category_ids, np.int64)
         self._ids = np.unique(ids[ids > 0])
-        self._number = np.where(ids > 0, np.searchsorted(self._ids, ids) + 1, 0).astype(np.uint16)
+        small = np.uint8 if len(self._ids) < 256 else np.uint16
+        self._number = np.where(ids > 0, np.searchsorted(self._ids, ids) + 1, 0).astype(small)
         self._writer = RunWriter(len(self._ids), self._height, grid.columns[-1].stop)
         self._sums = np.zeros((len(self._ids) + 1, 3))  # pixels, × score, × agreement
-        self._strip = np.zeros((0, self._height), np.uint16)  # column by column, 0 = nothing
+        self._strip = np.zeros((0, self._height), small)  # column by column, 0 = nothing
         self._start = 0  # its first column in the picture
         self._left: list[_Part] = []  # what the next column needs of each tile: its right band
         self._right: list[_Part] = []
@@ -63,7 +65,7 @@ class Blender:
         width = columns.done - columns.start
         if tile.row == 0:
             self._left, self._right, self._above = self._right, [], []
-            self._strip = np.zeros((width, self._height), np.uint16)
+            self._strip = np.zeros((width, self._height), self._number.dtype)
             self._start = columns.start
         part = _Part.of(tile, output, rows, columns)
         parts = [part, *self._above, *self._left[max(tile.row - 1, 0) : tile.row + 1]]
@@ -118,17 +120,17 @@ class Blender:
         self._strip[left : left + width, y] = number.T
 
     def _write(self) -> None:
-        """Makes runs of the strip."""
-        flat = self._strip.reshape(-1)
-        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        begins, ends = np.append(0, edges), np.append(edges, len(flat))
-        number = flat[begins]
-        order = np.argsort(number, kind="stable")
-        order = order[number[order] > 0]
-        offset = self._start * self._height
-        self._writer.write(
-            number[order].astype(np.int64) - 1, begins[order] + offset, ends[order] + offset
-        )
+        """Makes runs of the strip, some columns at a time, and frees it."""
+        for first in range(0, len(self._strip), _COLUMNS):
+            flat = self._strip[first : first + _COLUMNS].reshape(-1)
+            edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+            begins, ends = np.append(0, edges), np.append(edges, len(flat))
+            number = flat[begins].astype(np.int64)
+            order = np.argsort(number, kind="stable")
+            order = order[number[order] > 0]
+            offset = (self._start + first) * self._height
+            self._writer.write(number[order] - 1, begins[order] + offset, ends[order] + offset)
+        self._strip = self._strip[:0].copy()
 
 
 @dataclass(frozen=True, slots=True)
