@@ -67,7 +67,7 @@ class Refiner:
         }
         self._background = next((item.id for item in categories if item.is_background), None)
         self._refine = refine
-        self._task = tasks[0]
+        self._task: Task = tasks[0]
         self.active = (
             any(limits != _Limits(0.0, 1, 0) for limits in self._limits.values())
             or refine.fill_holes > 0

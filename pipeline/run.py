@@ -25,7 +25,19 @@ from .report import write_report
 from .reuse import EMPTY_INDEX, ReuseIndex, build_index
 from .storage import StorageError, join
 
-_PACKAGES = ("maskmill", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "torch")
+_PACKAGES = (
+    "maskmill",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+    "segmentation-models-pytorch",
+    "simplejpeg",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 @dataclass(frozen=True, slots=True)

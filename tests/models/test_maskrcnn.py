@@ -69,9 +69,12 @@ def test_boxes_and_scores_are_torchvisions(hw: tuple[int, int]):
     assert len(expected["boxes"]) > 5
     (height, width), content = hw, frames[0].content_hw
     ratio = torch.tensor([width / content[1], height / content[0]] * 2)
-    ours = torch.cat([found.boxes_xyxy * ratio, found.scores[:, None], found.labels[:, None]], 1)
+    # Scores to a thousandth, boxes to a hundredth of a pixel: float32 sums differ with the threads.
+    ours = torch.cat(
+        [found.boxes_xyxy * ratio / 10, found.scores[:, None], found.labels[:, None]], 1
+    )
     theirs = torch.cat(
-        [expected["boxes"], expected["scores"][:, None], expected["labels"][:, None]], 1
+        [expected["boxes"] / 10, expected["scores"][:, None], expected["labels"][:, None]], 1
     )
     assert ours.shape == theirs.shape
     distance = torch.cdist(ours, theirs, p=float("inf"))  # equal scores may come in either order
