@@ -153,6 +153,12 @@ def main() -> None:
             given.rounds,
         ),
         (
+            "ours, fast, compiled",
+            lambda: ours(kind, pictures, recorded, given.device, fast, compiled=True),
+            len(pictures),
+            given.rounds,
+        ),
+        (
             "ours, fast, one at a time",
             lambda: ours(kind, pictures[:1], recorded, given.device, fast),
             1,
@@ -205,10 +211,18 @@ def measure(work: Work, rounds: int, device: str) -> tuple[float, int]:
     return best, masks
 
 
-def ours(kind: str, pictures: list[np.ndarray], recorded: Recorded, device: str, fast: Any) -> Work:
+def ours(
+    kind: str,
+    pictures: list[np.ndarray],
+    recorded: Recorded,
+    device: str,
+    fast: Any,
+    *,
+    compiled: bool = False,
+) -> Work:
     """The path of the family `sam`; `fast` is its precision, None for the reference mode."""
     model = random_package_sam(kind, device, fast or torch.float32)
-    net = PackageSam(model)
+    net = PackageSam(model, reference=fast is None, compiled=compiled)
     if fast is None:
         record_forward(model.mask_decoder, recorded)
     else:

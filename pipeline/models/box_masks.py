@@ -60,7 +60,8 @@ class BoxMasks:
             ValueError: They do not fit the architecture.
         """
         self._fitter = Fitter(self._checkpoint.rule, device)
-        self._net = self._checkpoint.load(device, precision(self._options.dtype, device))
+        dtype = precision(self._options.dtype, device)
+        self._net = self._checkpoint.load(device, dtype, compiled=self._options.compile)
 
     def input_hw(self, picture_hw: Hw) -> Hw:
         """Size of the encoder's input for such a picture, pixels."""

@@ -44,7 +44,7 @@ def paint_queries(
     known = len(planes)
     pixels = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
     sums = torch.zeros(2 * known, dtype=torch.int64, device=device)
-    tiles = _tiles(rectangles)
+    tiles = tiles_of(rectangles, _TILE_XY)
     if len(tiles):
         of = np.repeat(np.arange(len(masks)), counts)
         rows = np.concatenate(
@@ -89,7 +89,7 @@ def paint_boxes(
     device, cells = framed.device, probs.shape[-1]
     sizes = [each.size for each in rectangles]
     pixels = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
-    tiles = _tiles(rectangles)
+    tiles = tiles_of(rectangles, _TILE_XY)
     if len(tiles):
         where = _places(rectangles)  # left, top, width, height, place, stride
         step = framed.stride(0) * framed.element_size()
@@ -166,13 +166,13 @@ def _rectangles(
     return found
 
 
-def _tiles(rectangles: Sequence[Rectangles]) -> Ints:
+def tiles_of(rectangles: Sequence[Rectangles], tile_xy: tuple[int, int]) -> Ints:
     """T×3: number of the mask in the batch, first column and first row of each tile."""
     boxes = np.concatenate([each.boxes_xywh for each in rectangles])
-    across = -(-boxes[:, 2] // _TILE_XY[0])
-    down = -(-boxes[:, 3] // _TILE_XY[1])
+    across = -(-boxes[:, 2] // tile_xy[0])
+    down = -(-boxes[:, 3] // tile_xy[1])
     counts = across * down
     mask = np.repeat(np.arange(len(boxes)), counts)
     number = np.arange(len(mask)) - np.repeat(np.cumsum(counts) - counts, counts)
     column, row = np.divmod(number, np.maximum(down, 1)[mask])
-    return np.stack((mask, column * _TILE_XY[0], row * _TILE_XY[1]), axis=1)
+    return np.stack((mask, column * tile_xy[0], row * tile_xy[1]), axis=1)

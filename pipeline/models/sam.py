@@ -60,7 +60,9 @@ class SamSegmenter:
         if torch.device(device).type == "cpu":
             self._passes = Passes(1)
         self._fitter = Fitter(self._checkpoint.rule, device)
-        self._net = self._checkpoint.load(device, self._dtype)
+        self._net = self._checkpoint.load(
+            device, self._dtype, reference=reference, compiled=self._options.compile
+        )
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes; the encoder takes several at once.

@@ -24,9 +24,8 @@ from .info import ModelInfo
 from .phrases import Choice
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
-from .runs import segments_of
-from .sam_judge import Enlarging, paint
-from .sam_stack import stack_of
+from .sam_judge import Enlarging
+from .sam_stack import numbered_segments
 from .sightings import Sightings, corners_in_picture
 from .text_asking import TextAsking, logit, read_asking
 from .text_segmenter import TextSegmenter
@@ -190,16 +189,11 @@ class _OwnMasks:
         """There is nothing to free."""
 
     def _outlines(self, frame: Frame, seen: Sightings, choice: Choice) -> list[Segment | None]:
-        height, width = frame.picture_hw
         enlarging = Enlarging(frame, two_steps=False)
         kept = seen.masks[torch.as_tensor(choice.answers, device=seen.masks.device)]
         found: list[Segment | None] = [None] * len(kept)
-        step = enlarging.chunk()
-        for first in range(0, len(kept), step):
-            pixels = paint(kept[first : first + step], enlarging, threshold=self._threshold)
-            stack = stack_of(pixels, frame.picture_hw, (0, 0, width, height))
-            for one in segments_of([stack], category_ids=range(1, len(pixels) + 1))[0]:
-                found[first + one.category_id - 1] = one
+        for place, one in numbered_segments(kept, enlarging, threshold=self._threshold):
+            found[place] = one
         return found
 
 

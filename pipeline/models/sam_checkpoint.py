@@ -38,8 +38,16 @@ class SamCheckpoint(Protocol):
     rule: FitRule
     two_steps: bool
 
-    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+    def load(
+        self, device: str, dtype: torch.dtype, *, reference: bool = False, compiled: bool = False
+    ) -> SamNet:
         """The network on its device.
+
+        Args:
+            device: "cpu", "cuda".
+            dtype: Of weights and activations.
+            reference: Encode as the implementation does it.
+            compiled: See `sam_vit.VitEncoder`.
 
         Raises:
             ValueError: The weights do not fit the architecture.
@@ -72,7 +80,9 @@ class _TransformersCheckpoint:
         self.two_steps = kind in ("sam", "sam_hq")
         self.rule = read_fit_rule(preprocessor(info.folder))
 
-    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+    def load(
+        self, device: str, dtype: torch.dtype, *, reference: bool = False, compiled: bool = False
+    ) -> SamNet:
         import transformers
 
         model = load_pretrained(
@@ -82,7 +92,9 @@ class _TransformersCheckpoint:
             # A video checkpoint of SAM 2 carries its memory along.
             harmless=(r"^memory_", r"^mask_downsample", r"^object_pointer", r"^no_memory_pos"),
         )
-        return TransformersSam(inference(model, device, dtype))
+        return TransformersSam(
+            inference(model, device, dtype), reference=reference, compiled=compiled
+        )
 
 
 class _PackageCheckpoint:
@@ -100,7 +112,9 @@ class _PackageCheckpoint:
             padding=Padding(to_hw=(1024, 1024)),
         )
 
-    def load(self, device: str, dtype: torch.dtype) -> SamNet:
+    def load(
+        self, device: str, dtype: torch.dtype, *, reference: bool = False, compiled: bool = False
+    ) -> SamNet:
         from segment_anything import sam_model_registry
 
         folder = Path(self._info.folder)
@@ -113,4 +127,4 @@ class _PackageCheckpoint:
             read_weights(folder, [files[0].name], allow_pickle=self._allow_pickle),
             where=str(files[0]),
         )
-        return PackageSam(inference(model, device, dtype))
+        return PackageSam(inference(model, device, dtype), reference=reference, compiled=compiled)

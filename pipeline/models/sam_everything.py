@@ -20,13 +20,14 @@ from schemas.prompt_config import EverythingConfig
 from schemas.records import Evidence, Sample, Segment
 
 from .fit import Fitter
-from .runs import segments_of
+from .paths import Path
 from .sam_grid import Crop, crops
-from .sam_judge import Enlarging, judge, paint
+from .sam_judge import Enlarging, judge
 from .sam_masks import SmallMasks, alternatives
 from .sam_net import Encoded, SamNet
 from .sam_regions import without_small_regions
-from .sam_stack import stack_of
+from .sam_stack import numbered_segments
+from .transfer import fetch
 
 _EDGE = 20
 """Pixels within which a box counts as touching an edge."""
@@ -94,6 +95,7 @@ class Everything:
         self._config = config
         self._two_steps = two_steps
         self._threshold = threshold
+        self._path: Path | None = "plain" if config.reference else None
 
     def segments(
         self, sample: Sample, *, category_id: int, whole: Encoded | None = None
@@ -181,6 +183,7 @@ class Everything:
             enlarging,
             threshold=self._threshold,
             offset=config.stability_score_offset,
+            path=self._path,
         )
         keep = ~_near_edge(boxes, crop, picture_hw)
         if config.stability_score_thresh > 0:
@@ -194,30 +197,28 @@ class Everything:
         """Segments of a crop's masks, in the picture's pixels and in the order of the masks."""
         left, top, _, _ = part.crop.box_xyxy
         height, width = part.crop.size_hw
-        where = (left, top, width, height)
-        points = part.crop.points_xy[part.points.cpu().numpy()] + (left, top)
-        stacks = [
-            stack_of(
-                paint(some, part.enlarging, threshold=self._threshold), sample.original_hw, where
+        crop_xywh = (left, top, width, height)
+        kept = fetch(torch.stack((part.predicted_iou, part.stability, part.points.float()), 1))
+        points = part.crop.points_xy[kept[:, 2].astype(int)] + (left, top)
+        found = []
+        for index, one in numbered_segments(
+            part.small,
+            part.enlarging,
+            threshold=self._threshold,
+            boxes=part.boxes,
+            picture_hw=sample.original_hw,
+            corner_xy=(left, top),
+            path=self._path,
+        ):
+            quality = float(kept[index, 0])
+            evidence = Evidence(
+                predicted_iou=quality,
+                stability_score=float(kept[index, 1]),
+                point_xy=(float(points[index, 0]), float(points[index, 1])),
+                crop_xywh=crop_xywh,
             )
-            for some in part.small.split(part.enlarging.chunk())
-            if len(some)
-        ]
-        # Ids 1…n of the stack stand for its masks: one without a pixel is no segment.
-        numbers = range(1, part.enlarging.chunk() + 1)
-        found: list[Segment] = []
-        for n, segments in enumerate(segments_of(stacks, category_ids=numbers)):
-            for one in segments:
-                index = n * part.enlarging.chunk() + one.category_id - 1
-                quality = float(part.predicted_iou[index])
-                evidence = Evidence(
-                    predicted_iou=quality,
-                    stability_score=float(part.stability[index]),
-                    point_xy=(float(points[index, 0]), float(points[index, 1])),
-                    crop_xywh=where,
-                )
-                score = min(max(quality, 0.0), 1.0)
-                found.append(replace(one, category_id=category_id, score=score, evidence=evidence))
+            score = min(max(quality, 0.0), 1.0)
+            found.append(replace(one, category_id=category_id, score=score, evidence=evidence))
         return found
 
 

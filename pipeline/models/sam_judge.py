@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .frame import Frame
+from .paths import Path, path_for
 
 CHUNK_PIXELS = 1 << 26
 """Enlarged logits at a time, so many values: 256 MB."""
@@ -49,7 +50,12 @@ class Enlarging:
 
 
 def judge(
-    small: Tensor, enlarging: Enlarging, *, threshold: float, offset: float
+    small: Tensor,
+    enlarging: Enlarging,
+    *,
+    threshold: float,
+    offset: float,
+    path: Path | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Stability and box of every mask.
 
@@ -59,11 +65,22 @@ def judge(
         threshold: Logits above are inside.
         offset: Stability is the share of the pixels above `threshold` − `offset` that are above
             `threshold` + `offset` as well.
+        path: See `paths`.
 
     Returns:
         M float32 in 0…1 (NaN for a mask that is empty even at the lower threshold), and M×4 int64
         boxes: left, top, right, bottom, the last two of the last pixel inside; zeros if empty.
     """
+    if len(small) and path_for(small.device, path) == "kernels":
+        from .launch_sam import judge_small
+
+        return judge_small(
+            small,
+            enlarging.frame,
+            two_steps=enlarging.two_steps,
+            threshold=threshold,
+            offset=offset,
+        )
     step = enlarging.chunk()
     found = [_judge(part, enlarging, threshold, offset) for part in small.split(step)]
     if not found:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from .sam_decoder import Embedding, FastDecoder
 from .sam_parts import package_parts, transformers_parts
+from .sam_vit import VitEncoder, package_vit, transformers_vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,16 @@ class TransformersSam:
 
     Args:
         model: Loaded, in eval mode, on its device.
+        reference: Encode with the implementation's own forward.
+        compiled: See `VitEncoder`.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, reference: bool = False, compiled: bool = False) -> None:
         self._model = model
+        self._vit: VitEncoder | None = None
+        encoder = getattr(model, "vision_encoder", None)
+        if hasattr(encoder, "patch_embed") and hasattr(encoder, "neck") and not reference:
+            self._vit = VitEncoder(transformers_vit(encoder), compiled=compiled)
         decoder, prompt = model.mask_decoder, model.prompt_encoder
         self.fast = FastDecoder(transformers_parts(decoder))
         self.mask_tokens = decoder.num_multimask_outputs + 1
@@ -127,9 +134,13 @@ class TransformersSam:
 
     def encode(self, pixels: Tensor) -> list[Encoded]:
         """See `SamNet`."""
-        found = self._model.get_image_embeddings(pixels)
+        found: Any = (
+            self._model.get_image_embeddings(pixels) if self._vit is None else self._vit(pixels)
+        )
         if self.hq_token is not None:
             return self._encoded_hq(*found)
+        if self._vit is not None:
+            found = found[0]
         if isinstance(found, Tensor):
             return [self._encoded(each[None]) for each in found]
         *fine, coarse = found
@@ -245,13 +256,18 @@ class PackageSam:
 
     Args:
         model: Loaded, in eval mode, on its device.
+        reference: Encode with the package's own forward.
+        compiled: See `VitEncoder`.
     """
 
     hq_token: int | None = None
     instability: Instability | None = None
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, reference: bool = False, compiled: bool = False) -> None:
         self._model = model
+        self._vit: VitEncoder | None = None
+        if not reference:
+            self._vit = VitEncoder(package_vit(model.image_encoder), compiled=compiled)
         self.fast = FastDecoder(package_parts(model.mask_decoder))
         self.mask_tokens = int(model.mask_decoder.num_mask_tokens)
         self.side = int(model.image_encoder.img_size)
@@ -262,7 +278,7 @@ class PackageSam:
 
     def encode(self, pixels: Tensor) -> list[Encoded]:
         """See `SamNet`."""
-        found = self._model.image_encoder(pixels)
+        found = self._model.image_encoder(pixels) if self._vit is None else self._vit(pixels)[0]
         position = self._position[0].flatten(1).T
         height, width = found.shape[-2:]
         return [

@@ -12,11 +12,10 @@ from torch import Tensor
 from pipeline import masks
 from schemas.records import Evidence, Prompt, Segment
 
-from .runs import segments_of
-from .sam_judge import Enlarging, paint
+from .sam_judge import Enlarging
 from .sam_masks import SmallMasks, best_masks
 from .sam_net import Encoded, SamNet
-from .sam_stack import stack_of
+from .sam_stack import numbered_segments
 
 _TOGETHER = 64
 """Prompts at once; SAM's cells of so many prompts take 256 MB in float32."""
@@ -92,21 +91,11 @@ def _asked(
 
 def _painted(small: SmallMasks, enlarging: Enlarging, threshold: float) -> dict[int, Segment]:
     """Place among the prompts → its mask as a segment; none for an empty mask."""
-    height, width = enlarging.frame.picture_hw
-    stacks, first = [], 0
-    found: dict[int, Segment] = {}
-    step = enlarging.chunk()
-    for part in small.logits.split(step):
-        pixels = paint(part, enlarging, threshold=threshold)
-        stacks.append(stack_of(pixels, (height, width), (0, 0, width, height)))
     quality = small.predicted_iou.tolist()
-    places = range(1, step + 1)  # category ids that say which mask of its stack a segment is
-    for segments in segments_of(stacks, category_ids=places):
-        for one in segments:
-            place = first + one.category_id - 1
-            found[place] = replace(one, score=quality[place])
-        first += step
-    return found
+    return {
+        place: replace(one, score=quality[place])
+        for place, one in numbered_segments(small.logits, enlarging, threshold=threshold)
+    }
 
 
 def _answered(prompt: Prompt, found: Segment | None, enlarging: Enlarging) -> Segment:

@@ -15,6 +15,7 @@ import torch
 from random_outputs import frame_of, query_output, smooth
 
 from pipeline.models.device_runs import device_regions
+from pipeline.models.frame import Frame
 from pipeline.models.maps import Found, LabelMap, MaskStack
 from pipeline.models.merge_boxes import paste_instances
 from pipeline.models.merge_instance import merge_instance
@@ -22,6 +23,8 @@ from pipeline.models.merge_panoptic import merge_panoptic
 from pipeline.models.merge_semantic import merge_semantic, query_semantic
 from pipeline.models.outputs import BoxOutput, DenseOutput, QueryOutput
 from pipeline.models.runs import host_regions
+from pipeline.models.sam_judge import Enlarging, judge
+from pipeline.models.sam_stack import numbered_segments
 
 ISTHING = [True, False, True, False, True]
 LIMITS = {"threshold": 0.4, "mask_threshold": 0.5}
@@ -54,6 +57,7 @@ def check(device: str) -> None:
     _dense(device)
     _boxes(device)
     _runs(device)
+    _sam(device)
 
 
 def _on(output: QueryOutput, device: str, dtype: torch.dtype) -> QueryOutput:
@@ -114,6 +118,45 @@ def _runs(device: str) -> None:
     ]
     _same_regions(maps, maps)
     _same_regions(maps[2:3], maps[2:3])
+
+
+def _sam(device: str) -> None:
+    """SAM's masks, read in one step and in two, judged and painted, of a picture and of a crop."""
+    rng = np.random.default_rng(8)
+    blobs = smooth(rng, 6, (16, 16), 6.0)
+    full, none = torch.full((1, 16, 16), 9.0), torch.full((1, 16, 16), -9.0)
+    for picture_hw, content_hw, two_steps in (
+        ((48, 64), (48, 64), True),
+        ((100, 37), (64, 24), True),
+        ((17, 90), (64, 64), False),
+        ((1, 1), (64, 64), False),
+    ):
+        enlarging = Enlarging(Frame(picture_hw, content_hw, (64, 64)), two_steps)
+        for dtype in (torch.float32, torch.bfloat16):
+            small = torch.cat((blobs, none, full)).to(device, dtype)
+            wanted, judged = (
+                judge(small, enlarging, threshold=0.2, offset=1.0, path=path)
+                for path in ("plain", "kernels")
+            )
+            np.testing.assert_allclose(*(each[0].cpu() for each in (wanted, judged)), atol=1e-3)
+            assert wanted[1].tolist() == judged[1].tolist()
+            height, width = picture_hw
+            for whole_hw, corner_xy in ((picture_hw, (0, 0)), ((height + 9, width + 5), (5, 2))):
+                plain, mine = (
+                    list(
+                        numbered_segments(
+                            small,
+                            enlarging,
+                            threshold=0.2,
+                            boxes=judged[1],
+                            picture_hw=whole_hw,
+                            corner_xy=corner_xy,
+                            path=path,
+                        )
+                    )
+                    for path in ("plain", "kernels")
+                )
+                assert plain == mine
 
 
 def _same(merge: Callable[[Any], Sequence[LabelMap | MaskStack]]) -> None:

@@ -21,6 +21,10 @@ SIGNATURES = {
     "cells_above": "masks=*i64 extent=*i64 cut=fp32",
     "paint_masks": "masks=*i64 tiles=*i64 pixels=*u8 sums=*i64 known=i32 cut=fp32",
     "paint_boxes": "boxes=*i64 readings=*fp32 tiles=*i64 pixels=*u8 threshold=fp32",
+    "judge_masks": "small=*E extent=*i32 y_cells=*i32 y_weights=*fp32 x_cells=*i32 x_weights=*fp32 "
+    "found=*i32 masks=i32 height=i32 width=i32 rows=i32 columns=i32 down=i32 cut=fp32 offset=fp32",
+    "paint_small": "small=*E masks=*i64 tiles=*i64 y_cells=*i32 y_weights=*fp32 x_cells=*i32 "
+    "x_weights=*fp32 pixels=*u8 height=i32 width=i32 rows=i32 columns=i32 cut=fp32",
     "run_regions": "flat=*u8 places=*i64 count=i32 planes=*i64 known=i32 steps=i32 none=i32 "
     "regions=*i32 plane_of=*i32",
     "run_numbers": "places=*i64 plane_of=*i32 count=i32 end=i32 planes=*i64 known=i32 "
@@ -29,7 +33,14 @@ SIGNATURES = {
 }
 """Kernel → types of what it is launched with; the rest are constants."""
 
-CONSTANTS = {"fields": 13, "probabilities": True, "size": 256, "size_x": 8, "size_y": 64}
+CONSTANTS = {
+    "fields": 13,
+    "probabilities": True,
+    "size": 256,
+    "size_x": 8,
+    "size_y": 64,
+    "two_steps": True,
+}
 
 
 def test_interpreted_they_give_what_the_plain_way_gives():
@@ -58,13 +69,14 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pipeline.models import kernels, kernels_masks, kernels_runs
+    from pipeline.models import kernels, kernels_masks, kernels_runs, kernels_sam
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    modules = (kernels, kernels_masks, kernels_runs)
+    modules = (kernels, kernels_masks, kernels_runs, kernels_sam)
     for name, types in SIGNATURES.items():
         (kernel,) = (getattr(each, name) for each in modules if hasattr(each, name))
-        signature = dict(item.split("=") for item in types.split())
+        own = types.replace("*E", {"float32": "*fp32", "bfloat16": "*bf16"}[element])
+        signature = dict(item.split("=") for item in own.split())
         assert list(signature) == kernel.arg_names[: len(signature)]
         constants = {}
         for index, argument in enumerate(kernel.arg_names):

@@ -124,7 +124,7 @@ def test_the_kept_masks_are_the_package_s(name: str, reference: bool) -> None:
     settings = {**LOOSE, **more}
     model, sample = lively(1), picture(hw, 3)
     expected = theirs(model, sample, settings)
-    net = PackageSam(inference(model, "cpu", torch.float32))
+    net = PackageSam(inference(model, "cpu", torch.float32), reference=True)
     found = ours(net, sample, settings, reference=reference)
     assert len(expected) > 3, "tells nothing"
     compare(found, expected, exact=reference)
