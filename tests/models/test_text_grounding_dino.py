@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from tiny_text import picture, text_checkpoint, text_info
 from pipeline.models.fit import Fitter
 from pipeline.models.grounding_dino import GroundingDino, PhraseFinder, text_chunks
 from pipeline.models.preprocessor import preprocessor, read_fit_rule
+from pipeline.models.sightings import Sightings, kept
 from pipeline.models.text_asking import TextAsking, read_asking
 from schemas.model_config import ModelConfig
 from schemas.ontology import Ontology
@@ -126,6 +129,92 @@ def test_three_hundred_categories_are_told_apart_by_place() -> None:
             places = chunk.means[:, column].nonzero()[:, 0]
             text = tokenizer.decode(chunk.tokens[0, places])
             assert text.replace(" ", "") == asking.phrases[phrase].text.replace(" ", "")
+
+
+NOUNS = [
+    "dog",
+    "cat",
+    "car",
+    "bear",
+    "boat",
+    "bowl",
+    "box",
+    "cap",
+    "chair",
+    "glass",
+    "hat",
+    "lamp",
+    "pan",
+    "ring",
+    "shoe",
+    "table",
+]
+PATTERNS = (
+    *("{}", "hot {}", "{} collar", "toy {}", "{} house", "{} (decorative)", "hot-air {}", "{}s"),
+    *(
+        "{} {other}",
+        "{other} {}",
+        "{} cat",
+        "cat {}",
+        "a {} on a {other}",
+        "{}/{other}",
+        "{}'s dog",
+    ),
+    *("hot {} collar", "{} {}", "dog {} cat", "super-{}", "{} no. 1", "{} no. 12", "{}?"),
+)
+
+
+def lvis_like(count: int) -> list[str]:
+    """Names that are parts of one another, as LVIS has them: dog, hot dog, dog collar."""
+    pairs = zip(NOUNS, [*NOUNS[1:], NOUNS[0]], strict=True)
+    names = [form.format(noun, noun, other=other) for noun, other in pairs for form in PATTERNS]
+    return list(dict.fromkeys(names))[:count]
+
+
+class OneAnswerAPhrase:
+    """Stands in for a network: query q is sure of the q-th phrase of the text that it is given.
+
+    It finds the phrases by itself, as what stands between the delimiters in the tokens, so that
+    nothing here depends on how the program counts.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[list[tuple[int, ...]]] = []
+
+    def __call__(self, *, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> SimpleNamespace:
+        tokens = input_ids[0].tolist()
+        ends = [place for place, token in enumerate(tokens) if token == 1012]
+        starts = [1, *(end + 1 for end in ends[:-1])]
+        logits = torch.full((1, len(ends), 256), -9.0)
+        for query, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            logits[0, query, start:end] = 9.0
+        self.asked.append([tuple(tokens[a:b]) for a, b in zip(starts, ends, strict=True)])
+        return SimpleNamespace(logits=logits, pred_boxes=torch.full((1, len(ends), 4), 0.5))
+
+
+def test_each_of_three_hundred_overlapping_phrases_is_its_own_category() -> None:
+    names = lvis_like(300)
+    assert len(names) == 300
+    assert {"dog", "hot dog", "dog collar", "hot dog collar"} <= set(names)
+    ontology = Ontology.parse(
+        {"category": [{"name": name, "id": 7 * n} for n, name in enumerate(names, start=1)]}
+    )
+    found, _, asking = finder("grounding-dino", ontology, chunk_tokens=64)
+    network = found._model = OneAnswerAPhrase()
+    found._pictures = SimpleNamespace(forget=lambda: None)
+    _, (sightings,) = seen(found, (64, 80), folder=text_checkpoint("grounding-dino"))
+    assert len(network.asked) > 20
+    # Each answer apart, or equal boxes would be taken for one another.
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(text_checkpoint("grounding-dino"))
+    said = [phrase for text in network.asked for phrase in text]
+    assert len(said) == len(sightings.scores) == 300
+    for row, phrase in enumerate(said):
+        one = Sightings(sightings.boxes_xyxy[row : row + 1], sightings.scores[row : row + 1])
+        choice = kept(one, replace(asking, threshold=0.9))
+        (category,) = choice.categories.tolist()
+        expected = names[category].replace(".", " ").replace("?", " ").lower()
+        assert tuple(tokenizer(expected, add_special_tokens=False)["input_ids"]) == phrase
+        assert asking.ontology.ids()[category] == 7 * (row + 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
