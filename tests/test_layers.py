@@ -35,12 +35,14 @@ ENGINE = (
     "prune",
 )
 PLUGINS = (
-    "readers", "prompt_files", "models", "train", "exporters", "report", "validation", "validate",
-    "evaluation", "evaluate", "measuring", "measure", "compare",
+    "readers", "prompt_files", "models", "train", "training", "exporters", "report", "validation",
+    "validate", "evaluation", "evaluate", "measuring", "measure", "compare",
 )  # fmt: skip
 MAY = {
     "report": {"readers"},  # it shows the input's pictures
     "train": {"models"},  # the front of models/training*.py, free of torch
+    # It reads pictures, and labels as evaluation reads ground truth; networks learn in models.
+    "training": {"readers", "evaluation", "models"},
     "evaluate": {"evaluation"},
     "measuring": {"readers", "evaluation"},  # it reads pictures, and matches as evaluation does
     "measure": {"measuring"},
@@ -74,7 +76,10 @@ LAYERS = {
 """The first layer whose pattern matches a file is its layer; a new file of pipeline/ is L1."""
 
 HOMES = {
-    "ray": ("pipeline/execute.py",),
+    "ray": (
+        "pipeline/execute.py",
+        "pipeline/training/workers.py",  # Ray Train: workers that learn know each other
+    ),
     "fsspec": ("pipeline/storage.py",),
     "s3fs": ("pipeline/storage.py",),
     "pycocotools": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.suggest import nearest
 
@@ -25,12 +25,14 @@ class ScoredCategory:
         name: For reports.
         isthing: Countable objects, or stuff.
         is_background: The remainder of the picture.
+        color: "#rrggbb" where the source has one, else "". Figures do not depend on it.
     """
 
     id: int
     name: str
     isthing: bool = True
     is_background: bool = False
+    color: str = field(default="", compare=False)
 
 
 Table = Mapping[int, ScoredCategory]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,5 +103,13 @@ def coco_table(categories: Sequence[Mapping[str, Any]] | None) -> dict[int, Scor
         name = str(item.get("name", id_))
         rest = canonical(name) == "background"
         isthing = bool(item.get("isthing", 1)) and not rest
-        table[id_] = ScoredCategory(id_, name, isthing, rest)
+        table[id_] = ScoredCategory(id_, name, isthing, rest, _color(item.get("color")))
     return table
+
+
+def _color(value: Any) -> str:
+    """COCO writes [red, green, blue], our own files "#rrggbb"; "" for anything else."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3:
+        parts = [part for part in value if isinstance(part, int) and 0 <= part <= 255]
+        return "#" + "".join(f"{part:02x}" for part in parts) if len(parts) == 3 else ""
+    return value if isinstance(value, str) and re.fullmatch("#[0-9a-f]{6}", value) else ""

@@ -61,7 +61,9 @@ class LedgerSource:
         self.task: Task = task or ledger.manifest.tasks[-1]
         self._ledger = ledger = ledger.view(self.task)
         self.categories: Table | None = {
-            item.id: ScoredCategory(item.id, item.name, item.isthing, item.is_background)
+            item.id: ScoredCategory(
+                item.id, item.name, item.isthing, item.is_background, item.color
+            )
             for item in ledger.categories
         }
         self._entries: list[ImageEntry] = []

@@ -49,7 +49,7 @@ class SemanticSegmenter:
         if options.tta.scales != (1.0,) and info.config.get("model_type") in _ONE_SIZE:
             raise ValueError("model.tta.scales: this network takes inputs of one size alone")
         rule = read_fit_rule(preprocessor(info.folder))
-        if rule.size.kind == "shortest":
+        if rule.size.kind in ("shortest", "keep"):
             # Other sides than those of training: without whole strides a cell would be narrower.
             rule = replace(rule, padding=Padding(divisor=_STRIDE))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)

@@ -55,7 +55,8 @@ def save_torchvision(
         categories: What the network finds.
         category_ids: Of each of its outputs, background included; 0 = none.
         licence: Of the weights.
-        how: Keys of `input`: `shortest_edge`, `longest_edge` (0 = no limit), `mean`, `std`.
+        how: Keys of `input`: `shortest_edge` (0 = pictures keep their size), `longest_edge` (0 =
+            no limit), `mean`, `std`.
 
     Raises:
         ValueError: The state does not fit the architecture, or an unknown key.
@@ -115,7 +116,13 @@ def input_rule(config: Mapping[str, Any]) -> FitRule:
         mean, std = (tuple(float(value) for value in given[key]) for key in _STATISTICS)
     except (TypeError, ValueError) as error:
         raise ValueError(f"input has a bad value: {error}") from error
-    if short < 1 or long < 0 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    if (
+        short < (family == "maskrcnn")
+        or long < 0
+        or len(mean) != 3
+        or len(std) != 3
+        or min(std) <= 0
+    ):
         raise ValueError(f"input has a bad value: {given}")
     if family == "maskrcnn":
         return FitRule(
@@ -126,6 +133,8 @@ def input_rule(config: Mapping[str, Any]) -> FitRule:
             std=std,
             padding=Padding(divisor=32),
         )
+    if not short:  # trained on pictures as they are; whole strides, as with every network here
+        return FitRule(mean=mean, std=std, padding=Padding(divisor=32))
     return FitRule(size=Size("shortest", short, long), mean=mean, std=std)
 
 

@@ -15,6 +15,7 @@ from .checkpoint_files import TOKENIZERS, class_info_files, read_json
 from .described import Described, in_order, named_task
 from .preprocessor import preprocessor
 from .promptable import PROMPTABLE, read_promptable
+from .smp_config import SIDECAR, json_table
 
 _SEMANTIC = (
     "beit",
@@ -72,8 +73,11 @@ def read_transformers(
     family = _family(folder / "config.json", config)
     settings = preprocessor(folder)
     names = output_names(folder / "config.json", config)
-    if categories:
-        outputs = map_chosen(names, categories)
+    # jobs.train writes it: ids and colours, which transformers' own file has no place for.
+    beside = json_table(folder / SIDECAR)
+    chosen = categories or beside.get("categories")
+    if chosen:
+        outputs = map_chosen(names, chosen)
         sure = True
     else:
         info = _class_info(folder)
@@ -84,7 +88,7 @@ def read_transformers(
             outputs = map_chosen(names, table)
         sure = sure or bool(outputs.table)
     if family == "semantic":
-        return Described(family, ("semantic",), outputs)
+        return Described(family, ("semantic",), outputs, str(beside.get("licence", "")))
     if family == "oneformer":
         if not any((folder / each).is_file() for each in TOKENIZERS):
             raise ValueError(

@@ -158,7 +158,7 @@ def test_instance_input_has_the_size_that_torchvision_gives(seed: int):
     ("given", "message"),
     [
         ({"shortest": 3}, "unknown key 'shortest'; did you mean 'shortest_edge'"),
-        ({"shortest_edge": 0}, "bad value"),
+        ({"shortest_edge": -1}, "bad value"),
         ({"shortest_edge": "x"}, "bad value"),
         ({"mean": [1, 2]}, "bad value"),
         ({"std": [1, 0, 1]}, "bad value"),

@@ -1,0 +1,1 @@
+"""Training from datasets: pictures and label maps are read here, networks learn in models/."""

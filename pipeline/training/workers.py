@@ -1,0 +1,149 @@
+"""Several GPUs, or several processes, learn together: the one file of training that knows Ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ExecutionError
+
+from .job import TrainingJob
+
+_FAILED = "failed.json"
+"""Where a worker writes what is wrong with the data or the network."""
+_LOOK = 0.5
+"""Seconds between looks at the log."""
+
+
+def learn_together(job: TrainingJob, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Runs `job.config.workers` workers with Ray Train, each with a part of every batch.
+
+    Worker 0 writes; with RAY_ADDRESS on several machines, the output must be a folder that all of
+    them see.
+
+    Args:
+        job: What to learn.
+        report: Called with each line of the log.
+
+    Returns:
+        The best epoch's line.
+
+    Raises:
+        ExecutionError: A worker died; last.pt is that of the last epoch.
+        ValueError: What a worker said of its data or its network.
+    """
+    on_gpu = _on_gpu(job.device)
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(job, report, stop), daemon=True)
+    failed = job.output / _FAILED
+    failed.unlink(missing_ok=True)
+    with _connected() as scratch:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"job": job, "on_gpu": on_gpu},
+            scaling_config=ScalingConfig(
+                num_workers=job.config.workers,
+                use_gpu=on_gpu,
+                # Learning on CPUs is for tests and laptops, which may have fewer than workers.
+                resources_per_worker=None if on_gpu else {"CPU": 0.1},
+            ),
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            run_config=RunConfig(name="train", storage_path=scratch),
+        )
+        watcher.start()
+        try:
+            trainer.fit()
+        except Exception as error:
+            if failed.exists():
+                raise ValueError(json.loads(failed.read_text("utf-8"))) from error
+            raise ExecutionError(f"training stopped: {_last_line(error)}") from error
+        finally:
+            stop.set()
+            watcher.join()
+            failed.unlink(missing_ok=True)
+    return json.loads((job.output / "training.json").read_text("utf-8"))["best"]
+
+
+@contextmanager
+def _connected() -> Iterator[str]:
+    """Ray for the length of the block, of RAY_ADDRESS or of our own; a folder for its notes."""
+    # `uv run` would make Ray build an environment for each worker; they share ours.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+    # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
+    folder = tempfile.mkdtemp(prefix="mm", dir="/tmp")
+    began = not ray.is_initialized()
+    try:
+        if began:
+            address = os.environ.get("RAY_ADDRESS", "local")
+            own = {"include_dashboard": False, "_temp_dir": folder} if address == "local" else {}
+            ray.init(address=address, **own, **quiet)
+        yield folder
+    except (ConnectionError, OSError) as error:
+        raise ExecutionError(f"Ray: {_last_line(error)}") from error
+    finally:
+        if began:
+            ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """One worker's life."""
+    from ray.train.torch import get_device
+
+    job: TrainingJob = settings["job"]
+    device = str(get_device()) if settings["on_gpu"] else "cpu"
+    try:
+        replace(job, device=device).work(lambda line: None, together=True)
+    except ValueError as error:
+        (job.output / _FAILED).write_text(json.dumps(str(error)), "utf-8")
+        raise
+
+
+def _watch(
+    job: TrainingJob, report: Callable[[Mapping[str, Any]], None], stop: threading.Event
+) -> None:
+    """Reports lines as they come into the log."""
+    path = job.output / "log.jsonl"
+    shown = len(_lines(path)) if job.resume else 0
+    over = False
+    while not over:
+        over = stop.wait(_LOOK)
+        for line in _lines(path)[shown:]:
+            report(json.loads(line))
+            shown += 1
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines() if path.is_file() else []
+
+
+def _on_gpu(device: str) -> bool:
+    """Whether workers learn on GPUs; the driver needs no torch to know."""
+    if device != "auto":
+        return device.startswith("cuda")
+    import ray
+
+    if ray.is_initialized():
+        return ray.cluster_resources().get("GPU", 0) > 0
+    return os.path.exists("/dev/nvidia0")
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
