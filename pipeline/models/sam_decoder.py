@@ -18,21 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """The four projections of one attention and how many heads share them."""
-
-    q: nn.Linear
-    k: nn.Linear
-    v: nn.Linear
-    out: nn.Linear
-    heads: int
+from .sam_attention import Attention, from_cells, from_shared, plain, to_cells, to_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,7 @@ class DecoderParts:
         final: Attention of the tokens to the picture after them.
         final_norm: Its norm.
         up1: C → C/4 channels, twice the size.
-        up_norm: Over the channels.
+        up_norm: Over the channels; has weight, bias and eps.
         up2: C/4 → C/8 channels, twice the size.
         hyper: One MLP a mask token: its weights over the C/8 channels.
         iou: MLP, one estimate a mask token.
@@ -88,7 +80,7 @@ class DecoderParts:
     final: Attention
     final_norm: nn.Module
     up1: nn.ConvTranspose2d
-    up_norm: nn.Module
+    up_norm: Any
     up2: nn.ConvTranspose2d
     hyper: Sequence[nn.Module]
     iou: nn.Module
@@ -128,16 +120,23 @@ class Decoded:
     cells: Tensor
     predicted_iou: Tensor
 
+    def take(self, rows: Tensor) -> Decoded:
+        """Some of the prompts."""
+        return Decoded(self.tokens[rows], self.cells[rows], self.predicted_iou[rows])
+
 
 class FastDecoder:
     """Decodes many prompts of one picture at a time.
 
     Args:
         parts: Of a loaded SAM, on their device, in the dtype that inputs have.
+        compiled: Let PyTorch compile it; the first prompts wait for it.
     """
 
-    def __init__(self, parts: DecoderParts) -> None:
+    def __init__(self, parts: DecoderParts, *, compiled: bool = False) -> None:
         self._parts = parts
+        self._transform = torch.compile(self._two_way) if compiled else self._two_way
+        self._enlarge = torch.compile(self._enlarged) if compiled else self._enlarged
 
     def decode(self, picture: Embedding, prompts: Tensor) -> Decoded:
         """Runs the two-way transformer.
@@ -146,6 +145,12 @@ class FastDecoder:
             picture: Its embedding.
             prompts: N×P×C, embedded points or boxes.
         """
+        return Decoded(*self._transform(picture.cells, picture.position, prompts))
+
+    def _two_way(
+        self, shared: Tensor, position: Tensor, prompts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, cells and estimates; see `Decoded`."""
         parts = self._parts
         learned = parts.tokens.to(prompts.dtype).expand(len(prompts), -1, -1)
         start = torch.cat((learned, prompts), 1)
@@ -155,22 +160,21 @@ class FastDecoder:
             tokens = self._among_tokens(block, tokens, start, first=first)
             query = tokens + start
             if cells is None:
-                attended = _to_shared(block.to_image, query, picture)
+                attended = to_shared(block.to_image, query, shared, position)
             else:
-                attended = _to_cells(block.to_image, query, cells + picture.position, cells)
-            tokens = block.norm2(tokens + attended)
-            tokens = block.norm3(tokens + block.mlp(tokens))
+                attended = to_cells(block.to_image, query, cells + position, cells)
+            tokens = self._after(block, tokens, attended)
             update = (
-                _from_shared(block.to_tokens, picture, tokens + start, tokens)
+                from_shared(block.to_tokens, shared, position, tokens + start, tokens)
                 if cells is None
-                else _from_cells(block.to_tokens, cells + picture.position, tokens + start, tokens)
+                else from_cells(block.to_tokens, cells + position, tokens + start, tokens)
             )
-            cells = block.norm4((picture.cells if cells is None else cells) + update)
+            cells = block.norm4((shared if cells is None else cells) + update)
         if cells is None:
             raise ValueError("a decoder has at least one layer")
-        final = _to_cells(parts.final, tokens + start, cells + picture.position, cells)
+        final = to_cells(parts.final, tokens + start, cells + position, cells)
         tokens = parts.final_norm(tokens + final)
-        return Decoded(tokens, cells, parts.iou(tokens[:, parts.iou_at]))
+        return tokens, cells, parts.iou(tokens[:, parts.iou_at])
 
     def masks(self, picture: Embedding, decoded: Decoded, wanted: Tensor) -> Tensor:
         """Mask logits of some mask tokens of every prompt.
@@ -184,121 +188,77 @@ class FastDecoder:
             N×M×4h×4w.
         """
         parts = self._parts
-        count, _, channels = decoded.cells.shape
-        height, width = picture.grid_hw
-        x = decoded.cells.transpose(1, 2).reshape(count, channels, height, width)
-        x = parts.up1(x)
-        if picture.fine is not None:
-            x = x + picture.fine[0]
-        x = functional.gelu(parts.up_norm(x))
-        x = parts.up2(x)
-        if picture.fine is not None:
-            x = x + picture.fine[1]
-        x = functional.gelu(x)
         chosen = wanted.tolist()
         plain = [index for index in chosen if index < len(parts.hyper)]
         token = decoded.tokens[:, parts.masks_at :]
+        height, width = picture.grid_hw
+        # Every cell becomes 4×4 pixels by itself: N×L×16×C/8, put in order only when weighed.
+        x = self._enlarge(decoded.cells, *self._fine(picture))
         found = []
         if plain:
-            weights = torch.stack([parts.hyper[index](token[:, index]) for index in plain], 1)
-            found.append(torch.einsum("nmc,nchw->nmhw", weights, x))
+            weights = torch.stack([parts.hyper[index](token[:, index]) for index in plain], 2)
+            found.append(_in_order(x.flatten(1, 2) @ weights, height, width))
         if parts.hq is not None and picture.hq is not None and len(parts.hyper) in chosen:
-            fine = parts.hq.refine(x) + picture.hq
-            weights = parts.hq.mlp(token[:, len(parts.hyper)])[:, None]
-            found.append(torch.einsum("nmc,nchw->nmhw", weights, fine))
+            fine = parts.hq.refine(_in_order(x.flatten(1, 2), height, width)) + picture.hq
+            own = parts.hq.mlp(token[:, len(parts.hyper)])[:, None]
+            found.append(torch.einsum("nmc,nchw->nmhw", own, fine))
         return torch.cat(found, 1)
+
+    @staticmethod
+    def _fine(picture: Embedding) -> tuple[Tensor | None, Tensor | None]:
+        """Features of higher resolution, cell by cell: L×4×C/4 and L×16×C/8."""
+        if picture.fine is None:
+            return None, None
+        first, second = (each[0] for each in picture.fine)
+        # Rows and columns of cells, then the places inside: once, or twice a 2×2 block.
+        height, width = picture.grid_hw
+        first = first.unflatten(2, (width, 2)).unflatten(1, (height, 2))
+        second = second.unflatten(2, (width, 2, 2)).unflatten(1, (height, 2, 2))
+        return (
+            first.permute(1, 3, 2, 4, 0).flatten(0, 1).flatten(1, 2),
+            second.permute(1, 4, 2, 5, 3, 6, 0).flatten(0, 1).flatten(1, 4),
+        )
+
+    def _enlarged(self, cells: Tensor, fine1: Tensor | None, fine2: Tensor | None) -> Tensor:
+        """N×L×C → N×L×16×C/8: what each cell gives to the 4×4 pixels that it covers.
+
+        A transposed convolution whose stride is its size is one matrix product a place.
+        """
+        parts = self._parts
+        up1, norm, up2 = parts.up1, parts.up_norm, parts.up2
+        x = _places(cells, up1)
+        if fine1 is not None:
+            x = x + fine1
+        x = functional.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, norm.eps)
+        x = functional.gelu(x)
+        x = _places(x, up2).flatten(2, 3)
+        if fine2 is not None:
+            x = x + fine2
+        return functional.gelu(x)
+
+    @staticmethod
+    def _after(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
+        tokens = block.norm2(tokens + attended)
+        return block.norm3(tokens + block.mlp(tokens))
 
     @staticmethod
     def _among_tokens(block: Block, tokens: Tensor, start: Tensor, *, first: bool) -> Tensor:
         attention = block.self_attention
         if first:  # layer 0 has neither positions nor a residual
-            return block.norm1(_plain(attention, tokens, tokens, tokens))
+            return block.norm1(plain(attention, tokens, tokens, tokens))
         query = tokens + start
-        return block.norm1(tokens + _plain(attention, query, query, tokens))
+        return block.norm1(tokens + plain(attention, query, query, tokens))
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
-    """N×S×D → N×heads×S×D/heads."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _places(x: Tensor, up: nn.ConvTranspose2d) -> Tensor:
+    """…×in → …×4×out, the places of a 2×2 block row by row."""
+    weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4·out × in
+    bias = None if up.bias is None else up.bias.repeat(4)
+    return functional.linear(x, weight, bias).unflatten(-1, (4, -1))
 
 
-def _joined(x: Tensor) -> Tensor:
-    """The inverse of `_split`."""
-    return x.transpose(1, 2).flatten(-2)
-
-
-def _plain(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    q, k, v = (
-        _split(projection(x), attention.heads)
-        for projection, x in (
-            (attention.q, query),
-            (attention.k, key),
-            (attention.v, value),
-        )
-    )
-    return attention.out(_joined(functional.scaled_dot_product_attention(q, k, v)))
-
-
-def _to_shared(attention: Attention, query: Tensor, picture: Embedding) -> Tensor:
-    """Tokens of all prompts look at one and the same picture: N·T queries, one set of keys."""
-    count, tokens, _ = query.shape
-    flat = attention.q(query).reshape(1, count * tokens, -1)
-    k = attention.k(picture.cells + picture.position)[None]
-    v = attention.v(picture.cells)[None]
-    q, k, v = (_split(x, attention.heads) for x in (flat, k, v))
-    attended = _joined(functional.scaled_dot_product_attention(q, k, v))
-    return attention.out(attended.reshape(count, tokens, -1))
-
-
-def _from_shared(attention: Attention, picture: Embedding, key: Tensor, value: Tensor) -> Tensor:
-    """The picture's cells look at each prompt's tokens; their queries are the same for all."""
-    heads = attention.heads
-    q = attention.q(picture.cells + picture.position).unflatten(-1, (heads, -1))  # L×h×d
-    k = _split(attention.k(key), heads)  # N×h×T×d
-    logits = torch.einsum("lhd,nhtd->nlht", q, k) * q.shape[-1] ** -0.5
-    return _weighted(attention, logits, value)
-
-
-def _from_cells(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """As `_from_shared`, for cells that every prompt has its own of."""
-    heads = attention.heads
-    k = _split(attention.k(key), heads)  # N×h×T×d
-    depth = k.shape[-1]
-    weight = attention.q.weight.unflatten(0, (heads, depth))  # h×d×C
-    moved = torch.einsum("nhtd,hdc->nhtc", k, weight).flatten(1, 2)  # N×hT×C
-    shift = torch.einsum("nhtd,hd->nht", k, attention.q.bias.unflatten(0, (heads, depth)))
-    logits = torch.baddbmm(shift.flatten(1)[:, None], query, moved.transpose(1, 2))
-    return _weighted(attention, logits.unflatten(-1, (heads, -1)) * depth**-0.5, value)
-
-
-def _weighted(attention: Attention, logits: Tensor, value: Tensor) -> Tensor:
-    """softmax over the tokens, times the values that were sent through `out` beforehand.
-
-    Args:
-        attention: Its `v` and `out`.
-        logits: N×L×h×T.
-        value: N×T×C.
-    """
-    v = _split(attention.v(value), attention.heads)  # N×h×T×d
-    weight = attention.out.weight.unflatten(1, (attention.heads, -1))  # C×h×d
-    moved = torch.einsum("nhtd,chd->nhtc", v, weight).flatten(1, 2)  # N×hT×C
-    share = logits.softmax(-1).flatten(-2)  # N×L×hT
-    return torch.baddbmm(attention.out.bias, share, moved)
-
-
-def _to_cells(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Tokens look at cells that every prompt has its own of.
-
-    The bias of the keys adds the same to all logits of a query, which softmax ignores; that of the
-    values is added once, as the weights add up to 1.
-    """
-    heads = attention.heads
-    q = _split(attention.q(query), heads)  # N×h×T×d
-    depth, tokens = q.shape[-1], q.shape[-2]
-    weight = attention.k.weight.unflatten(0, (heads, depth))  # h×d×C
-    moved = torch.einsum("nhtd,hdc->nhtc", q, weight).flatten(1, 2)  # N×hT×C
-    seen = functional.scaled_dot_product_attention(moved, key, value, scale=depth**-0.5)  # N×hT×C
-    weight = attention.v.weight.unflatten(0, (heads, depth))
-    v = torch.einsum("nhtc,hdc->nhtd", seen.unflatten(1, (heads, tokens)), weight)
-    v = v + attention.v.bias.unflatten(0, (heads, depth))[:, None]
-    return attention.out(_joined(v))
+def _in_order(x: Tensor, height: int, width: int) -> Tensor:
+    """N×(cells·16)×M, cell by cell → N×M×4h×4w."""
+    x = x.unflatten(1, (height, width, 2, 2, 2, 2))  # cell, place in it, place in that: y, x each
+    x = x.permute(0, 7, 1, 3, 5, 2, 4, 6)
+    return x.flatten(5, 7).flatten(2, 4)

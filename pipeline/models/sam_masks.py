@@ -51,7 +51,7 @@ def alternatives(
         best = torch.zeros_like(keep).scatter_(1, quality.argmax(1, keepdim=True), value=True)
         keep &= best
     rows = keep.any(1).nonzero()[:, 0]
-    logits = _logits(net, picture, _rows(decoded, rows), range(1, net.mask_tokens))
+    logits = _logits(net, picture, decoded.take(rows), range(1, net.mask_tokens))
     return SmallMasks(logits[keep[rows]], quality[keep].float(), keep.nonzero()[:, 0])
 
 
@@ -86,10 +86,6 @@ def best_masks(
 
 def _above(quality: Tensor, least: float) -> Tensor:
     return quality > least if least > 0 else torch.ones_like(quality, dtype=torch.bool)
-
-
-def _rows(decoded: Decoded, rows: Tensor) -> Decoded:
-    return Decoded(decoded.tokens[rows], decoded.cells[rows], decoded.predicted_iou[rows])
 
 
 def _logits(net: SamNet, picture: Encoded, decoded: Decoded, tokens: range) -> Tensor:

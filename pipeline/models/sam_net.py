@@ -118,7 +118,7 @@ class TransformersSam:
         if hasattr(encoder, "patch_embed") and hasattr(encoder, "neck") and not reference:
             self._vit = VitEncoder(transformers_vit(encoder), compiled=compiled)
         decoder, prompt = model.mask_decoder, model.prompt_encoder
-        self.fast = FastDecoder(transformers_parts(decoder))
+        self.fast = FastDecoder(transformers_parts(decoder), compiled=compiled)
         self.mask_tokens = decoder.num_multimask_outputs + 1
         self.hq_token = self.mask_tokens if hasattr(decoder, "hq_token") else None
         self.side = int(prompt.input_image_size)
@@ -268,7 +268,7 @@ class PackageSam:
         self._vit: VitEncoder | None = None
         if not reference:
             self._vit = VitEncoder(package_vit(model.image_encoder), compiled=compiled)
-        self.fast = FastDecoder(package_parts(model.mask_decoder))
+        self.fast = FastDecoder(package_parts(model.mask_decoder), compiled=compiled)
         self.mask_tokens = int(model.mask_decoder.num_mask_tokens)
         self.side = int(model.image_encoder.img_size)
         self.dtype = next(model.mask_decoder.parameters()).dtype

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .sam_decoder import Attention, Block, DecoderParts, HqParts
+from .sam_attention import Attention
+from .sam_decoder import Block, DecoderParts, HqParts
 
 
 def transformers_parts(decoder: Any) -> DecoderParts:

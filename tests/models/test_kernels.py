@@ -69,7 +69,12 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pipeline.models import kernels, kernels_masks, kernels_runs, kernels_sam
+    from pipeline.models import (
+        kernels,
+        kernels_masks,
+        kernels_runs,
+        kernels_sam,
+    )
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     modules = (kernels, kernels_masks, kernels_runs, kernels_sam)
