@@ -142,6 +142,51 @@ def _grounding_dino(kind: str) -> Callable[[Path], None]:
     return build
 
 
+def _omdet_turbo(folder: Path) -> None:
+    tokenizer = clip_tokenizer(77)
+    text = 48  # of classes and tasks alike; transformers wants another size in the decoder
+    config = hf.OmDetTurboConfig(
+        backbone_config=hf.SwinConfig(**_SWIN),
+        text_config=hf.CLIPTextConfig(
+            hidden_size=text,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        text_projection_in_dim=text,
+        text_projection_out_dim=text,
+        class_embed_dim=text,
+        task_encoder_hidden_dim=32,
+        encoder_hidden_dim=32,
+        decoder_hidden_dim=32,
+        encoder_attention_heads=4,
+        decoder_num_heads=4,
+        decoder_num_layers=2,
+        num_queries=20,
+        vision_features_channels=(32, 32, 32),
+        encoder_in_channels=(32, 64, 128),
+        encoder_dim_feedforward=32,
+        decoder_dim_feedforward=32,
+        image_size=64,
+        disable_custom_kernels=True,
+        apply_layernorm_after_vision_backbone=False,
+    )
+    model = hf.OmDetTurboForObjectDetection(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "bbox_head" in name and name.endswith("weight"):
+                torch.nn.init.normal_(value, std=0.2)
+            elif "token_embedding" in name:
+                torch.nn.init.normal_(value)
+    model.save_pretrained(folder)
+    images = hf.DetrImageProcessor(size=SQUARE, do_pad=False)
+    hf.OmDetTurboProcessor(images, tokenizer).save_pretrained(folder)
+
+
 def _owlv2(folder: Path) -> None:
     tokenizer = clip_tokenizer(16)
     config = hf.Owlv2Config(
@@ -277,6 +322,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "grounding-dino": _grounding_dino("GroundingDino"),
     "mm-grounding-dino": _grounding_dino("MMGroundingDino"),
     "clipseg": _clipseg,
+    "omdet-turbo": _omdet_turbo,
     "owlv2": _owlv2,
     "sam": _sam,
     "sam3": _sam3,

@@ -16,6 +16,7 @@ FAMILIES: dict[str, str] = {
     "grounding-dino": "pipeline.models.grounding_dino:GroundingDino",
     "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",
     "maskrcnn": "pipeline.models.maskrcnn:MaskRcnn",
+    "omdet-turbo": "pipeline.models.omdet_turbo:OmDetTurbo",
     "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
     "otsu": "pipeline.models.otsu:OtsuSegmenter",
     "owlv2": "pipeline.models.owlv2:Owlv2",

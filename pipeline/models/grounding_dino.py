@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,9 +24,10 @@ from .info import ModelInfo
 from .phrases import Chunk, chunked
 from .preprocessor import preprocessor, read_fit_rule
 from .pretrained import load_pretrained
-from .sightings import Sightings, boxes_in_picture
+from .sightings import Sightings, of_several_texts
 from .text_asking import TextAsking, read_asking
 from .text_segmenter import TextSegmenter
+from .transfer import fetch_all
 
 _CLASSES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
@@ -154,23 +154,12 @@ class PhraseFinder:
         """See `Finder`."""
         parts = [self._of_text(pixels, index) for index in range(len(self._chunks))]
         self._pictures.forget()
-        # One copy to the host: picture, box, and a score for each phrase of its text.
-        found = torch.cat([part.flatten() for part in parts]).cpu().double().numpy()
-        places, boxes, scores = [], [], []
-        start = 0
-        for chunk, part in zip(self._chunks, parts, strict=True):
-            rows = found[start : start + part.numel()].reshape(part.shape)
-            start += part.numel()
-            places.append(rows[:, 0].astype(np.int64))
-            boxes.append(rows[:, 1:5])
-            own = np.full((len(rows), len(self._asking.phrases)), np.nan)
-            own[:, chunk.phrases] = rows[:, 5:]
-            scores.append(own)
-        place, box, score = np.concatenate(places), np.concatenate(boxes), np.concatenate(scores)
-        return [
-            Sightings(boxes_in_picture(box[place == index], frame), score[place == index])
-            for index, frame in enumerate(frames)
-        ]
+        return of_several_texts(
+            fetch_all(parts),
+            [chunk.phrases for chunk in self._chunks],
+            frames,
+            phrases=len(self._asking.phrases),
+        )
 
     def _of_text(self, pixels: Tensor, index: int) -> Tensor:
         """Answers that are good enough: n×(5 + phrases of the text)."""

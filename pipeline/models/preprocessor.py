@@ -53,6 +53,7 @@ _KINDS: dict[str, _Kind] = {
     "beit": _Kind(
         {"height": 224, "width": 224}, "bicubic", _HALF, crop={"height": 224, "width": 224}
     ),
+    "detr": _UNIVERSAL,
     "dpt": _Kind({"height": 384, "width": 384}, "bicubic", _HALF),
     "eomt": _Kind({"shortest_edge": 640, "longest_edge": 640}, square=False),
     "groundingdino": _UNIVERSAL,

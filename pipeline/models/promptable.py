@@ -40,6 +40,7 @@ PROMPTABLE: dict[str, Promptable] = {
     "edgetam": _SAM,
     "grounding-dino": _DINO,
     "mm-grounding-dino": _DINO,
+    "omdet-turbo": Promptable("omdet-turbo", by_text=True, boxes_only=True),
     "owlv2": Promptable("owlv2", by_text=True, boxes_only=True),
     "clipseg": Promptable("clipseg", by_text=True, tasks=("semantic",)),
     "sam3": Promptable("sam3", by_text=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,36 @@ class Sightings:
     boxes_xyxy: Floats
     scores: Floats
     masks: Any = None
+
+
+def of_several_texts(
+    answers: Sequence[Floats],
+    asked: Sequence[Sequence[int]],
+    frames: Sequence[Frame],
+    *,
+    phrases: int,
+) -> list[Sightings]:
+    """What a batch of pictures answers to texts that hold a part of the phrases each.
+
+    Args:
+        answers: Of each text, n×(1 + 4 + p): index of the picture, box (centre and size, shares of
+            the input), score of each of the text's p phrases.
+        asked: Of each text, the indices of its p phrases.
+        frames: Of the pictures.
+        phrases: How many there are in all.
+    """
+    places, boxes, scores = [], [], []
+    for rows, columns in zip(answers, asked, strict=True):
+        places.append(rows[:, 0].astype(np.int64))
+        boxes.append(rows[:, 1:5])
+        own = np.full((len(rows), phrases), np.nan)
+        own[:, columns] = rows[:, 5:]
+        scores.append(own)
+    place, box, score = np.concatenate(places), np.concatenate(boxes), np.concatenate(scores)
+    return [
+        Sightings(boxes_in_picture(box[place == index], frame), score[place == index])
+        for index, frame in enumerate(frames)
+    ]
 
 
 def boxes_in_picture(boxes_cxcywh: Floats, frame: Frame) -> Floats:

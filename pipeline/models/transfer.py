@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,3 +26,11 @@ def fetch(tensor: Tensor) -> npt.NDArray[Any]:
     host.copy_(tensor, non_blocking=True)
     torch.cuda.current_stream(tensor.device).synchronize()
     return host.numpy()
+
+
+def fetch_all(tensors: Sequence[Tensor]) -> list[npt.NDArray[np.float64]]:
+    """Several tensors of floats on the host as float64, in one copy."""
+    flat = fetch(torch.cat([tensor.flatten() for tensor in tensors])).astype(np.float64)
+    ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]
+    parts = np.split(flat, ends)
+    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
