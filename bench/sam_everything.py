@@ -96,6 +96,7 @@ class RecordedDecoder:
 
     def __init__(self, inner: Any, recorded: Recorded) -> None:
         self._inner, self._recorded = inner, recorded
+        self._logits: Tensor | None = None
 
     def decode(self, picture: Any, prompts: Tensor) -> Any:
         """The unused estimate of the single mask says which point a row is of."""
@@ -109,7 +110,9 @@ class RecordedDecoder:
         """Blobs."""
         real = self._inner.masks(picture, decoded, wanted)
         rows = decoded.predicted_iou[:, 0].long()
-        return self._recorded.logits[rows][:, (wanted - 1).to(rows.device)].to(real.dtype)
+        if self._logits is None or self._logits.dtype != real.dtype:
+            self._logits = self._recorded.logits.to(real.dtype)
+        return self._logits[rows[:, None], (wanted - 1).to(rows.device)]
 
 
 def record_forward(decoder: Any, recorded: Recorded) -> None:

@@ -57,23 +57,42 @@ def from_shared(
     attention: Attention, shared: Tensor, position: Tensor, key: Tensor, value: Tensor
 ) -> Tensor:
     """The picture's cells look at each prompt's tokens; their queries are the same for all."""
-    heads = attention.heads
-    q = attention.q(shared + position).unflatten(-1, (heads, -1))  # L×h×d
-    k = _split(attention.k(key), heads)  # N×h×T×d
-    logits = torch.einsum("lhd,nhtd->nlht", q, k) * q.shape[-1] ** -0.5
+    q = attention.q(shared + position)  # L×(h·d)
+    k = _in_slots(_split(attention.k(key), attention.heads))  # N×h×S×d
+    # Each head's channels meet its own tokens only.
+    own = torch.eye(attention.heads, dtype=k.dtype, device=k.device)
+    keys = torch.einsum("nhsd,hg->nhdgs", k, own).flatten(3).flatten(1, 2)  # N×(h·d)×(h·S)
+    scale = k.shape[-1] ** -0.5
+    logits = torch.baddbmm(_empty(attention, key), q.expand(len(key), -1, -1), keys * scale)
     return _weighted(attention, logits, value)
 
 
 def from_cells(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """As `_from_shared`, for cells that every prompt has its own of."""
+    """As `from_shared`, for cells that every prompt has its own of."""
     heads = attention.heads
-    k = _split(attention.k(key), heads)  # N×h×T×d
-    depth = k.shape[-1]
-    weight = attention.q.weight.unflatten(0, (heads, depth))  # h×d×C
-    moved = torch.einsum("nhtd,hdc->nhtc", k, weight).flatten(1, 2)  # N×hT×C
-    shift = torch.einsum("nhtd,hd->nht", k, attention.q.bias.unflatten(0, (heads, depth)))
-    logits = torch.baddbmm(shift.flatten(1)[:, None], query, moved.transpose(1, 2))
-    return _weighted(attention, logits.unflatten(-1, (heads, -1)) * depth**-0.5, value)
+    k = _in_slots(_split(attention.k(key), heads))  # N×h×S×d
+    k = k * k.shape[-1] ** -0.5
+    weight = attention.q.weight.unflatten(0, (heads, -1))  # h×d×C
+    moved = torch.einsum("nhsd,hdc->nhsc", k, weight).flatten(1, 2)  # N×hS×C
+    shift = torch.einsum("nhsd,hd->nhs", k, attention.q.bias.unflatten(0, (heads, -1)))
+    shift = shift.flatten(1)[:, None] + _empty(attention, key)
+    return _weighted(attention, torch.baddbmm(shift, query, moved.transpose(1, 2)), value)
+
+
+def _in_slots(x: Tensor) -> Tensor:
+    """N×h×T×d → N×h×S×d, zeros in the slots that no token has; S is a multiple of eight.
+
+    Neighbours in memory are then read together, and matrix products have whole tiles.
+    """
+    return functional.pad(x, (0, 0, 0, -x.shape[2] % 8))
+
+
+def _empty(attention: Attention, key: Tensor) -> Tensor:
+    """1×1×(h·S), to add to logits: −∞ in the slots that no token has."""
+    tokens = key.shape[1]
+    slots = torch.zeros(tokens + -tokens % 8, dtype=key.dtype, device=key.device)
+    slots[tokens:] = float("-inf")
+    return slots.repeat(attention.heads)[None, None]
 
 
 def _weighted(attention: Attention, logits: Tensor, value: Tensor) -> Tensor:
@@ -81,13 +100,14 @@ def _weighted(attention: Attention, logits: Tensor, value: Tensor) -> Tensor:
 
     Args:
         attention: Its `v` and `out`.
-        logits: N×L×h×T.
+        logits: N×L×(h·S).
         value: N×T×C.
     """
-    v = _split(attention.v(value), attention.heads)  # N×h×T×d
-    weight = attention.out.weight.unflatten(1, (attention.heads, -1))  # C×h×d
-    moved = torch.einsum("nhtd,chd->nhtc", v, weight).flatten(1, 2)  # N×hT×C
-    share = logits.softmax(-1).flatten(-2)  # N×L×hT
+    heads = attention.heads
+    v = _split(attention.v(value), heads)  # N×h×T×d
+    weight = attention.out.weight.unflatten(1, (heads, -1))  # C×h×d
+    moved = _in_slots(torch.einsum("nhtd,chd->nhtc", v, weight)).flatten(1, 2)  # N×hS×C
+    share = logits.unflatten(-1, (heads, -1)).softmax(-1).flatten(-2)
     return torch.baddbmm(attention.out.bias, share, moved)
 
 

@@ -197,7 +197,10 @@ class FastDecoder:
         found = []
         if plain:
             weights = torch.stack([parts.hyper[index](token[:, index]) for index in plain], 2)
-            found.append(_in_order(x.flatten(1, 2) @ weights, height, width))
+            # Matrix products want eight columns.
+            weights = functional.pad(weights, (0, -len(plain) % 8))
+            weighed = (x.flatten(1, 2) @ weights)[..., : len(plain)]
+            found.append(_in_order(weighed, height, width))
         if parts.hq is not None and picture.hq is not None and len(parts.hyper) in chosen:
             fine = parts.hq.refine(_in_order(x.flatten(1, 2), height, width)) + picture.hq
             own = parts.hq.mlp(token[:, len(parts.hyper)])[:, None]
