@@ -13,6 +13,7 @@ from pipeline.models.info import (
     ModelInfo,
     bundled,
     describe,
+    how_to_ask,
     how_to_get,
     is_present,
     known_models,
@@ -56,7 +57,10 @@ def _one(name: str) -> tuple[dict[str, Any], Categories]:
     for entry in known_models():
         if name in (entry.name, entry.repo):
             command, place = how_to_get(entry)
-            return {**_catalogued(entry), "fetch": command, "place": place}, table_of(entry)
+            more = {"fetch": command, "place": place}
+            if entry.gated:
+                more["access"] = how_to_ask(entry)
+            return {**_catalogued(entry), **more}, table_of(entry)
     model = describe(name)
     row = {**_bundled(model), "folder": model.folder, "category_ids": list(model.category_ids)}
     return row, model.categories

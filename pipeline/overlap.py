@@ -1,4 +1,4 @@
-"""Segments that overlap: painted over one another, parted, or merged into a panoptic picture."""
+"""Segments that overlap: painted over one another, or merged into a panoptic picture."""
 
 from __future__ import annotations
 
@@ -29,28 +29,6 @@ def paint(segments: Sequence[Segment], height: int, width: int) -> npt.NDArray[n
         for start, end in zip(*rle.runs_of_counts(rle.expand(counts, height * width)), strict=True):
             canvas[start:end] = label
     return np.ascontiguousarray(canvas.reshape(width, height).T)
-
-
-def separate(
-    segments: Sequence[Segment], height: int, width: int, *, min_area: int = 1
-) -> tuple[Segment, ...]:
-    """Gives every pixel to one segment at most: the higher score wins, then the earlier one.
-
-    A segment without a score counts as certain.
-
-    Args:
-        segments: May overlap.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-        min_area: What is left of a segment must have so many pixels, or it is dropped; its pixels
-            then belong to nobody.
-
-    Returns:
-        The survivors in their order, with new masks, areas and boxes.
-    """
-    groups = list(enumerate(segments, 1))
-    label_map = _paint_groups(groups, height, width, min_area)
-    return _published(label_map, segments)
 
 
 def merge_panoptic(

@@ -12,7 +12,6 @@ parent = "signal"
 
 from __future__ import annotations
 
-import colorsys
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from .categories import Categories, Category
+from .colors import color_at
 from .section import Section
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -84,7 +84,7 @@ class Ontology(Section):
                     id_,
                     item.name,
                     isthing=item.isthing,
-                    color=item.color or _color(place),
+                    color=item.color or color_at(place),
                     supercategory=item.parent,
                 )
                 for place, (id_, item) in enumerate(zip(self.ids(), self.category, strict=True))
@@ -116,10 +116,3 @@ class Ontology(Section):
             return cls.parse(plain)
         except ValueError as error:
             raise ValueError(f"ontology {source}: {error}") from error
-
-
-def _color(place: int) -> str:
-    """Well apart for any number of categories: steps of the golden angle."""
-    hue = (0.58 + place * 0.618033988749895) % 1
-    rgb = colorsys.hls_to_rgb(hue, 0.5 + 0.12 * (place // 7 % 3 - 1), 0.75)
-    return "#" + "".join(f"{round(value * 255):02x}" for value in rgb)

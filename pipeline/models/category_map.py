@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 import os
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.categories import Categories, Category
+from schemas.colors import color_at
 from schemas.suggest import nearest
 
 from .category_tables import (
@@ -23,9 +23,6 @@ from .category_tables import (
     means_nothing,
     plain_name,
 )
-
-_GOLDEN = 0.618034
-"""Hues this share of the circle apart stay apart however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ def _own(names: Sequence[str], isthing: Sequence[bool]) -> CategoryMap:
         seen[name] += 1
         again = f" ({seen[name]})" if seen[name] > 1 else ""
         id_, background = len(items) + 1, means_background(name)
-        color = "#000000" if background else _color(id_)
+        color = "#000000" if background else color_at(id_)
         items.append(
             Category(
                 id_,
@@ -118,14 +115,6 @@ def _own(names: Sequence[str], isthing: Sequence[bool]) -> CategoryMap:
     if not items:
         raise ValueError("no output of the model is a category")
     return CategoryMap("", Categories(tuple(items)), tuple(ids))
-
-
-def _color(number: int) -> str:
-    """The same for the same number on every machine, far from its neighbours'."""
-    hue = number * _GOLDEN % 1
-    value = (0.95, 0.75, 0.6)[number % 3]
-    rgb = colorsys.hsv_to_rgb(hue, 0.85, value)
-    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
 def _built_in(names: Sequence[str], table: CategoryTable) -> CategoryMap:

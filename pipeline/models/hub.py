@@ -84,6 +84,15 @@ def fetch_command(repo: str, revision: str, *, allow_pickle: bool = False) -> st
     return f"hf download {repo} --revision {revision} {wanted}"
 
 
+def access_note(repo: str) -> str:
+    """Where access to a gated checkpoint is asked for, and how to do without the hub."""
+    return (
+        f"gated: ask for access on the page of {repo} on the hub, then `hf auth login` with an "
+        "account that has it; files that you have got otherwise are taken from a folder, "
+        "--model FOLDER"
+    )
+
+
 def snapshot_folder(repo: str, revision: str) -> Path:
     """Where the cache keeps a revision; a branch's commit is not known before it is fetched."""
     commit = revision if len(revision) == 40 else "<commit>"
@@ -133,12 +142,10 @@ def _missing(repo: str, revision: str, why: str, gated: bool, *, allow_pickle: b
         f"model {repo!r} (revision {revision!r}) is not complete on this machine"
         f"{f': {lack}' if lack else ''}, and it could not be fetched: {why}. "
         f"Where there is a network: {fetch_command(repo, revision, allow_pickle=allow_pickle)} "
-        f"– it must then be in {snapshot_folder(repo, revision)}; "
-        "or give a local folder: --model FOLDER"
+        f"– it must then be in {snapshot_folder(repo, revision)}"
     )
-    if gated:
-        text += (
-            ". It is gated: ask for access on its page of the hub, then `hf auth login` with an "
-            "account that has it"
-        )
+    if not gated:
+        text += "; or give a local folder: --model FOLDER"
+    else:
+        text += f". It is {access_note(repo)}"
     return text

@@ -23,7 +23,7 @@ from .checkpoint_files import (
     weights_hash,
 )
 from .described import Described
-from .hub import cached_snapshot, fetch_command, snapshot_folder
+from .hub import access_note, cached_snapshot, fetch_command, snapshot_folder
 from .locate import Place, Source, locate
 from .own_format import read_own
 from .promptable import OBJECT
@@ -182,6 +182,11 @@ def how_to_get(entry: CatalogEntry) -> tuple[str, str]:
         return torchvision_command(entry), str(torchvision_file(entry))
     folder = snapshot_folder(entry.repo, entry.revision)
     return fetch_command(entry.repo, entry.revision), str(folder)
+
+
+def how_to_ask(entry: CatalogEntry) -> str:
+    """How to get access to a gated model of the catalog, "" for one that everybody may have."""
+    return access_note(entry.repo) if entry.gated else ""
 
 
 def table_of(entry: CatalogEntry) -> Categories:

@@ -13,7 +13,7 @@ from .category_map import CategoryMap, map_chosen, map_outputs
 from .category_tables import plain_name
 from .checkpoint_files import TOKENIZERS, class_info_files, read_json
 from .described import Described, in_order, named_task
-from .preprocessor import preprocessor
+from .preprocessor import preprocessor, read_fit_rule
 from .promptable import PROMPTABLE, read_promptable
 from .smp_config import SIDECAR, json_table
 
@@ -67,11 +67,12 @@ def read_transformers(
         ValueError: No family knows this model, or a file is missing or bad.
     """
     if (asked := read_promptable(config)) is not None:
+        check_preprocessor(folder)
         if categories:
             raise ValueError("model.categories: a promptable model finds what it is asked for")
         return asked
     family = _family(folder / "config.json", config)
-    settings = preprocessor(folder)
+    settings = check_preprocessor(folder)
     names = output_names(folder / "config.json", config)
     # jobs.train writes it: ids and colours, which transformers' own file has no place for.
     beside = json_table(folder / SIDECAR)
@@ -99,6 +100,20 @@ def read_transformers(
     if family == "eomt" and settings.get("do_split_image"):
         return Described(family, ("semantic",), outputs)
     return Described(family, _tasks(outputs, name=name, sure=sure), outputs)
+
+
+def check_preprocessor(folder: Path) -> dict[str, Any]:
+    """The image processor's settings, if pictures can be brought in by them.
+
+    Raises:
+        ValueError: There are none, or of an unknown kind; names the folder.
+    """
+    settings = preprocessor(folder)
+    try:
+        read_fit_rule(settings)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return settings
 
 
 def _tasks(outputs: CategoryMap, *, name: str, sure: bool) -> tuple[Task, ...]:

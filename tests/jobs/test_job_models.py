@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from jobs.label import app as label
 from jobs.models import app
 from pipeline.models import BUNDLED, FAMILIES
 from pipeline.models.catalog import catalog
@@ -61,6 +62,31 @@ def test_what_is_here_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path(place).parent.mkdir(parents=True)
     Path(place).write_bytes(b"")
     assert rows()["fcn-resnet50-voc"]["present"]
+
+
+def test_a_gated_model_says_where_to_ask_and_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is shown, and when it is wanted and not here."""
+    for entry in catalog().values():
+        assert ("access" in json.loads(run(entry.name, "--json"))) == entry.gated
+    shown = run("sam3")
+    asking = "ask for access on the page of facebook/sam3 on the hub, then `hf auth login`"
+    assert "SAM License" in shown
+    assert asking in shown
+    assert "--model FOLDER" in shown
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.png").write_bytes(b"")
+    given = ["--input", f"{tmp_path}/pictures", "--output", f"{tmp_path}/out", "--model", "sam3"]
+    result = CliRunner().invoke(label, [*given, "--prompt", "cat", "--inline", "--quiet"])
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert asking in said
+    assert "hf download facebook/sam3" in said
+    assert "--model FOLDER" in said
+    assert "://" not in said
 
 
 def test_a_hub_id_of_the_catalog_is_not_fetched_to_be_shown() -> None:

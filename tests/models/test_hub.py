@@ -82,7 +82,8 @@ def test_what_is_missing_names_the_command_and_the_folder(cache: Path) -> None:
 
 def test_a_gated_one_says_where_to_ask(cache: Path) -> None:
     text = complaint(gated=True)
-    assert "ask for access" in text
+    assert f"ask for access on the page of {REPO} on the hub" in text
+    assert "--model FOLDER" in text
     assert "hf auth login" in text
     assert str(snapshot_folder(REPO, "main")) in text
 

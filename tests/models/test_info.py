@@ -111,6 +111,22 @@ def test_what_is_no_json_object_is_named(folder: Path, data: bytes) -> None:
     assert complaint(folder).startswith(str(folder / "config.json"))
 
 
+@pytest.mark.parametrize("kind", ["segformer", "oneformer", "sam", "grounding-dino", "clipseg"])
+def test_pictures_that_cannot_be_brought_in_stop_the_job_in_the_driver(
+    folder: Path, kind: str
+) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert "holds no preprocessor_config.json" in complaint(folder)
+    for settings, message in (
+        ({"image_processor_type": "SegformersImageProcessor"}, "did you mean 'segformer'?"),
+        ({"image_processor_type": "SamImageProcessor", "size": {"area": 9}}, "size has the keys"),
+    ):
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        text = complaint(folder)
+        assert text.startswith(f"{folder}: ")
+        assert message in text
+
+
 def test_folders_without_config_or_weights(folder: Path) -> None:
     assert complaint(folder) == f"{folder} is no checkpoint: it holds no config.json"
     assert complaint(write(folder, family="unet")) == f"{folder} holds no .safetensors file"

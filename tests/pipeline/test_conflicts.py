@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -152,3 +153,22 @@ def test_parting_keeps_scores_and_the_order_of_the_input() -> None:
         )[0].category_id
         == 2
     )
+
+
+def test_real_objects_that_overlap_are_parted(shared_data) -> None:
+    data = json.loads((shared_data / "coco-photos" / "instances.json").read_text())
+    of_image = [item["image_id"] for item in data["annotations"]]
+    image = max(data["images"], key=lambda one: of_image.count(one["id"]))
+    height, width = image["height"], image["width"]
+    planes = [
+        masks.decode(masks.from_coco(item["segmentation"], height, width), height, width)
+        for item in data["annotations"]
+        if item["image_id"] == image["id"]
+    ]
+    found = [segment(plane) for plane in planes]
+    iou, _ = overlaps(found, height, width)
+    assert (iou - np.eye(len(found))).max() > 0
+    kept = resolve(found, replace_config(non_overlap=True), height=height, width=width)
+    total = np.sum([masks.decode(one.counts, height, width) for one in kept], axis=0)
+    np.testing.assert_array_equal(total, np.max(planes, axis=0))
+    assert all(one.area for one in kept)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import masks
-from pipeline.overlap import merge_panoptic, paint, separate
+from pipeline.overlap import merge_panoptic, paint
 from schemas.categories import Categories, Category
 from schemas.records import Segment
 
@@ -75,30 +73,6 @@ def test_paint_refuses_another_size():
         paint([box(0, 0, 4, 4)], 11, 15)
 
 
-def test_separate_gives_the_overlap_to_the_higher_score():
-    low, high = box(0, 0, 6, 6, score=0.4), box(3, 3, 9, 9, score=0.8)
-    first, second = separate([low, high], *SIZE)
-    assert (first.score, first.area) == (0.4, 36 - 9)
-    assert second == high
-
-
-def test_separate_prefers_the_earlier_among_equals_and_drops_remains():
-    one, two = box(0, 0, 6, 6, score=0.5), box(0, 0, 6, 7, score=0.5)
-    assert separate([one, two], *SIZE, min_area=7) == (one,)
-    first, second = separate([one, two], *SIZE, min_area=6)
-    assert (first, second.area) == (one, 6)
-    hidden = box(1, 1, 2, 2, score=0.1)
-    assert separate([hidden, one], *SIZE) == (one,)
-
-
-@settings(max_examples=60, deadline=None)
-@given(proposals())
-def test_separate_keeps_the_union(items):
-    result = separate(items, *SIZE)
-    assert_disjoint_and_true(result)
-    assert sum(item.area for item in result) == (paint(items, *SIZE) > 0).sum()
-
-
 @settings(max_examples=60, deadline=None)
 @given(proposals(), st.integers(1, 12))
 def test_panoptic_covers_the_picture_with_one_segment_a_stuff_category(items, min_area):
@@ -132,22 +106,3 @@ def test_panoptic_without_background_leaves_pixels_to_nobody():
 def test_panoptic_names_unknown_categories():
     with pytest.raises(ValueError, match=r"unknown categories: \[5\]"):
         merge_panoptic([box(0, 0, 2, 2, 5)], CATEGORIES, *SIZE)
-
-
-def test_real_overlapping_objects(shared_data):
-    data = json.loads((shared_data / "coco-photos" / "instances.json").read_text())
-    image = max(
-        data["images"],
-        key=lambda image: sum(item["image_id"] == image["id"] for item in data["annotations"]),
-    )
-    size = image["height"], image["width"]
-    found = [
-        segment(masks.decode(masks.from_coco(item["segmentation"], *size), *size))
-        for item in data["annotations"]
-        if item["image_id"] == image["id"]
-    ]
-    overlap = masks.iou([item.counts for item in found], [item.counts for item in found], *size)
-    assert (overlap - np.eye(len(found))).max() > 0
-    result = separate(found, *size)
-    assert_disjoint_and_true(result, size)
-    assert sum(item.area for item in result) == (paint(found, *size) > 0).sum()
