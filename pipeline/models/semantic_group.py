@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 import torch.distributed
-import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 
@@ -33,7 +32,7 @@ class Group:
         """The sum over all workers; a gradient through it reaches every worker's share."""
         if self.size == 1:
             return value
-        return torch.distributed.nn.functional.all_reduce(value.contiguous())
+        return _Total.apply(value)
 
     def share_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Gives every worker the mean gradient.
@@ -63,6 +62,24 @@ class Group:
         """Until all are here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all workers. Each one's share is in each one's loss: gradients add up, too."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _summed(value)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _summed(gradient)
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total
 
 
 class SharedNorm(nn.BatchNorm2d):

@@ -1,0 +1,107 @@
+"""Labels find their pictures, whatever kind they are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as official
+from tiny_scenes import scene, write_scenes
+
+from pipeline.ledger import write_dataset
+from pipeline.storage import Storage
+from pipeline.training.labelled import Labelled, Place
+from schemas.categories import Categories, Category
+from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentation
+
+STORAGE = Storage()
+
+
+def dataset(folder: Path, names: list[str]) -> Place:
+    """A dataset of ours with one segment a picture, and one picture that failed."""
+    from pipeline import masks
+
+    mask = np.zeros((64, 80), np.uint8)
+    mask[:10] = 1
+    counts = masks.encode(mask)
+    found = Segmentation(64, 80, (Segment(5, counts, 800, (0, 0, 80, 10), 0.7),))
+    rows = [
+        (ImageRecord(name, f"/{name}", image_id=i), found) for i, name in enumerate(names, start=1)
+    ]
+    bad = ImageRecord("bad.png", "/bad.png", image_id=99)
+    sky = Category(5, "sky", False, "#3060e0")
+    write_dataset(
+        str(folder),
+        [*rows, (bad, Failure(ErrorCode.TRUNCATED, "cut"))],
+        categories=Categories((sky,)),
+        task="semantic",
+    )
+    return Place(str(folder))
+
+
+def test_a_folder_of_maps(tmp_path: Path):
+    labelled = Labelled(write_scenes(tmp_path, 3), STORAGE)
+    assert [pair.record.file_name for pair in labelled.pairs] == ["0.png", "1.png", "2.png"]
+    assert labelled.source.categories is not None
+    assert labelled.source.categories[40].color == "#d03020"
+    assert labelled.rest("auto") == "ignore"
+    data = labelled.read(labelled.pairs[1])
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    np.testing.assert_array_equal(pixels[..., ::-1], scene(1)[0])
+
+
+def test_a_dataset_of_ours_and_pictures_that_are_named(tmp_path: Path):
+    place = write_scenes(tmp_path, 3)
+    ours = dataset(tmp_path / "out", ["0.png", "2.png", "gone.png"])
+    labelled = Labelled(Place(ours.labels, place.pictures), STORAGE)
+    assert [pair.record.file_name for pair in labelled.pairs] == ["0.png", "2.png"]
+    with pytest.raises(ValueError, match="does not say where its pictures are"):
+        Labelled(ours, STORAGE)
+
+
+def test_objects_leave_background(tmp_path: Path):
+    place = write_scenes(tmp_path, 2)
+    mask = np.asfortranarray(scene(0)[1] == 3).astype(np.uint8, order="F")
+    code = official.encode(mask)
+    data = {
+        "images": [
+            {"id": 1, "file_name": "0.png", "height": 64, "width": 80},
+            {"id": 2, "file_name": "elsewhere.png", "height": 64, "width": 80},
+        ],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 40,
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
+                "area": 1,
+                "bbox": [0, 0, 1, 1],
+                "iscrowd": 0,
+            }
+        ],
+        "categories": [{"id": 40, "name": "kite", "color": [208, 48, 32]}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(data))
+    labelled = Labelled(Place(str(path), place.pictures), STORAGE)
+    assert [pair.record.file_name for pair in labelled.pairs] == ["0.png"]
+    assert labelled.rest("auto") == "background"
+    assert labelled.rest("ignore") == "ignore"
+    assert labelled.source.categories is not None
+    assert labelled.source.categories[40].color == "#d03020"
+    with pytest.raises(ValueError, match="does not say where its pictures are"):
+        Labelled(Place(str(path)), STORAGE)
+
+
+def test_what_has_no_categories_is_refused(tmp_path: Path):
+    place = write_scenes(tmp_path, 1)
+    path = tmp_path / "results.json"
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="coco-results"):
+        Labelled(Place(str(path), place.pictures), STORAGE)
+    with pytest.raises(ValueError, match="no such file or folder"):
+        Labelled(Place(str(tmp_path / "none"), place.pictures), STORAGE)
