@@ -23,6 +23,7 @@ from schemas.config import JobConfig
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.ontology import Ontology
 from schemas.records import ErrorCode, Status
+from schemas.semantic_train_config import SemanticTrainConfig
 from schemas.tables import ANNOTATIONS, IMAGES
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -69,7 +70,7 @@ def test_the_readme_shows_every_job():
 def test_keys_of_set_exist(command):
     for flag, setting in pairwise(command):
         if flag == "--set":
-            node = JobConfig
+            node = SemanticTrainConfig if command[2] == "jobs.train" else JobConfig
             for key in setting.partition("=")[0].split("."):
                 assert key in node.model_fields, setting
                 node = node.model_fields[key].annotation
@@ -82,6 +83,8 @@ def test_toml_examples_are_valid_jobs():
     for text in texts:
         if "[[category]]" in text:
             Ontology.from_toml(text, "example")
+        elif "epochs" in text:
+            SemanticTrainConfig.parse(tomllib.loads(text))
         else:
             data = tomllib.loads(text)  # a part of a job is shown where the rest is not the point
             data.setdefault("input", {"uri": "photos"})
