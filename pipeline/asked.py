@@ -75,6 +75,11 @@ def _by_text(config: JobConfig, info: ModelInfo, storage: Storage) -> Asked:
     asked = config.prompts
     if asked.file:
         raise ValueError(f"prompts.file: points and boxes are for SAM; {info.name} reads words")
+    if "panoptic" in (config.task or ()) and not config.conflicts.non_overlap:
+        raise ValueError(
+            f"conflicts.non_overlap: the task 'panoptic' of {info.name} needs it, every pixel has "
+            "one owner there: --set conflicts.non_overlap=true"
+        )
     if asked.ontology:
         uri = absolute_uri(asked.ontology)
         ontology = Ontology.from_toml(storage.read(uri), uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from functools import cache
@@ -30,6 +31,7 @@ DECODER = {
     "iou_head_hidden_dim": 32,
 }
 KINDS = ("sam", "sam_hq", "sam2", "package")
+"""Made for all tests of the decoders; `sam_checkpoint` knows "edgetam" too."""
 
 
 def tiny_sam(kind: str, *, spread: float = 0.2, seed: int = 0) -> Any:
@@ -48,11 +50,12 @@ def sam_checkpoint(kind: str, *, spread: float = 0.2) -> Path:
 
     folder = Path(tempfile.mkdtemp(prefix="maskmill-sam-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    tiny_sam(kind, spread=spread).save_pretrained(folder)
+    model = tiny_edgetam(spread=spread) if kind == "edgetam" else tiny_sam(kind, spread=spread)
+    model.save_pretrained(folder)
     square, small = {"height": 64, "width": 64}, {"height": 32, "width": 32}
     processor: Any = (
         hf.Sam2ImageProcessor(size=square, mask_size=small)
-        if kind == "sam2"
+        if kind in ("sam2", "edgetam")
         else hf.SamImageProcessor(
             size={"longest_edge": 64},
             pad_size=square,
@@ -62,6 +65,62 @@ def sam_checkpoint(kind: str, *, spread: float = 0.2) -> Path:
     )
     processor.save_pretrained(folder)
     return folder
+
+
+def tiny_edgetam(*, spread: float = 0.2) -> Any:
+    """An EdgeTAM; its backbone is one of timm's and keeps that library's initial weights."""
+    from transformers import (
+        EdgeTamConfig,
+        EdgeTamModel,
+        EdgeTamVisionConfig,
+        TimmWrapperConfig,
+    )
+
+    torch.manual_seed(0)
+    backbone = TimmWrapperConfig(
+        architecture="repvit_m1.dist_in1k",
+        do_pooling=False,
+        model_args={"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+    )
+    vision = EdgeTamVisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[384, 192, 96, 48],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=32,
+    )
+    prompt = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
+    model = EdgeTamModel(
+        EdgeTamConfig(
+            vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=DECODER
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if "backbone" not in name:
+            torch.nn.init.normal_(parameter, std=spread)
+    return model.eval()
+
+
+def package_checkpoint() -> Path:
+    """Folder of a tiny model of the segment-anything package, with its weights as a pickle.
+
+    The package knows its models by name alone: to load this one, a test has to put
+    `package_of_full_size` into `segment_anything.sam_model_registry` as "vit_b".
+    """
+    folder = Path(tempfile.mkdtemp(prefix="maskmill-sam-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config = {"format": "maskmill", "family": "sam", "architecture": {"name": "vit_b"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = package_of_full_size()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(model.state_dict(), folder / "sam_vit_b_tiny.pth")
+    return folder
+
+
+def package_of_full_size() -> Any:
+    """The package's network, narrow and shallow, for its own input of 1024×1024."""
+    return _package(side=1024, patch=16, blocks=1)
 
 
 def _sam() -> Any:
@@ -109,7 +168,7 @@ def _sam2() -> Any:
     )
 
 
-def _package() -> Any:
+def _package(*, side: int = 64, patch: int = 8, blocks: int = 2) -> Any:
     from segment_anything.modeling import (
         ImageEncoderViT,
         MaskDecoder,
@@ -120,10 +179,10 @@ def _package() -> Any:
 
     return Sam(
         image_encoder=ImageEncoderViT(
-            img_size=64,
-            patch_size=8,
+            img_size=side,
+            patch_size=patch,
             embed_dim=32,
-            depth=2,
+            depth=blocks,
             num_heads=2,
             out_chans=32,
             use_rel_pos=True,
@@ -131,7 +190,10 @@ def _package() -> Any:
             global_attn_indexes=(1,),
         ),
         prompt_encoder=PromptEncoder(
-            embed_dim=32, image_embedding_size=(8, 8), input_image_size=(64, 64), mask_in_chans=8
+            embed_dim=32,
+            image_embedding_size=(side // patch, side // patch),
+            input_image_size=(side, side),
+            mask_in_chans=8,
         ),
         mask_decoder=MaskDecoder(
             transformer_dim=32,
