@@ -67,7 +67,9 @@ class Ledger:
         images = self._read("images", part, wanted)
         annotations = self._read("annotations", part, SEEN_IN)
         images = images_of_task(images, annotations, self._only, self.categories)
-        return images if columns is None else images.select(list(columns))
+        if columns is None:
+            return images
+        return images.select([name for name in columns if name in images.column_names])
 
     def annotations_of(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
         """The annotation rows of a part."""

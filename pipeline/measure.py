@@ -13,6 +13,7 @@ from schemas.config import ImagesConfig
 from schemas.measurements import IMAGES, OBJECTS
 from schemas.records import ImageRecord
 
+from .copy_rows import PARENT, without_copies
 from .ledger import Ledger, open_ledger, read_part
 from .measuring.originals import Originals
 from .measuring.part import MeasureSpec
@@ -42,7 +43,7 @@ def measure(
     storage: Storage | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Measures every segment of a dataset.
+    """Measures every segment of a dataset but those of augmented copies.
 
     Writes `output` with the schema `schemas.measurements.OBJECTS` and, beside it, the table of
     images: out.parquet and out.images.parquet. Their bytes do not depend on `workers`.
@@ -127,8 +128,9 @@ def _work(
         if originals is None:
             yield part.name, {}
             continue
-        table = read_part(ledger.storage, ledger.uri, "images", part.name, ["file_name"])
-        yield part.name, originals.find(table["file_name"].to_pylist())
+        columns = ["file_name", PARENT]
+        table = read_part(ledger.storage, ledger.uri, "images", part.name, columns)
+        yield part.name, originals.find(without_copies(table)["file_name"].to_pylist())
 
 
 def _save(ledger: Ledger, summary: Mapping[str, Any]) -> None:

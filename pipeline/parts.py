@@ -122,6 +122,9 @@ def image_row(
         "size_bytes": size_bytes,
         "sha256": sha256 or None,
         "fingerprint": fingerprint,
+        "split": None,
+        "parent_image_id": None,
+        "augmentation": None,
     }
 
 
@@ -176,6 +179,7 @@ def annotation_rows(
             "tta_agreement": segment.tta_agreement,
             "task": task,
             "prompt": segment.prompt,
+            "visible_fraction": None,
             **origin,
         }
         if segment.evidence is not None:
@@ -237,6 +241,7 @@ def write_part(
         name=name,
         images=len(images),
         annotations=len(annotations),
+        copies=sum(row.get("parent_image_id") is not None for row in images),
         statuses=_count(row["status"] for row in images),
         errors=_count(row["error_code"] for row in images if row["error_code"]),
         categories=_count(str(row["category_id"]) for row in annotations),

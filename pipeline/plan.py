@@ -14,6 +14,8 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Task
 
 from .asked import read_asked
+from .copies import missing_copies
+from .copy_partners import check_pasted
 from .execute import resolve_device
 from .exporters import open_exporter
 from .ledger import read_manifest, read_receipt, receipt_uri
@@ -26,6 +28,7 @@ from .progress import RunProgress
 from .readers import open_reader
 from .refine import Refiner
 from .shards import Listing, Shard
+from .splits import check_groups
 from .storage import Entry, Storage, absolute_uri, join
 
 _MARKER = "job.json"
@@ -69,6 +72,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
             f"several times do {', '.join(sorted(TAKES_VIEWS))}"
         )
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
+    check_pasted(config.augment, info.categories)
     dataset = absolute_uri(config.output)
     standing_manifest(storage, dataset)
     for name in config.export.formats:
@@ -82,7 +86,9 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     listing = Listing(
         islice(reader.list(), config.input.limit or None),
         image_id=asked.prompts.image_id if asked.prompts else None,
+        copies=config.augment.copies,
     )
+    check_groups(config.split, listing.table["file_name"])
     run = config_fingerprint(
         config.label_config(
             tasks=tasks,
@@ -199,7 +205,8 @@ def _receipts(
             again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
             if not again and file in standing["images"] and file in standing["annotations"]:
                 kept[shard] = receipt
-    return kept
+    lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
+    return {shard: item for shard, item in kept.items() if item.part.name not in lost}
 
 
 def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:

@@ -6,6 +6,9 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.config import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
 
@@ -16,6 +19,7 @@ from .preprocess import decode_through, make_chain
 from .prompt_files import PromptTable
 from .readers import Reader
 from .reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
+from .splits import split_of
 from .storage import Storage
 
 
@@ -45,11 +49,12 @@ class WorkerSpec:
 
     @property
     def wording(self) -> str:
-        """Config fingerprint and model name: all that a part's rows say beside its images.
+        """Config fingerprint and model name, copies and splits: what rows say beside their images.
 
-        A renamed model changes the rows but not the labels: parts are written anew from them.
+        A renamed model or another augmentation changes the rows but not the labels: parts are
+        written anew from them.
         """
-        return f"{self.run} {self.info.name}"
+        return f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ class Prepared:
         size_bytes: Length of the bytes, None where they were not read.
         sha256: Of the bytes, hex, or "".
         fingerprint: Key of its labels, or "".
+        original: HxWx3 uint8 as copies are made from: after EXIF rotation, full size, before
+            preprocessing; or why that cannot be. None where no copies are due.
     """
 
     record: ImageRecord
@@ -94,6 +101,7 @@ class Prepared:
     size_bytes: int | None = None
     sha256: str = ""
     fingerprint: str = ""
+    original: npt.NDArray[np.uint8] | Failure | None = None
 
 
 class Preparer:
@@ -127,7 +135,44 @@ class Preparer:
         outcome = Standing(*rows) if rows else self._decode(data, record)
         if isinstance(outcome, Sample) and self._prompts is not None:
             outcome = _prompted(outcome, self._prompts)
-        return Prepared(record, outcome, len(data), sha256, fingerprint)
+        original = None
+        if self._copied(record, sha256) and not isinstance(outcome, Failure):
+            original = self._full_size(data, record, outcome)
+        return Prepared(record, outcome, len(data), sha256, fingerprint, original)
+
+    def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
+        """The picture that copies are made from, read again.
+
+        Raises:
+            StorageError: It cannot be read.
+            ValueError: It has changed since it was labelled, or cannot be decoded.
+        """
+        data = self._reader.read(record)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(f"{record.file_name} has changed while it was labelled")
+        pixels = self._full_size(data, record, None)
+        if isinstance(pixels, Failure):
+            raise ValueError(f"{record.file_name}: {pixels.message}")
+        return pixels
+
+    def _copied(self, record: ImageRecord, sha256: str) -> bool:
+        """Whether the picture's split gets copies."""
+        if not record.copy_ids:
+            return False
+        split = split_of(self._config.split, record.file_name, sha256) or "train"
+        return split in self._config.augment.splits
+
+    def _full_size(
+        self, data: bytes, record: ImageRecord, outcome: Sample | Standing | None
+    ) -> npt.NDArray[np.uint8] | Failure:
+        if (
+            isinstance(outcome, Sample)
+            and self._chain is None
+            and outcome.pixels.shape[:2] == outcome.original_hw
+        ):
+            return outcome.pixels
+        found = decode_image(data, record, self._config.images)
+        return found.pixels if isinstance(found, Sample) else found
 
     def _decode(self, data: bytes, record: ImageRecord) -> Sample | Failure:
         images = self._config.images

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from schemas.manifest import Part
+
+from .copies import FOLDER, copy_files
 from .ledger import read_manifest, read_receipt
 from .plan import listed, standing_manifest
 from .storage import Storage, absolute_uri, join
@@ -21,10 +26,11 @@ def prune(output: str, storage: Storage) -> int:
     current = standing_manifest(storage, dataset)
     if current is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    kept = {part.name for part in current.parts}
+    parts = {part.name: part for part in current.parts}
     for entry in listed(storage, join(dataset, "versions")):
-        kept |= {part.name for part in read_manifest(storage, entry.uri).parts}
-    removed = 0
+        parts |= {part.name: part for part in read_manifest(storage, entry.uri).parts}
+    removed = _prune_copies(storage, dataset, list(parts.values()))
+    kept = parts.keys()
     for table in ("images", "annotations"):
         # Hidden ones too: what a killed writer had not yet renamed.
         for entry in listed(storage, join(dataset, table), hidden=True):
@@ -37,3 +43,15 @@ def prune(output: str, storage: Storage) -> int:
             storage.remove(entry.uri)
             removed += 1
     return removed
+
+
+def _prune_copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> int:
+    """Removes the pictures of copies that no kept part names, before the parts themselves go."""
+    files = listed(storage, join(dataset, FOLDER), hidden=True)
+    if not files:
+        return 0
+    kept = {name for part in parts for name in copy_files(storage, dataset, part)}
+    stale = [entry for entry in files if f"{FOLDER}/{entry.path}" not in kept]
+    for entry in stale:
+        storage.remove(entry.uri)
+    return len(stale)

@@ -139,7 +139,7 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
     def begin() -> None:
         progress.begin(
             total=len(plan.listing),
-            done=sum(part.images for part in parts),
+            done=sum(part.images - part.copies for part in parts),
             failed=sum(part.statuses.get(Status.FAILED, 0) for part in parts),
         )
 
@@ -147,7 +147,7 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         plan.receipts[receipt.shard] = receipt
         fresh.append(receipt)
         failed = receipt.part.statuses.get(Status.FAILED, 0)
-        progress.advance(images=receipt.part.images, failed=failed)
+        progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
 
     works = Works(plan.listing, todo)
     if plan.config.execution.inline:

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from schemas.records import MAX_IMAGE_ID, ImageRecord
 
+from .copy_ids import assign_copy_ids
+
 _BATCH = 65_536
 _CUT_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads ids over the high bits
 
@@ -56,9 +58,10 @@ class Listing:
         records: In the order of the listing.
         image_id: File name → the id that a file of prompts gives the image, or None. Taken where
             every image has one and no two the same.
+        copies: Augmented copies of each image that ids are reserved for.
 
     Raises:
-        ValueError: Two images have the same file_name.
+        ValueError: Two images have the same file_name, or there are too many copies.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Listing:
         records: Iterable[ImageRecord],
         *,
         image_id: Callable[[str], int | None] | None = None,
+        copies: int = 0,
     ) -> None:
         batches = list(_batches(records))
         self.table = pa.Table.from_batches(batches, schema=_LISTING).combine_chunks()
@@ -74,6 +78,7 @@ class Listing:
             given = [image_id(name) for name in self.table["file_name"].to_pylist()]
             if None not in given and len(set(given)) == len(given):
                 self.image_ids = np.array(given, self.image_ids.dtype)
+        self.copy_ids = assign_copy_ids(self.image_ids, copies)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -82,7 +87,11 @@ class Listing:
         """The shard's images, with ids."""
         rows = self.table.slice(shard.start, len(shard)).to_pylist()
         ids = self.image_ids[shard.start : shard.stop].tolist()
-        return [ImageRecord(**row, image_id=i) for row, i in zip(rows, ids, strict=True)]
+        copies = self.copy_ids[shard.start : shard.stop].tolist()
+        return [
+            ImageRecord(**row, image_id=i, copy_ids=tuple(own))
+            for row, i, own in zip(rows, ids, copies, strict=True)
+        ]
 
     def record(self, image_id: int) -> ImageRecord:
         """The image of this id.
@@ -149,6 +158,7 @@ class Listing:
         for name in ("size", "offset", "row"):
             digest.update(part[name].to_numpy().astype("<i8").tobytes())
         digest.update(self.image_ids[start:stop].astype("<i8").tobytes())
+        digest.update(self.copy_ids[start:stop].astype("<i8").tobytes())
         return digest.hexdigest()[:24]
 
 
@@ -212,7 +222,7 @@ def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray
 
 
 def _batches(records: Iterable[ImageRecord]) -> Iterator[pa.RecordBatch]:
-    names = [item.name for item in fields(ImageRecord) if item.name != "image_id"]
+    names = [item.name for item in fields(ImageRecord) if item.name in _LISTING.names]
     columns: dict[str, list[object]] = {name: [] for name in names}
     for record in records:
         for name, column in columns.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .ledger import open_ledger
 from .storage import Storage, StorageError, join
+from .validation.copies import CopyCheck
 from .validation.exports import check_exports_of
 from .validation.findings import RULES, Findings, ValidationReport, Violation
 from .validation.geometry import check_masks
@@ -40,6 +41,7 @@ def validate(
     manifest, files = ledger.manifest, ledger.storage
     findings = Findings()
     index = ImageIndex()
+    copies = CopyCheck(files, ledger.uri)
     images = annotations = 0
     for done, part in enumerate(manifest.parts, start=1):
         tables = read_checked(files, ledger.uri, part, manifest, findings)
@@ -50,6 +52,7 @@ def validate(
             check_images(tables[0], findings)
             check_annotations(*tables, manifest, findings)
             check_masks(*tables, findings)
+            copies.check(*tables, findings)
         if progress is not None:
             progress(done, len(manifest.parts))
     index.check(findings)

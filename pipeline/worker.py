@@ -6,6 +6,9 @@ import importlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from schemas.manifest import ShardReceipt
 from schemas.records import (
@@ -17,6 +20,8 @@ from schemas.records import (
     annotation_id,
 )
 
+from .copies import CopyMaker
+from .copy_queue import CopyQueue
 from .errors import ModelLoadError
 from .ledger import write_receipt
 from .models import FAMILIES, Segmenter
@@ -34,6 +39,7 @@ from .placed import restore
 from .prepare import Prepared, Preparer, ShardWork, Standing, WorkerSpec, one_line
 from .refine import Refiner, lenient
 from .reuse import EMPTY_INDEX, ReuseIndex
+from .splits import split_of
 from .storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -41,6 +47,23 @@ BATCHES = 4
 """Batches that a window of pictures holds, if all are of one shape."""
 WINDOW_BYTES = 1 << 28
 """Pixels of a window, at most and by one picture more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What came of one image.
+
+    Attributes:
+        item: The image on its way to the model.
+        image: Its row.
+        segments: Its annotation rows.
+        reused: Whether its labels were there already.
+    """
+
+    item: Prepared
+    image: Row
+    segments: list[Row]
+    reused: bool = False
 
 
 class ShardWorker:
@@ -63,6 +86,11 @@ class ShardWorker:
         config, categories = spec.config, spec.info.categories
         self._refiner = Refiner(config.model, config.refine, categories, spec.tasks)
         self._window = BATCHES * spec.config.model.batch_size
+        self._maker = (
+            CopyMaker(config.augment, self._storage, spec.dataset, self._background)
+            if config.augment.copies
+            else None
+        )
         self._model = _loaded(spec)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -76,19 +104,21 @@ class ShardWorker:
             StorageError: The output cannot be written.
         """
         started = time.monotonic()
-        images: list[Row] = []
-        annotations: list[Row] = []
         reused = 0
         arriving = self._labelled(prepared)
-        for record in work.records:
-            if record.file_name in work.poison:
-                message = "the worker process died on this image each time it was tried"
-                images.append(image_row(record, failure=Failure(ErrorCode.CRASHED, message)))
-                continue
-            image, segments, old = next(arriving)
-            images.append(image)
-            annotations.extend(segments)
-            reused += old
+        with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
+            for record in work.records:
+                if record.file_name in work.poison:
+                    message = "the worker process died on this image each time it was tried"
+                    failure = Failure(ErrorCode.CRASHED, message)
+                    queue.add(record, image_row(record, failure=failure), [])
+                    continue
+                found = next(arriving)
+                image = {**found.image, "split": self._split(found.image)}
+                queue.add(record, image, found.segments, found.item.original)
+                reused += found.reused
+                del found  # or its pixels live until the next is there
+            images, annotations = queue.rows()
         part = write_part(
             self._storage,
             self.spec.dataset,
@@ -104,7 +134,7 @@ class ShardWorker:
             token=work.token,
             run=self.spec.run,
             part=part,
-            computed=len(images) - reused,
+            computed=len(work.records) - reused,
             reused=reused,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -120,8 +150,13 @@ class ShardWorker:
         """Frees the model."""
         self._model.close()
 
-    def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
-        """(image row, annotation rows, reused?) of every image, in order.
+    def _split(self, image: Row) -> str | None:
+        if image["error_code"] or not image["sha256"]:
+            return None
+        return split_of(self.spec.config.split, image["file_name"], image["sha256"])
+
+    def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[Labelled]:
+        """Every image in order.
 
         Pictures go to the model in windows of a few batches, so that those of one shape meet in
         it; cut by position, and where large pictures fill the memory.
@@ -130,24 +165,24 @@ class ShardWorker:
         held = 0
         for item in prepared:
             window.append(item)
-            held += item.outcome.pixels.nbytes if isinstance(item.outcome, Sample) else 0
+            held += _held(item)
             del item  # or its pixels live until the next is there
             if len(window) == self._window or held >= WINDOW_BYTES:
                 yield from self._finish(window)
                 window, held = [], 0
         yield from self._finish(window)
 
-    def _finish(self, window: Sequence[Prepared]) -> Iterator[tuple[Row, list[Row], bool]]:
+    def _finish(self, window: Sequence[Prepared]) -> Iterator[Labelled]:
         samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
         results = iter(self._segment(samples))
         for item in window:
             match item.outcome:
                 case Standing(image, segments):
-                    yield (*self._renamed(item.record, image, segments), True)
+                    yield Labelled(item, *self._renamed(item.record, image, segments), True)
                 case Failure() as failure:
-                    yield self._failed(item, failure), [], False
+                    yield Labelled(item, self._failed(item, failure), [])
                 case Sample() as sample:
-                    yield (*self._rows(item, sample, next(results)), False)
+                    yield Labelled(item, *self._rows(item, sample, next(results)))
 
     def _renamed(
         self, record: ImageRecord, image: Row, segments: list[Row]
@@ -231,6 +266,14 @@ class ShardWorker:
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
             return [Segmentation(*samples[0].picture_hw, failure=failure)]
+
+
+def _held(item: Prepared) -> int:
+    """Bytes of pixels."""
+    arrays = [item.outcome.pixels] if isinstance(item.outcome, Sample) else []
+    if isinstance(item.original, np.ndarray) and not any(item.original is one for one in arrays):
+        arrays.append(item.original)
+    return sum(array.nbytes for array in arrays)
 
 
 def _loaded(spec: WorkerSpec) -> Segmenter:

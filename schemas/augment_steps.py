@@ -292,10 +292,12 @@ class CopyPaste(AugmentStep):
     categories: Annotated[
         tuple[str, ...], Field(description="names of those that are pasted; empty = all things")
     ] = ()
+    scale: Annotated[Range, Field(description="how much larger they are pasted")] = (0.7, 1.4)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
         self._within("count", 1, 1000)
+        self._within("scale", 0.05, 20)
         return self
 
 

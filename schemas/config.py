@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from .augment_config import AugmentConfig
 from .manifest import SCHEMA_VERSION
 from .model_config import ModelConfig, RefineConfig, TilingConfig
 from .preprocess_config import PreprocessConfig
 from .prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
 from .records import TASKS, Task
 from .section import Section
+from .split_config import SplitConfig
 
 LABEL_SECTIONS = (
     "model",
@@ -138,6 +140,8 @@ class JobConfig(Section):
     prompts: PromptsConfig = PromptsConfig()
     everything: EverythingConfig = EverythingConfig()
     conflicts: ConflictsConfig = ConflictsConfig()
+    split: SplitConfig = SplitConfig()
+    augment: AugmentConfig = AugmentConfig()
     execution: ExecutionConfig = ExecutionConfig()
     storage: StorageConfig = StorageConfig()
     export: ExportConfig = ExportConfig()
@@ -166,6 +170,24 @@ class JobConfig(Section):
                 "are in the original's pixels, and the models that take them resize by themselves"
             )
         return self
+
+    @model_validator(mode="after")
+    def _copies_of_something(self) -> Self:
+        if self.augment.copies and not self.split.active and "train" not in self.augment.splits:
+            raise ValueError(
+                "augment.splits: without [split] every picture is in train, which is not named"
+            )
+        return self
+
+    def copies_wording(self) -> str:
+        """What copies and splits depend on beside the labels; "" without either."""
+        data: dict[str, Any] = {}
+        if self.split.active:
+            data["split"] = self.split.model_dump(mode="json")
+        if self.augment.copies:
+            steps = [step.model_dump(mode="json") for step in self.augment.chain()]
+            data["augment"] = {**self.augment.model_dump(mode="json"), "steps": steps}
+        return json.dumps(data, sort_keys=True, separators=(",", ":")) if data else ""
 
     def label_config(
         self,

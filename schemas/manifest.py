@@ -11,7 +11,7 @@ from typing import Any
 from .categories import Categories
 from .records import TASKS, Status, Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
 
@@ -45,6 +45,7 @@ class Part:
         annotations_sha256: Of the annotations file.
         size: Bytes of both files.
         tasks: task → its share of the counts; empty where the dataset has one task.
+        copies: Rows of the images file that are copies of others.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Part:
     annotations_sha256: str
     size: int
     tasks: Mapping[Task, TaskCounts] = field(default_factory=dict)
+    copies: int = 0
 
     def view(self, task: Task) -> Part:
         """The part as if it held this task alone."""
@@ -83,10 +85,11 @@ class Part:
         return cls(**{**data, "tasks": tasks})
 
     def plain(self) -> dict[str, Any]:
-        """Plain data for JSON; says nothing of tasks where there is one."""
+        """Plain data for JSON; says nothing of tasks where there is one, nor of no copies."""
         data = asdict(self)
-        if not self.tasks:
-            del data["tasks"]
+        for key in ("tasks", "copies"):
+            if not data[key]:
+                del data[key]
         return data
 
 
@@ -144,7 +147,7 @@ class DatasetManifest:
         config: The resolved job config without secrets and placement.
         config_fingerprint: Of everything labels depend on but the image bytes; the `run` column.
         packages: Versions of the packages that labels depend on.
-        counts: images, annotations, ok, empty, failed, skipped.
+        counts: images, annotations, ok, empty, failed, skipped; copies, of the images, if any.
         category_counts: category id as text → annotations.
         error_counts: error code → images.
         parts: In the order of the input.
@@ -243,18 +246,24 @@ def totals(parts: Iterable[Part], categories: Sequence[Mapping[str, Any]]) -> di
         parts: All of them.
         categories: `Categories.to_json`; each is counted, also where nothing is of it.
     """
-    images = annotations = 0
+    images = annotations = copies = 0
     statuses: Counter[str] = Counter({str(status): 0 for status in Status})
     errors: Counter[str] = Counter()
     per_category: Counter[str] = Counter({str(item["id"]): 0 for item in categories})
     for part in parts:
         images += part.images
         annotations += part.annotations
+        copies += part.copies
         statuses.update(part.statuses)
         errors.update(part.errors)
         per_category.update(part.categories)
     return {
-        "counts": {"images": images, "annotations": annotations, **statuses},
+        "counts": {
+            "images": images,
+            "annotations": annotations,
+            **({"copies": copies} if copies else {}),
+            **statuses,
+        },
         "category_counts": dict(per_category),
         "error_counts": dict(errors),
     }

@@ -59,6 +59,8 @@ class ErrorCode(StrEnum):
     BAD_PROMPT = "bad_prompt"
     """The file of prompts asks something of this picture that cannot be."""
     TOO_MANY_SEGMENTS = "too_many_segments"
+    AUGMENT_ERROR = "augment_error"
+    """A copy could not be made: it would be too large."""
     CRASHED = "crashed"
     """The worker process died on this image again and again."""
 
@@ -76,6 +78,7 @@ class ImageRecord:
         offset: First byte inside the file `uri` (tar member), −1 for a whole file.
         row: Row in a Parquet file, −1 otherwise.
         image_id: 1…2**31−1, given by the planner from `file_name`; 0 before that.
+        copy_ids: Image ids that its augmented copies would have, likewise.
     """
 
     file_name: str
@@ -85,6 +88,7 @@ class ImageRecord:
     offset: int = -1
     row: int = -1
     image_id: int = 0
+    copy_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

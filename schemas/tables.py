@@ -32,10 +32,13 @@ IMAGES = pa.schema(
         pa.field("size_bytes", pa.int64()),
         pa.field("sha256", pa.string()),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("parent_image_id", pa.int64()),
+        pa.field("augmentation", pa.string()),
     ],
     metadata=_METADATA,
 )
-"""One row an input image. width and height are after EXIF rotation, null where unknown."""
+"""One row an input image, then its copies. width and height are after EXIF rotation."""
 
 ANNOTATIONS = pa.schema(
     [
@@ -59,6 +62,7 @@ ANNOTATIONS = pa.schema(
         pa.field("crop_xywh", pa.list_(_ELEMENT, 4)),
         pa.field("prompt_bbox_xywh", pa.list_(_REAL, 4)),
         pa.field("source_id", pa.int64()),
+        pa.field("visible_fraction", pa.float32()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_revision", pa.string(), nullable=False),
         pa.field("run", pa.string(), nullable=False),
@@ -67,18 +71,22 @@ ANNOTATIONS = pa.schema(
 )
 """One row a segment, sorted by image then segment_id. `run` = manifest's config_fingerprint."""
 
-_NEW_IN_2 = frozenset(
-    {
-        "tta_agreement",
-        "predicted_iou",
-        "stability_score",
-        "point_xy",
-        "crop_xywh",
-        "prompt_bbox_xywh",
-        "source_id",
-    }
-)
-"""Columns that schema version 1 did not have."""
+_SINCE: dict[str, int] = {
+    **dict.fromkeys(
+        (
+            "tta_agreement",
+            "predicted_iou",
+            "stability_score",
+            "point_xy",
+            "crop_xywh",
+            "prompt_bbox_xywh",
+            "source_id",
+        ),
+        2,
+    ),
+    **dict.fromkeys(("split", "parent_image_id", "augmentation", "visible_fraction"), 3),
+}
+"""Column → the schema version that brought it, where it was not there from the beginning."""
 
 
 def schema_of(table: str, version: int) -> pa.Schema:
@@ -86,5 +94,5 @@ def schema_of(table: str, version: int) -> pa.Schema:
     schema = {"images": IMAGES, "annotations": ANNOTATIONS}[table]
     if version == SCHEMA_VERSION:
         return schema
-    old = [item for item in schema if item.name not in _NEW_IN_2]
+    old = [item for item in schema if _SINCE.get(item.name, 1) <= version]
     return pa.schema(old, metadata={_VERSION_KEY: str(version)})

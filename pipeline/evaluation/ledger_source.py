@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.copy_rows import PARENT, parents_of
 from pipeline.ledger import Ledger
 from schemas.records import Status, Task
 
@@ -69,13 +70,15 @@ class LedgerSource:
         self._entries: list[ImageEntry] = []
         self._where: dict[int, tuple[int, int, int]] = {}
         columns = ("image_id", "file_name", "status", "height", "width")
-        for part, table in enumerate(ledger.images(columns)):
-            for key, name, status, height, width in zip(
-                *(table[column].to_pylist() for column in columns), strict=True
+        for part, table in enumerate(ledger.images((*columns, PARENT))):
+            known = (table[column].to_pylist() for column in columns)
+            for key, name, status, height, width, parent in zip(
+                *known, parents_of(table).to_pylist(), strict=True
             ):
                 # Skipped and failed alike: there is no answer.
                 failed = status not in (Status.OK, Status.EMPTY)
-                self._entries.append(ImageEntry(key, name, failed))
+                if parent is None:  # nobody has the truth of a copy
+                    self._entries.append(ImageEntry(key, name, failed))
                 self._where[key] = (part, height or 0, width or 0)
         self._parts: dict[int, _Part] = {}
         self._lock = Lock()
@@ -89,7 +92,7 @@ class LedgerSource:
         return self
 
     def entries(self) -> Sequence[ImageEntry]:
-        """Images in the dataset's order."""
+        """Images in the dataset's order, without augmented copies."""
         return self._entries
 
     def read(self, key: int | str) -> Segments:

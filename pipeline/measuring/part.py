@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.copy_rows import PARENT, parents_of, without_copies
 from pipeline.ledger import read_part
 from pipeline.readers import Reader
 from pipeline.storage import Storage
@@ -25,7 +26,7 @@ from .originals import Seen, look_at
 from .shape import measure_shapes
 from .units import PixelSizeChoice
 
-_IMAGE_COLUMNS = ("image_id", "file_name", "status", "width", "height", "sha256")
+_IMAGE_COLUMNS = ("image_id", "file_name", "status", "width", "height", "sha256", PARENT)
 _CHARACTERS = 500_000
 """Of RLE strings that are measured at once: some 200,000 runs, whose arrays fit into a cache."""
 
@@ -82,8 +83,13 @@ def measure_part(spec: MeasureSpec, name: str, records: Mapping[str, ImageRecord
         StorageError: The part cannot be read.
         ValueError: It is damaged.
     """
-    images = read_part(spec.storage, spec.dataset, "images", name, _IMAGE_COLUMNS).to_pylist()
+    table = read_part(spec.storage, spec.dataset, "images", name, _IMAGE_COLUMNS)
+    copies = pc.call_function("is_valid", [parents_of(table)])
     given = read_part(spec.storage, spec.dataset, "annotations", name, (*GIVEN, "rle"))
+    of_copies = table["image_id"].filter(copies)
+    if len(of_copies):  # the same objects again
+        given = given.filter(~pc.field("image_id").isin(of_copies))
+    images = without_copies(table).to_pylist()
     place = {row["image_id"]: index for index, row in enumerate(images)}
     try:
         image = np.array([place[key] for key in given["image_id"].to_pylist()], np.int64)

@@ -86,7 +86,7 @@ def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) ->
             "pixel_size_from_files": spec.choice.read,
         },
         "counts": {
-            "objects": ledger.manifest.counts["annotations"],
+            "objects": pq.ParquetFile(objects).metadata.num_rows,
             "images": about.images,
             "failed_images": about.failed,
             "images_with_pixel_size": about.sized,

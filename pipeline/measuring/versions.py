@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.copy_rows import PARENT, without_copies
 from pipeline.ledger import Ledger, open_ledger, read_manifest, rows_by_image
 from pipeline.storage import Storage, absolute_uri
 from schemas.records import Status
@@ -46,8 +47,9 @@ class Side:
         self.names: dict[str, int] = {}
         self._background = frozenset(item.id for item in ledger.categories if item.is_background)
         self._open: OrderedDict[int, Mapping[str, SideImage]] = OrderedDict()
-        for part, table in enumerate(ledger.images(("file_name",))):
-            self.names.update(dict.fromkeys(table["file_name"].to_pylist(), part))
+        for part, table in enumerate(ledger.images(("file_name", PARENT))):
+            names = without_copies(table)["file_name"].to_pylist()
+            self.names.update(dict.fromkeys(names, part))
 
     def images(self) -> Iterator[SideImage]:
         """All images in the dataset's order."""
@@ -63,9 +65,8 @@ class Side:
         if index not in self._open:
             part = self.ledger.manifest.parts[index]
             by_image = rows_by_image(self.ledger.annotations_of(part, _COLUMNS))
-            rows = self.ledger.images_of(
-                part, ("image_id", "file_name", "status", "height", "width")
-            ).to_pylist()
+            columns = ("image_id", "file_name", "status", "height", "width", PARENT)
+            rows = without_copies(self.ledger.images_of(part, columns)).to_pylist()
             self._open[index] = {
                 row["file_name"]: self._image(row, by_image.get(row["image_id"], []))
                 for row in rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.copy_rows import is_copy
 from pipeline.images import decode_image
 from schemas.config import ImagesConfig
 from schemas.records import Failure, ImageRecord
@@ -88,12 +90,21 @@ def render(
             "picture": pixels is not None,
             "format": row["image_format"],
             "orientation": row["exif_orientation"],
-            "note": row["note"],
+            "note": _note(row),
             "bytes": row["size_bytes"],
             "segments": [_segment(item, places, item["rle"]["counts"]) for item in ordered],
         },
         jpeg=None if pixels is None else _jpeg(_resize(pixels, fit(size, FULL_SIDE)), 85),
     )
+
+
+def _note(row: Row) -> str | None:
+    """What decoding dropped or assumed, or what a picture is a copy of."""
+    if not is_copy(row):
+        return row["note"]
+    steps = json.loads(row["augmentation"])["steps"]
+    done = ", ".join(dict.fromkeys(step["step"] for step in steps)) or "nothing changed"
+    return f"augmented copy of image {row['parent_image_id']}: {done}"
 
 
 def _pixels(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipeline.copy_rows import parents_of
+
 
 @dataclass(frozen=True, slots=True)
 class Unlabelled:
@@ -53,13 +55,15 @@ class Selection:
         self._seen = 0
         self._left = Counter(_shares(error_counts, max_unlabelled))
         self.chosen: dict[str, int] = {}  # file name → image id, in input order
+        self.originals: set[str] = set()  # those of them that lie in the input
         self.unlabelled: list[Unlabelled] = []
 
     def add(self, images: pa.Table) -> None:
         """Looks at one part's image rows."""
         columns = ("image_id", "file_name", "status", "error_code", "error_message")
-        for image_id, name, status, code, message in zip(
-            *(images[column].to_pylist() for column in columns), strict=True
+        known = (images[column].to_pylist() for column in columns)
+        for image_id, name, status, code, message, parent in zip(
+            *known, parents_of(images).to_pylist(), strict=True
         ):
             if status in ("ok", "empty"):
                 self._seen += 1
@@ -68,6 +72,8 @@ class Selection:
                     (self._seen - 1) * self._wanted // self._labelled
                 ):
                     self.chosen[name] = image_id
+                    if parent is None:
+                        self.originals.add(name)
             elif self._left[code] > 0:
                 self._left[code] -= 1
                 self.unlabelled.append(Unlabelled(image_id, name, status, code, message or ""))

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.copy_rows import PARENT
 from schemas.categories import Categories
 from schemas.records import Status
 
 from .histogram import LinearHistogram, LogHistogram, ScoreHistogram, Spread
 
-IMAGE_COLUMNS = ("image_id", "file_name", "status", "error_code", "error_message")
+IMAGE_COLUMNS = ("image_id", "file_name", "status", "error_code", "error_message", PARENT)
 ANNOTATION_COLUMNS = ("image_id", "category_id", "area", "score")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.copy_rows import is_copy
 from pipeline.ledger import Ledger, rows_by_image
 from pipeline.storage import StorageError, absolute_uri, join
 from schemas.config import ImagesConfig
@@ -68,7 +69,7 @@ def write_report(
     ledger = ledger.view(task or _most_telling(whole.tasks))
     tally, selection = _survey(ledger, max_images)
     if read is None:
-        records, read = find_originals(ledger, selection.chosen)
+        records, read = find_originals(ledger, selection.originals)
     else:
         records = {
             name: ImageRecord(file_name=name, uri="", image_id=image_id)
@@ -136,15 +137,20 @@ def _pictures(
     background = frozenset(item.id for item in ledger.categories if item.is_background)
     config = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
 
+    def own(record: ImageRecord) -> bytes:
+        return ledger.storage.read(join(ledger.uri, record.file_name))
+
     def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> Picture:
         record = records.get(row["file_name"])
+        if is_copy(row):
+            record = ImageRecord(row["file_name"], "", image_id=row["image_id"])
         picture = render(
             row,
             segments,
             places=places,
             background=background,
             record=record,
-            data=read_or_none(read, record),
+            data=read_or_none(own if is_copy(row) else read, record),
             config=config,
         )
         full = join(out, "full", str(row["image_id"]))

@@ -138,6 +138,7 @@ class AugmentChain:
     def __init__(self, config: AugmentConfig, steps: Sequence[AnyStep] | None = None) -> None:
         self.steps = tuple(config.chain() if steps is None else steps)
         self.fill = config.fill_rgb
+        self.looks_at_objects = any(step.step == "object_crop" for step in self.steps)
         for step in self.steps:
             if step.step in MIXING:
                 raise ValueError(f"augment.steps: {step.step} needs other pictures, not done here")

@@ -124,14 +124,19 @@ class Warp:
             if bottom <= top or right <= left:
                 out[rows, columns] = fill
                 continue
-            out[rows, columns] = cv2.remap(
+            # Up to half a pixel beyond the centres the edge is repeated, or enlarging would draw a
+            # dark rim around the picture.
+            tile = cv2.remap(
                 pixels[top:bottom, left:right],
                 x,
                 y,
                 cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=fill,
+                borderMode=cv2.BORDER_REPLICATE,
             )
+            out[rows, columns] = tile
+            inside = _inside(x, y, bottom - top, right - left)
+            if not inside.all():
+                out[rows, columns][~inside] = fill
         return out
 
     def labels(self, label_map: npt.NDArray[Labels], fill: int) -> npt.NDArray[Labels]:
@@ -150,9 +155,10 @@ class Warp:
             if bottom <= top or right <= left:
                 continue
             source = label_map[top:bottom, left:right]
-            column = np.floor(x + np.float32(0.5)).astype(np.int32)
-            row = np.floor(y + np.float32(0.5)).astype(np.int32)
-            inside = (column >= 0) & (column < right - left) & (row >= 0) & (row < bottom - top)
+            # A hair below the last half rounds up to a column that is not there.
+            column = np.minimum(np.floor(x + np.float32(0.5)).astype(np.int32), right - left - 1)
+            row = np.minimum(np.floor(y + np.float32(0.5)).astype(np.int32), bottom - top - 1)
+            inside = _inside(x, y, bottom - top, right - left)
             if inside.all():
                 out[rows, columns] = source[row, column]
             else:
@@ -221,6 +227,12 @@ class Warp:
             x = np.clip(x - np.float32(left), -_LONGEST, _LONGEST)
             y = np.clip(y - np.float32(top), -_LONGEST, _LONGEST)
             yield rows, columns, x, y, (top, left, bottom, right)
+
+
+def _inside(x: Floats, y: Floats, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Which positions are nearest to a pixel of the source, the same for pixels and labels."""
+    half = np.float32(0.5)
+    return (x >= -half) & (x < width - half) & (y >= -half) & (y < height - half)
 
 
 def _cut(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.copy_rows import parents_of
 from pipeline.parts import part_uri
 from pipeline.storage import Storage, StorageError
 from pipeline.task_view import annotations_of_task, images_of_task
@@ -69,6 +70,9 @@ def read_checked(
     errors = Counter(code for code in images["error_code"].to_pylist() if code)
     if not _same(errors, part.errors):
         findings.add("part-counts", "part", [f"{part.name}: errors"])
+    copies = len(images) - parents_of(images).null_count
+    if copies != part.copies:
+        findings.add("part-counts", "part", [f"{part.name}: copies"])
     _check_counts(images, annotations, part, part.name, findings)
     if part.tasks.keys() != (set(manifest.tasks) if len(manifest.tasks) > 1 else set()):
         findings.add("part-counts", "part", [f"{part.name}: tasks"])
@@ -103,6 +107,7 @@ def check_manifest(manifest: DatasetManifest, findings: Findings) -> None:
     counts = {
         "images": sum(part.images for part in manifest.parts),
         "annotations": sum(part.annotations for part in manifest.parts),
+        "copies": sum(part.copies for part in manifest.parts),
         **sums["statuses"],
     }
     for key, found, said in (

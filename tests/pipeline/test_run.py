@@ -351,7 +351,7 @@ def _newer(folder: Path) -> None:
         (_file, {}, "is a file, not a folder"),
         (_foreign, {}, r"no dataset of ours and not empty \(it holds thesis.doc\)"),
         (_settings_of_others, {}, "no dataset of ours and not empty"),
-        (_newer, {}, "schema version 99, this program knows up to 2"),
+        (_newer, {}, "schema version 99, this program knows up to 3"),
         (None, {"export": {"formats": ["coco-instance"]}}, "did you mean 'coco-instances'"),
     ],
 )

@@ -10,7 +10,7 @@ from pipeline.report.tally import IMAGE_COLUMNS
 
 
 def _table(rows: list[tuple[int, str, str, str | None, str | None]]) -> pa.Table:
-    return pa.table(dict(zip(IMAGE_COLUMNS, zip(*rows, strict=True), strict=True)))
+    return pa.table(dict(zip(IMAGE_COLUMNS[:5], zip(*rows, strict=True), strict=True)))
 
 
 def _labelled(count: int) -> pa.Table:
