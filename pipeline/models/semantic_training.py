@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -107,7 +107,10 @@ def run_semantic_training(
     run = _Run(output, config, model, categories, weights, facts, device, report, group or Group())
     if resume:
         run.restore()
-    return run.fit(batches, steps, val)
+    try:
+        return run.fit(batches, steps, val)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError("the GPU's memory is too small: lower batch_size or crop") from error
 
 
 class _Run:
@@ -178,7 +181,7 @@ class _Run:
         start = time.perf_counter()
         if self._is_over():
             return self.best
-        for batch in loader:
+        for batch in _drawn(loader):
             losses += self._learn(batch, total)
             if self.step % steps:
                 continue
@@ -306,6 +309,15 @@ class _Run:
             os.replace(partial, self.output / "log.jsonl")
             self.report({**self.log[-1], **passing})
         self.group.wait()
+
+
+def _drawn(loader: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """The batches; what a process says of bad data, in the line that it said."""
+    try:
+        yield from loader
+    except ValueError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise ValueError(last.removeprefix("ValueError: ")) from error
 
 
 def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

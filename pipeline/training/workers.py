@@ -41,7 +41,6 @@ def learn_together(job: TrainingJob, report: Callable[[Mapping[str, Any]], None]
         ExecutionError: A worker died; last.pt is that of the last epoch.
         ValueError: What a worker said of its data or its network.
     """
-    on_gpu = _on_gpu(job.device)
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(job, report, stop), daemon=True)
     failed = job.output / _FAILED
@@ -50,6 +49,7 @@ def learn_together(job: TrainingJob, report: Callable[[Mapping[str, Any]], None]
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
+        on_gpu = _on_gpu(job.device)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": job, "on_gpu": on_gpu},
@@ -135,14 +135,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _on_gpu(device: str) -> bool:
-    """Whether workers learn on GPUs; the driver needs no torch to know."""
-    if device != "auto":
-        return device.startswith("cuda")
+    """Whether workers learn on GPUs: as asked, or where the cluster has some."""
     import ray
 
-    if ray.is_initialized():
-        return ray.cluster_resources().get("GPU", 0) > 0
-    return os.path.exists("/dev/nvidia0")
+    return device.startswith("cuda") or (
+        device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
+    )
 
 
 def _last_line(error: Exception) -> str:
