@@ -118,7 +118,7 @@ def main(
     colours of the dataset's categories. Ctrl-C keeps the last epoch: the same command with
     --resume goes on.
     """
-    with exit_codes(verbose=verbose):
+    with exit_codes(verbose=verbose), _resumable():
         logging.getLogger().setLevel(logging.DEBUG if verbose else logging.INFO)
         logging.getLogger("PIL").setLevel(logging.INFO)  # it speaks of every block of a PNG
         flags = {"epochs": epochs}
@@ -163,6 +163,16 @@ def main(
                 )
             figures = _semantic_figures(best)
         typer.echo(f"best epoch {best['epoch']}: {figures}\nmodel: {output}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says how to go on after Ctrl-C; the exit code is `exit_codes`'s."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("the last finished epoch is kept: add --resume", err=True)
+        raise
 
 
 def _refuse(flags: Mapping[str, Any], of: str) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from pycocotools import mask as official
+from pycocotools.coco import COCO
 from tiny_scenes import scene, write_scenes
 
-from pipeline.ledger import write_dataset
+from pipeline.ledger import Ledger, write_dataset
 from pipeline.storage import Storage
+from pipeline.training.examples import Examples, ExamplesPlan
 from pipeline.training.labelled import Labelled, Place
+from pipeline.training.outputs import joined_table, with_background
+from pipeline.training.paint import IGNORE
 from schemas.categories import Categories, Category
 from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentation
 
@@ -105,3 +112,66 @@ def test_what_has_no_categories_is_refused(tmp_path: Path):
         Labelled(Place(str(path), place.pictures), STORAGE)
     with pytest.raises(ValueError, match="no such file or folder"):
         Labelled(Place(str(tmp_path / "none"), place.pictures), STORAGE)
+
+
+def test_real_objects_leave_background_and_crowds_are_ignored(shared_data: Path):
+    folder = shared_data / "coco-photos"
+    labelled = Labelled(Place(str(folder / "instances.json"), str(folder)), STORAGE)
+    assert len(labelled.pairs) == 32
+    official_file = COCO(str(folder / "instances.json"))
+    plan = ExamplesPlan(
+        places=(labelled.place,),
+        numbers=tuple((0, i) for i in range(32)),
+        names=tuple(pair.record.file_name for pair in labelled.pairs),
+        rests=("background",),
+        categories=with_background(joined_table([("", labelled.source.categories or {})])),
+    )
+    ids = [item.id for item in plan.categories]
+    examples = Examples(plan, [labelled])
+    crowds = 0
+    for number, pair in enumerate(labelled.pairs[:12]):
+        _, label_map = examples[number]
+        rows = official_file.loadAnns(official_file.getAnnIds(imgIds=[pair.key]))
+        things = np.zeros(label_map.shape, bool)
+        crowd = np.zeros(label_map.shape, bool)
+        for row in rows:
+            mask = official_file.annToMask(row).astype(bool)
+            crowd |= mask & bool(row["iscrowd"])
+            things |= mask & (not row["iscrowd"])
+        crowds += int((crowd & ~things).sum())
+        np.testing.assert_array_equal(label_map == IGNORE, crowd & ~things)
+        np.testing.assert_array_equal(label_map == len(ids) - 1, ~crowd & ~things)
+        found = {ids[index] for index in np.unique(label_map[things]).tolist()}
+        assert found <= {row["category_id"] for row in rows if not row["iscrowd"]}
+    assert crowds > 0
+
+
+def test_splits_and_copies_of_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = write_scenes(tmp_path / "scenes", 3)
+    ours = dataset(tmp_path / "out", ["0.png", "1.png", "2.png"])
+    (tmp_path / "out" / "augmented").mkdir()
+    copy = tmp_path / "out" / "augmented" / "0-1.png"
+    copy.write_bytes((Path(place.pictures) / "1.png").read_bytes())
+    whole = Ledger.images
+
+    def with_a_copy(self: Ledger, columns: Any = None) -> Iterator[pa.Table]:
+        for table in whole(self, columns):
+            rows = [
+                {**row, "split": "val" if row["image_id"] == 2 else "train", "sha256": str(i)}
+                for i, row in enumerate(table.to_pylist())
+            ]
+            parent = rows[0]
+            name = "augmented/0-1.png"
+            rows.append({**parent, "image_id": 50, "file_name": name, "sha256": "c"})
+            for row in rows:
+                row["parent_image_id"] = 1 if row["image_id"] == 50 else None
+            yield pa.Table.from_pylist(rows)
+
+    monkeypatch.setattr(Ledger, "images", with_a_copy)
+    labelled = Labelled(Place(ours.labels, place.pictures), STORAGE)
+    found = {pair.record.file_name: pair for pair in labelled.pairs}
+    assert found["1.png"].split == "val"
+    made = found["augmented/0-1.png"]
+    assert made.is_copy
+    assert made.group == found["0.png"].group != found["2.png"].group
+    assert labelled.read(made) == copy.read_bytes()
