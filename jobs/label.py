@@ -53,6 +53,10 @@ def main(
     ontology: Annotated[
         Text, typer.Option(help="TOML file of categories and their prompts.")
     ] = None,
+    exemplar: Annotated[
+        list[str] | None,
+        typer.Option(help="IMAGE:x,y,w,h=CATEGORY: an object to find the like of; repeatable."),
+    ] = None,
     prompts: Annotated[
         Text,
         typer.Option(help="Points or boxes for SAM: CSV, JSON, COCO, YOLO or a dataset of ours."),
@@ -128,6 +132,7 @@ def main(
         "model.allow_pickle": allow_pickle,
         "prompts.text": prompt or None,
         "prompts.ontology": ontology,
+        "prompts.exemplars": exemplar or None,
         "prompts.file": prompts,
         "task": ",".join(task) if task else None,
         "tiling.size": tile_size,

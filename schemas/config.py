@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from .augment_config import AugmentConfig
 from .manifest import SCHEMA_VERSION
 from .model_config import ModelConfig, RefineConfig, TilingConfig
+from .naming_config import NamingConfig
 from .preprocess_config import PreprocessConfig
 from .prompt_config import ConflictsConfig, EverythingConfig, PromptsConfig
 from .records import TASKS, Task
@@ -35,7 +36,7 @@ LABEL_SECTIONS = (
 )
 _PLACEMENT = {
     "model": {"name", "revision", "allow_pickle", "device", "batch_size", "compile"},
-    "prompts": {"text", "ontology", "file", "format"},
+    "prompts": {"text", "ontology", "file", "format", "exemplars"},
     "everything": {"points_per_batch"},
 }
 """Keys that say where something is and how fast it runs; hashes and contents say what it is."""
@@ -140,6 +141,7 @@ class JobConfig(Section):
     prompts: PromptsConfig = PromptsConfig()
     everything: EverythingConfig = EverythingConfig()
     conflicts: ConflictsConfig = ConflictsConfig()
+    naming: NamingConfig = NamingConfig()
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
     execution: ExecutionConfig = ExecutionConfig()
@@ -164,10 +166,12 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _prompts_fit(self) -> Self:
-        if self.prompts.file and any(item.step == "resize" for item in self.preprocess.steps):
+        given = "file" if self.prompts.file else "exemplars" if self.prompts.exemplars else ""
+        if given and any(item.step == "resize" for item in self.preprocess.steps):
             raise ValueError(
-                "preprocess.steps: resize and prompts.file exclude one another: points and boxes "
-                "are in the original's pixels, and the models that take them resize by themselves"
+                f"preprocess.steps: resize and prompts.{given} exclude one another: points and "
+                "boxes are in the original's pixels, and the models that take them resize by "
+                "themselves"
             )
         return self
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from .exemplar import ExemplarText
 from .section import Section
 
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -20,6 +21,9 @@ class PromptsConfig(Section):
         str, Field(description="--prompts: points or boxes; CSV, JSON, COCO, YOLO, our dataset")
     ] = ""
     format: Literal["auto", "csv", "json", "coco", "yolo", "dataset"] = "auto"
+    exemplars: Annotated[
+        tuple[str, ...], Field(description="--exemplar: IMAGE:x,y,w,h=CATEGORY each")
+    ] = ()
     single_mask: Annotated[
         bool,
         Field(description="boxes: SAM's one mask for them, not the best of all that it makes"),
@@ -30,6 +34,13 @@ class PromptsConfig(Section):
     chunk_tokens: Annotated[
         int, Field(ge=0, description="text tokens a pass at most; 0 = the model's limit")
     ] = 0
+
+    @field_validator("exemplars")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ExemplarText.parse(text)
+        return value
 
 
 class EverythingConfig(Section):

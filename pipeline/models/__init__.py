@@ -12,6 +12,7 @@ from schemas.records import Sample, Segmentation
 
 FAMILIES: dict[str, str] = {
     "clipseg": "pipeline.models.clipseg:ClipSeg",
+    "embedder": "pipeline.models.named_masks:NamedMasks",
     "eomt": "pipeline.models.eomt:EomtSegmenter",
     "grounding-dino": "pipeline.models.grounding_dino:GroundingDino",
     "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",

@@ -25,6 +25,8 @@ DECIDING = (
     *FILES,
     *TOKENIZERS,
     "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
     "added_tokens.json",
     "special_tokens_map.json",
     "tokenizer_config.json",

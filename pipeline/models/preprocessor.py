@@ -49,11 +49,15 @@ class _Kind:
 
 
 _UNIVERSAL = _Kind({"shortest_edge": 800, "longest_edge": 1333}, square=False)
+_EMBEDDER = _Kind({"shortest_edge": 224}, "bicubic", _CLIP, square=False)
 _KINDS: dict[str, _Kind] = {
     "beit": _Kind(
         {"height": 224, "width": 224}, "bicubic", _HALF, crop={"height": 224, "width": 224}
     ),
+    "bit": _EMBEDDER,
+    "clip": _EMBEDDER,
     "detr": _UNIVERSAL,
+    "dinov3vit": _Kind({"height": 224, "width": 224}),
     "dpt": _Kind({"height": 384, "width": 384}, "bicubic", _HALF),
     "eomt": _Kind({"shortest_edge": 640, "longest_edge": 640}, square=False),
     "groundingdino": _UNIVERSAL,
@@ -81,6 +85,7 @@ _KINDS: dict[str, _Kind] = {
     "sam2": _Kind({"height": 1024, "width": 1024}),
     "sam3": _Kind({"height": 1008, "width": 1008}, mean_std=_HALF),
     "segformer": _Kind({"height": 512, "width": 512}),
+    "siglip": _Kind({"height": 224, "width": 224}, "bicubic", _HALF),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
 }
 

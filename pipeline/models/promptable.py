@@ -11,6 +11,7 @@ from schemas.records import Task
 
 from .category_map import CategoryMap
 from .described import Described
+from .embedder_kinds import EMBEDDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class Promptable:
         family: A key of `FAMILIES`.
         by_text: It reads words; else it takes points and boxes, or segments everything.
         boxes_only: It finds boxes; a SAM beside it makes the masks.
+        names_masks: It compares the masks of a SAM before it with words and exemplars.
         tasks: What it can do; the first is the default.
     """
 
     family: str
     by_text: bool
     boxes_only: bool = False
+    names_masks: bool = False
     tasks: tuple[Task, ...] = ("instance", "panoptic")
 
 
@@ -44,6 +47,7 @@ PROMPTABLE: dict[str, Promptable] = {
     "owlv2": Promptable("owlv2", by_text=True, boxes_only=True),
     "clipseg": Promptable("clipseg", by_text=True, tasks=("semantic",)),
     "sam3": Promptable("sam3", by_text=True),
+    **dict.fromkeys(EMBEDDERS, Promptable("embedder", by_text=True, names_masks=True)),
 }
 """`model_type` of a config.json → what it is."""
 

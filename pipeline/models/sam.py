@@ -28,7 +28,7 @@ OBJECT = 1
 class SamSegmenter:
     """Labels pictures with a promptable SAM; see `pipeline.models.Segmenter`.
 
-    With points or boxes from a file, one segment a prompt; else everything in the picture.
+    With points or boxes, one segment a prompt; else everything in the picture.
 
     Args:
         info: The checkpoint; `info.asking` says what is asked.
@@ -100,7 +100,7 @@ class SamSegmenter:
     def _found(
         self, net: SamNet, sample: Sample, picture: Encoded, enlarging: Enlarging
     ) -> list[Segment]:
-        if self._asking.from_file:
+        if self._asking.from_file or sample.prompts:
             return masks_of_prompts(
                 net,
                 picture,
