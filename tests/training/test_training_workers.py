@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_cluster import RayCluster
 from tiny_scenes import write_scenes
 
+from pipeline.training import workers
+from pipeline.training.examples import ExamplesPlan
+from pipeline.training.job import TrainingJob
+from pipeline.training.outputs import numbered_table
 from pipeline.training.run import train_semantic
 from schemas.semantic_train_config import SemanticTrainConfig
 
 
-def config(workers: int, **changes: Any) -> SemanticTrainConfig:
+def config(count: int, **changes: Any) -> SemanticTrainConfig:
     return SemanticTrainConfig.parse(
         {
             "epochs": 2,
@@ -22,7 +28,7 @@ def config(workers: int, **changes: Any) -> SemanticTrainConfig:
             "crop": 32,
             "loaders": 0,
             "warmup": 1,
-            "workers": workers,
+            "workers": count,
             "net": {"encoder": "resnet18", "depth": 3, "widths": [32, 16, 16]},
             **changes,
         }
@@ -30,15 +36,17 @@ def config(workers: int, **changes: Any) -> SemanticTrainConfig:
 
 
 @pytest.mark.slow
-def test_two_workers_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+def test_two_workers_learn_what_one_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: RayCluster
+):
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
     place = write_scenes(tmp_path / "data", 4)
     logs = []
-    for workers in (1, 2):
+    for count in (1, 2):
         lines: list[Any] = []
-        output = tmp_path / str(workers)
+        output = tmp_path / str(count)
         best = train_semantic(
-            [place], output, config(workers), val=place, device="cpu", report=lines.append
+            [place], output, config(count), val=place, device="cpu", report=lines.append
         )
         assert [line["epoch"] for line in lines] == [1, 2]
         assert best == json.loads((output / "training.json").read_text())["best"]
@@ -46,6 +54,49 @@ def test_two_workers_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.M
     for one, two in zip(*logs, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=2e-3)
         assert two["pixel_accuracy"] == pytest.approx(one["pixel_accuracy"], abs=0.01)
-    bad = config(2, net={"encoder": "resnet19"})
-    with pytest.raises(ValueError, match="resnet19"):
-        train_semantic([place], tmp_path / "bad", bad, val=place, device="cpu")
+
+
+def job(output: Path) -> TrainingJob:
+    plan = ExamplesPlan(
+        places=(),
+        numbers=(),
+        names=(),
+        rests=(),
+        categories=numbered_table({1, 2}),
+    )
+    output.mkdir()
+    return TrainingJob(output, config(2), "unet", "", plan, plan, (1.0, 1.0), {})
+
+
+def test_what_a_worker_says_reaches_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def work(self: TrainingJob, report: Any, *, together: bool) -> None:
+        assert together
+        assert self.device == "cpu"
+        raise ValueError("0.png cannot be decoded")
+
+    monkeypatch.setattr(TrainingJob, "work", work)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        workers._work({"job": job(tmp_path / "out"), "on_gpu": False})
+    said = (tmp_path / "out" / workers._FAILED).read_text()
+    assert json.loads(said) == "0.png cannot be decoded"
+
+
+def test_lines_of_the_log_are_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "_LOOK", 0.01)
+    own = job(tmp_path / "out")
+    (own.output / "log.jsonl").write_text('{"epoch": 1}\n')
+    lines: list[Any] = []
+    stop = threading.Event()
+    seen = threading.Event()
+
+    def report(line: Any) -> None:
+        lines.append(line["epoch"])
+        seen.set()
+
+    watcher = threading.Thread(target=workers._watch, args=(own, report, stop))
+    watcher.start()
+    assert seen.wait(10)
+    (own.output / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    stop.set()
+    watcher.join(10)
+    assert lines == [1, 2]
