@@ -211,18 +211,22 @@ def _of_tasks(manifest: DatasetManifest) -> str:
 
 def _say(result: RunResult) -> None:
     counts = result.manifest.counts
+    copies = counts.get("copies", 0)
+    inputs = counts["images"] - copies
     if not result.new_version and not result.computed and not result.reused:
         typer.echo(
-            f"nothing changed: {counts['images']} images are up to date "
+            f"nothing changed: {inputs} images are up to date "
             f"(version {result.manifest.version}), nothing computed"
         )
     else:
-        unchanged = counts["images"] - result.computed - result.reused
+        unchanged = inputs - result.computed - result.reused
         typer.echo(
-            f"version {result.manifest.version}: {counts['images']} images "
+            f"version {result.manifest.version}: {inputs} images "
             f"({result.computed} computed, {result.reused} reused, {unchanged} unchanged) "
             f"in {result.seconds:.1f} s"
         )
+    if copies:
+        typer.echo(f"  and {copies} augmented copies, counted below")
     typer.echo(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
         f"skipped {counts['skipped']}; {counts['annotations']} segments{_of_tasks(result.manifest)}"

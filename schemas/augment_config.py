@@ -57,6 +57,14 @@ class AugmentConfig(Section):
     ] = (0, 0, 0)
     steps: Annotated[tuple[AnyStep, ...], Field(description="in order; empty = the default")] = ()
 
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """`"train"`, `"train,val"` or a list."""
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(","))
+        return value
+
     @field_validator("fill", mode="before")
     @classmethod
     def _grey(cls, value: Any) -> Any:

@@ -19,6 +19,10 @@ _LONGEST = 32_000
 """Sides that `cv2.remap` can address, less a margin."""
 _FAR = 1 << 24
 _FIELD = 1024
+_TIE = np.float32(2**-10)
+"""Half-way positions all go the same way: to even ones, every other row would be there twice."""
+_AS: dict[int, type[np.uint8 | np.uint16 | np.float32]] = {1: np.uint8, 2: np.uint16, 4: np.float32}
+"""Bytes of a label → a type that `cv2.remap` copies bit by bit."""
 _VISIBLE_BLUR = 0.3
 
 
@@ -36,11 +40,12 @@ class Linear:
     def back(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Positions in what it is given, from positions in its result."""
         m = self.matrix.astype(np.float32)
-        over_x = m[0, 0] * x + m[0, 1] * y + m[0, 2]
-        over_y = m[1, 0] * x + m[1, 1] * y + m[1, 2]
+        # Of a row of x and a column of y only the sums are as large as the picture.
+        over_x = (m[0, 0] * x + m[0, 2]) + m[0, 1] * y
+        over_y = (m[1, 0] * x + m[1, 2]) + m[1, 1] * y
         if self.affine:
             return over_x, over_y
-        under = m[2, 0] * x + m[2, 1] * y + m[2, 2]
+        under = (m[2, 0] * x + m[2, 2]) + m[2, 1] * y
         behind = under < 1e-4  # beyond the horizon: nothing is there
         under[behind] = 1.0
         over_x[behind] = over_y[behind] = -_FAR
@@ -62,6 +67,7 @@ class Bend:
 
     def back(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Positions in what it is given, from positions in its result."""
+        x, y = np.broadcast_arrays(x, y)
         height, width = self.size_hw
         tall, wide = min(height, _FIELD), min(width, _FIELD)
         field = cv2.resize(self.points, (wide, tall), interpolation=cv2.INTER_CUBIC)
@@ -133,10 +139,10 @@ class Warp:
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_REPLICATE,
             )
+            outside = np.flatnonzero(~_inside(x, y, bottom - top, right - left))
+            if len(outside):
+                tile.reshape(-1, 3)[outside] = fill
             out[rows, columns] = tile
-            inside = _inside(x, y, bottom - top, right - left)
-            if not inside.all():
-                out[rows, columns][~inside] = fill
         return out
 
     def labels(self, label_map: npt.NDArray[Labels], fill: int) -> npt.NDArray[Labels]:
@@ -155,14 +161,11 @@ class Warp:
             if bottom <= top or right <= left:
                 continue
             source = label_map[top:bottom, left:right]
-            # A hair below the last half rounds up to a column that is not there.
-            column = np.minimum(np.floor(x + np.float32(0.5)).astype(np.int32), right - left - 1)
-            row = np.minimum(np.floor(y + np.float32(0.5)).astype(np.int32), bottom - top - 1)
-            inside = _inside(x, y, bottom - top, right - left)
-            if inside.all():
-                out[rows, columns] = source[row, column]
-            else:
-                out[rows, columns][inside] = source[row[inside], column[inside]]
+            tile = _nearest(source, x + _TIE, y + _TIE)
+            outside = np.flatnonzero(~_inside(x, y, bottom - top, right - left))
+            if len(outside):
+                tile.reshape(-1)[outside] = fill
+            out[rows, columns] = tile
         return out
 
     def density(self) -> float | Floats:
@@ -224,9 +227,20 @@ class Warp:
             if max(right - left, bottom - top) > _LONGEST:
                 waiting.extend(_quarters(rows, columns))
                 continue
-            x = np.clip(x - np.float32(left), -_LONGEST, _LONGEST)
-            y = np.clip(y - np.float32(top), -_LONGEST, _LONGEST)
+            x, y = _from(x, left), _from(y, top)
             yield rows, columns, x, y, (top, left, bottom, right)
+
+
+def _nearest(source: npt.NDArray[Labels], x: Floats, y: Floats) -> npt.NDArray[Labels]:
+    """The values at the pixels nearest to these positions, those outside at its edge."""
+    kind = _AS.get(source.dtype.itemsize)
+    if kind is not None:
+        bits = np.ascontiguousarray(source).view(kind)
+        found = cv2.remap(bits, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(found, kind).view(source.dtype)
+    row = np.clip(np.rint(y), 0, source.shape[0] - 1).astype(np.int32)
+    column = np.clip(np.rint(x), 0, source.shape[1] - 1).astype(np.int32)
+    return source[row, column]
 
 
 def _inside(x: Floats, y: Floats, height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -254,11 +268,19 @@ def _quarters(rows: slice, columns: slice) -> list[tuple[slice, slice]]:
 
 
 def _grid(rows: slice, columns: slice) -> tuple[Floats, Floats]:
-    """y and x of every pixel, float32."""
+    """y as a column and x as a row, float32."""
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
     x = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
-    shape = (y.shape[0], x.shape[1])
-    return np.broadcast_to(y, shape), np.broadcast_to(x, shape)
+    return y, x
+
+
+def _from(positions: Floats, first: int) -> Floats:
+    """Positions counted from `first`, as far as `cv2.remap` can tell them apart."""
+    if first:
+        positions = positions - np.float32(first)
+    if max(-float(positions.min()), float(positions.max())) > _LONGEST:
+        positions = np.clip(positions, -_LONGEST, _LONGEST)
+    return positions
 
 
 def _reach(positions: Floats, length: int) -> tuple[int, int]:
