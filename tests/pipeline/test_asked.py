@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny_checkpoints import checkpoint
+from tiny_embedders import embedder_checkpoint
 from tiny_sam import sam_checkpoint
 from tiny_text import text_checkpoint
 
@@ -49,7 +50,11 @@ def written(path: Path, text: str) -> str:
 SAM = "SAM"
 DINO = "DINO"
 PLAIN = "PLAIN"
+CLIP = "CLIP"
+DINOV2 = "DINOV2"
 FOLDERS = {
+    CLIP: lambda: embedder_checkpoint("clip"),
+    DINOV2: lambda: embedder_checkpoint("dinov2"),
     SAM: lambda: sam_checkpoint("sam"),
     DINO: lambda: text_checkpoint("grounding-dino"),
     PLAIN: lambda: checkpoint("segformer"),
@@ -84,6 +89,34 @@ def named(pattern: str) -> str:
         ("SAM", {"prompts": {"ontology": "o.toml"}}, r"prompts\.ontology: .* reads no words"),
         ("DINO+SAM", {"prompts": {"file": "b.csv"}}, "points and boxes are for SAM"),
         ("DINO+SAM", {}, "looks for words: give --prompt TEXT or --ontology FILE"),
+        ("CLIP", {"prompts": {"text": ["cat"]}}, r"makes none: name a SAM before it.*sam-vit-b\+"),
+        ("CLIP+SAM", {"prompts": {"text": ["cat"]}}, r"makes masks itself, it takes no \+"),
+        ("DINO+CLIP", {"prompts": {"text": ["cat"]}}, "is no SAM and turns no boxes into masks"),
+        ("SAM+CLIP", {}, "by words or by exemplars: give --prompt TEXT, --ontology"),
+        (
+            "SAM+CLIP",
+            {"prompts": {"file": "b.csv"}},
+            r"prompts\.file: .* names masks of everything",
+        ),
+        (
+            "SAM+CLIP",
+            {"prompts": {"text": ["cat"], "ontology": "o.toml"}},
+            r"prompts\.text and prompts\.ontology: give one of them",
+        ),
+        ("SAM+DINOV2", {"prompts": {"text": ["cat"]}}, r"reads no words .*give --exemplar"),
+        ("SAM+CLIP", {"prompts": {"exemplars": ["gone.png:1,2,3,4=x"]}}, r"--exemplar 'gone\.png"),
+        (
+            "SAM",
+            {"prompts": {"exemplars": ["a.png:1,2,3,4=x"]}},
+            r"compares nothing \(--exemplar\)",
+        ),
+        ("DINO+SAM", {"prompts": {"exemplars": ["a.png:1,2,3,4=x"]}}, "compares nothing"),
+        ("PLAIN", {"prompts": {"exemplars": ["a.png:1,2,3,4=x"]}}, r"takes no prompts"),
+        (
+            "SAM+CLIP",
+            {"prompts": {"text": ["object"]}, "naming": {"keep_unnamed": True}},
+            r"naming\.keep_unnamed: .*'object'",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -137,6 +170,49 @@ def test_a_file_of_prompts_and_its_digest(tmp_path: Path) -> None:
     assert found[0].identity != found[2].identity
     assert found[0].info.asking.from_file
     assert [c.name for c in found[0].info.categories] == ["cat"]
+
+
+def test_a_sam_and_an_embedder_are_one_description(tmp_path: Path) -> None:
+    found = asked(named("SAM+CLIP"), tmp_path, prompts={"text": ["cat", "red car"]})
+    alone = asked(named("SAM"), tmp_path).info
+    assert (found.info.family, found.info.partner.family) == ("embedder", "embedder")
+    assert found.info.folder == alone.folder
+    assert found.info.name == f"{alone.name}+{found.info.partner.name}"
+    assert found.info.weights_sha256 not in (
+        alone.weights_sha256,
+        found.info.partner.weights_sha256,
+    )
+    assert found.info.tasks == ("instance", "panoptic")
+    assert [(c.id, c.name) for c in found.info.categories] == [(1, "cat"), (2, "red car")]
+    assert found.prompts is None
+
+
+def test_identity_is_what_is_compared_and_how(tmp_path: Path, monkeypatch: Any) -> None:
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "a.png"), rng.integers(0, 256, (30, 40, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    def identity(exemplar: str = "a.png:1,2,9,9=nut", **naming: Any) -> Any:
+        prompts = {"exemplars": [exemplar], "text": ["cat"]}
+        found = asked(named("SAM+CLIP"), tmp_path, prompts=prompts, naming=naming)
+        assert [c.name for c in found.info.categories][:1] == ["cat"]
+        return found.identity
+
+    first = identity()
+    assert identity("b.png:1,2,9,9=nut") == identity(crops_per_batch=3) == first
+    for other in (
+        identity("a.png:1,2,9,8=nut"),
+        identity("a.png:1,2,9,9=bolt"),
+        identity(margin=0.3),
+        identity(similarity=0.9),
+        identity(keep_unnamed=True),
+    ):
+        assert other != first
+    job = config(named("SAM"), tmp_path)
+    more = config(named("SAM"), tmp_path, naming={"margin": 0.3})
+    same = {"tasks": ("instance",), "weights_sha256": "", "revision": "", "categories": ()}
+    assert job.label_config(**same) == more.label_config(**same)  # SAM alone compares nothing
 
 
 def test_labels_depend_on_the_file_and_say_what_was_not_in_it(tmp_path: Path) -> None:
