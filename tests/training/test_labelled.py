@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
 from pycocotools import mask as official
 from pycocotools.coco import COCO
 from tiny_scenes import scene, write_scenes
 
-from pipeline.ledger import Ledger, write_dataset
+from pipeline.ledger import write_dataset
+from pipeline.run import label
 from pipeline.storage import Storage
 from pipeline.training.examples import Examples, ExamplesPlan
 from pipeline.training.labelled import Labelled, Place
 from pipeline.training.outputs import joined_table, with_background
 from pipeline.training.paint import IGNORE
 from schemas.categories import Categories, Category
+from schemas.config import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentation
 
 STORAGE = Storage()
@@ -146,32 +145,27 @@ def test_real_objects_leave_background_and_crowds_are_ignored(shared_data: Path)
     assert crowds > 0
 
 
-def test_splits_and_copies_of_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    place = write_scenes(tmp_path / "scenes", 3)
-    ours = dataset(tmp_path / "out", ["0.png", "1.png", "2.png"])
-    (tmp_path / "out" / "augmented").mkdir()
-    copy = tmp_path / "out" / "augmented" / "0-1.png"
-    copy.write_bytes((Path(place.pictures) / "1.png").read_bytes())
-    whole = Ledger.images
-
-    def with_a_copy(self: Ledger, columns: Any = None) -> Iterator[pa.Table]:
-        for table in whole(self, columns):
-            rows = [
-                {**row, "split": "val" if row["image_id"] == 2 else "train", "sha256": str(i)}
-                for i, row in enumerate(table.to_pylist())
-            ]
-            parent = rows[0]
-            name = "augmented/0-1.png"
-            rows.append({**parent, "image_id": 50, "file_name": name, "sha256": "c"})
-            for row in rows:
-                row["parent_image_id"] = 1 if row["image_id"] == 50 else None
-            yield pa.Table.from_pylist(rows)
-
-    monkeypatch.setattr(Ledger, "images", with_a_copy)
-    labelled = Labelled(Place(ours.labels, place.pictures), STORAGE)
-    found = {pair.record.file_name: pair for pair in labelled.pairs}
-    assert found["1.png"].split == "val"
-    made = found["augmented/0-1.png"]
-    assert made.is_copy
-    assert made.group == found["0.png"].group != found["2.png"].group
-    assert labelled.read(made) == copy.read_bytes()
+def test_splits_and_copies_of_a_labelled_dataset(tmp_path: Path):
+    place = write_scenes(tmp_path / "scenes", 6)
+    data = {
+        "input": {"uri": place.pictures},
+        "output": str(tmp_path / "out"),
+        "model": {"name": "otsu"},
+        "execution": {"inline": True},
+        "augment": {"copies": 2},
+        "split": {"train": 0.6, "val": 0.4},
+    }
+    label(JobConfig.parse(data), export=False, report=False)
+    labelled = Labelled(Place(str(tmp_path / "out")), STORAGE)
+    originals = {pair.group: pair for pair in labelled.pairs if not pair.is_copy}
+    copies = [pair for pair in labelled.pairs if pair.is_copy]
+    assert len(originals) == 6
+    assert {pair.split for pair in originals.values()} == {"train", "val"}
+    assert len(copies) == 2 * sum(pair.split == "train" for pair in originals.values())
+    for pair in copies:
+        assert pair.split == originals[pair.group].split == "train"
+        encoded = labelled.read(pair)
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        segments = labelled.source.read(pair.key)
+        assert pixels.shape[:2] == (segments.height, segments.width)
