@@ -165,8 +165,15 @@ def our_loop(networks: Networks, pictures: Sequence[np.ndarray], given: argparse
         rule = sam_rule(sam.image_encoder.img_size)
         two_steps = True
 
-        def load(self, device: str, dtype: torch.dtype) -> PackageSam:
-            net = PackageSam(inference(sam, device, dtype))
+        def load(
+            self,
+            device: str,
+            dtype: torch.dtype,
+            *,
+            reference: bool = False,
+            compiled: bool = False,
+        ) -> PackageSam:
+            net = PackageSam(inference(sam, device, dtype), reference=reference, compiled=compiled)
             net.fast = RecordedDecoder(net.fast)  # pyright: ignore
             return net
 

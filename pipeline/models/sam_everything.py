@@ -32,8 +32,8 @@ from .transfer import fetch
 _EDGE = 20
 """Pixels within which a box counts as touching an edge."""
 
-_FAST_POINTS = 512
-"""Points at once on a GPU: 1 GB of cells in bfloat16 at SAM's real size."""
+_POINT_BYTES = 24 << 20
+"""What decoding a point takes at SAM's real size, with what is left of the points before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ class Everything:
         """Masks of some points at a time whose estimated quality suffices."""
         step = self._config.points_per_batch
         if points.is_cuda and not self._config.reference:
-            step = max(step, _FAST_POINTS)
+            room = torch.cuda.get_device_properties(points.device).total_memory
+            step = max(step, min(room // 2 // _POINT_BYTES, 1024))
         for start in range(0, len(points), step):
             some = points[start : start + step]
             prompts = self._net.points(some, torch.ones(len(some), 1, device=some.device))
