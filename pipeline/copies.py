@@ -82,7 +82,7 @@ class CopyMaker:
         for number in range(self._config.copies):
             try:
                 made = self._changed(parent, pixels, number, neighbours)
-            except ValueError as error:
+            except (ValueError, cv2.error, MemoryError) as error:
                 failure = Failure(ErrorCode.AUGMENT_ERROR, " ".join(str(error).split())[:500])
                 out.append(self._failed(parent.record, parent.image, number, failure))
                 continue
@@ -126,7 +126,10 @@ class CopyMaker:
         if self._config.format == "jpeg":
             suffix, options = "jpg", [cv2.IMWRITE_JPEG_QUALITY, self._config.quality]
         bgr = np.ascontiguousarray(scene.pixels[..., ::-1])
-        done, encoded = cv2.imencode(f".{suffix}", bgr, options)
+        try:
+            done, encoded = cv2.imencode(f".{suffix}", bgr, options)
+        except cv2.error:  # a side of more than 65,535 pixels, as JPEG
+            done, encoded = False, np.empty(0, np.uint8)
         if not done:
             height, width = scene.size_hw
             text = f"a copy of {width}x{height} pixels does not fit into a {suffix} file"

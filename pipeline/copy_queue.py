@@ -26,6 +26,8 @@ BLOCK = 8
 """Neighbours in the listing that may take from one another, where steps mix pictures."""
 HELD_BYTES = 1 << 28
 """Pixels that wait for a block's end; of further ones the file is read again."""
+WAITING_BYTES = 1 << 29
+"""Pixels that copies are under way of, at most and by one picture more."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class CopyQueue:
             ThreadPoolExecutor(threads, thread_name_prefix="copy") if maker is not None else None
         )
         self._slots: list[_Slot] = []
-        self._waiting: list[Future[list[tuple[Row, list[Row]]]]] = []
+        self._waiting: list[tuple[int, Future[list[tuple[Row, list[Row]]]]]] = []
         self._block = _Block()
 
     def __enter__(self) -> Self:
@@ -104,7 +106,8 @@ class CopyQueue:
         if isinstance(original, Failure):
             slot.ready = self._maker.failed(record, image, original)
         elif original is not None and not self._maker.mixes:
-            self._submit(slot, Parent(record, image, segments, lambda: original), ())
+            parent = Parent(record, image, segments, lambda: original)
+            self._submit(slot, parent, (), original.nbytes)
         elif original is not None:
             self._hold(slot, record, original)
         if len(self._slots) % BLOCK == 0:
@@ -141,12 +144,15 @@ class CopyQueue:
         for slot, parent in block.parents:
             # Pictures of another split would leak into this one's copies.
             same = [item for item in parents if item.image["split"] == parent.image["split"]]
-            self._submit(slot, parent, same)
+            self._submit(slot, parent, same, block.held // len(parents))
 
-    def _submit(self, slot: _Slot, parent: Parent, neighbours: Sequence[Parent]) -> None:
+    def _submit(self, slot: _Slot, parent: Parent, neighbours: Sequence[Parent], held: int) -> None:
         if self._pool is None or self._maker is None:
             return
-        while len(self._waiting) >= self._ahead:
-            self._waiting.pop(0).result()
+        while self._waiting and (
+            len(self._waiting) >= self._ahead
+            or sum(size for size, _ in self._waiting) + held > WAITING_BYTES
+        ):
+            self._waiting.pop(0)[1].result()
         slot.copies = self._pool.submit(self._maker.copies, parent, neighbours)
-        self._waiting.append(slot.copies)
+        self._waiting.append((held, slot.copies))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.copy_rows import is_copy
 from pipeline.ledger import open_ledger
 from pipeline.storage import Storage
 
@@ -20,6 +21,8 @@ def read(uri: str, storage: Storage) -> PromptTable:
     rows: list[PromptRow] = []
     background = {item.id for item in ledger.categories if item.is_background}
     for image, segments in ledger.rows():
+        if is_copy(image):
+            continue  # no picture of the input
         names[image["file_name"]] = image["image_id"]
         for row in segments:
             if row["category_id"] in background:

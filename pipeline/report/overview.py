@@ -56,7 +56,9 @@ def overview_section(
 def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
     counts = manifest.counts
     used = sum(1 for item in manifest.category_table() if tally.category(item.id)["segments"])
-    cells = [("Images", counts["images"], "", "")]
+    copies = counts.get("copies", 0)
+    note = f"{copies:,} of them copies" if copies else ""
+    cells = [("Images", counts["images"], note, "")]
     for status, _ in STATUSES:
         if counts[status] or status != "skipped":
             share = _share(counts[status], counts["images"])

@@ -33,7 +33,7 @@ Boxes = npt.NDArray[np.float64]
 """Nx4, left, top, right, bottom of objects, pixels."""
 
 _LARGEST = 1 << 28
-"""Pixels that an enlarged frame may have."""
+"""Pixels that a frame may be enlarged to."""
 
 
 def uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
@@ -156,7 +156,7 @@ def move_of(drawn: Mapping[str, Any], size_hw: Size) -> tuple[Move, Size]:
             return _rotation(drawn["angle"], size_hw, expand=drawn["expand"])
         case {"box_xywh": [x, y, wide, tall]}:
             out = tuple(drawn.get("size_hw", (tall, wide)))
-            _check(out)
+            _check(out, size_hw)
             across, down = wide / out[1], tall / out[0]
             matrix = [[across, 0, (across - 1) / 2 + x], [0, down, (down - 1) / 2 + y], [0, 0, 1]]
             return Linear(np.array(matrix, np.float64)), out
@@ -190,7 +190,7 @@ def _rotation(angle: float, size_hw: Size, *, expand: bool) -> tuple[Move, Size]
         tall = int(np.ceil(abs(width * sin) + abs(height * cos) - 1e-6))
         wide = int(np.ceil(abs(width * cos) + abs(height * sin) - 1e-6))
         out = (max(tall, 1), max(wide, 1))
-        _check(out)
+        _check(out, size_hw)
     turned = np.array([[cos, sin], [-sin, cos]])  # counter-clockwise where y points down
     return Linear(_about_middle(turned, size_hw, out)), out
 
@@ -213,6 +213,8 @@ def _place(rng: np.random.Generator, size: Size, height: int, width: int) -> lis
     return [x, y, width, height]
 
 
-def _check(size_hw: tuple[int, ...]) -> None:
-    if size_hw[0] * size_hw[1] > _LARGEST:
+def _check(size_hw: tuple[int, ...], before_hw: Size) -> None:
+    """Refuses a frame that is enlarged beyond all measure."""
+    pixels = size_hw[0] * size_hw[1]
+    if pixels > max(_LARGEST, before_hw[0] * before_hw[1]):
         raise ValueError(f"a copy of {size_hw[0]} x {size_hw[1]} pixels is too large")

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from pictures import write_pictures
 from pycocotools.coco import COCO
@@ -229,6 +230,25 @@ def test_pixels_that_a_block_cannot_hold_are_read_again(folder, monkeypatch):
     monkeypatch.setattr("pipeline.copy_queue.HELD_BYTES", 20_000)
     run(folder, "small", augment=AUGMENT)
     assert published(folder) == published(folder, "small")
+
+
+def test_copies_come_from_the_picture_before_preprocessing(folder):
+    same = {"copies": 1, "steps": [{"step": "flip", "horizontal": 0}]}
+    resize = {"step": "resize", "mode": "shortest", "size": 32}
+    run(folder, augment=same, preprocess={"steps": [{"step": "gamma", "gamma": 3}, resize]})
+    by_id = {image["image_id"]: image for image, _ in rows(folder)}
+    pairs = [(i, by_id[i["parent_image_id"]]) for i in by_id.values() if i["parent_image_id"]]
+    assert len(pairs) == COUNT + 2
+    for copy, parent in pairs:
+        shown = cv2.imread(str(folder / "out" / copy["file_name"]))
+        assert np.array_equal(shown, cv2.imread(str(folder / "in" / parent["file_name"])))
+
+
+def test_large_pictures_wait_for_one_another(folder, monkeypatch):
+    run(folder, augment={"copies": 1})
+    monkeypatch.setattr("pipeline.copy_queue.WAITING_BYTES", 0)
+    run(folder, "slow", augment={"copies": 1})
+    assert published(folder) == published(folder, "slow")
 
 
 def test_without_copies_the_queue_only_keeps_order(folder):

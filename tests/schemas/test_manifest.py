@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from schemas.categories import Categories, Category
-from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, TaskCounts
+from schemas.manifest import (
+    SCHEMA_VERSION,
+    DatasetManifest,
+    Part,
+    ShardReceipt,
+    TaskCounts,
+    totals,
+)
 
 PART = Part("00000001-ab", 3, 4, {"ok": 2, "failed": 1}, {"truncated": 1}, {"1": 4}, "a", "b", 99)
 RECEIPT = ShardReceipt("00000001", "token", "run", PART, 2, 1, 0.25)
@@ -62,6 +69,17 @@ def test_several_tasks_survive_a_round_trip_and_one_leaves_no_trace() -> None:
     assert ShardReceipt.from_json(receipt.to_json()) == receipt
     assert "tasks" not in json.loads(MANIFEST.to_json())["parts"][0]
     assert "tasks" not in RECEIPT.to_json()
+
+
+def test_copies_are_counted_where_there_are_any() -> None:
+    part = dataclasses.replace(TWO_TASKS, copies=2)
+    assert json.loads(dataclasses.replace(RECEIPT, part=part).to_json())["part"]["copies"] == 2
+    assert "copies" not in RECEIPT.to_json()
+    receipt = dataclasses.replace(RECEIPT, part=part)
+    assert ShardReceipt.from_json(receipt.to_json()) == receipt
+    assert totals([part, part], [])["counts"]["copies"] == 4
+    assert "copies" not in totals([TWO_TASKS], [])["counts"]
+    assert part.view("semantic").copies == 2
 
 
 def test_a_view_sums_its_own_share() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.manifest import SCHEMA_VERSION
 from schemas.records import MAX_IMAGE_ID, SEGMENT_BITS, annotation_id
-from schemas.tables import ANNOTATIONS, IMAGES
+from schemas.tables import ANNOTATIONS, IMAGES, schema_of
 
 IMAGE = {
     "image_id": MAX_IMAGE_ID,
@@ -72,6 +72,16 @@ def test_keys_are_never_null(schema: pa.Schema, row: dict) -> None:
         table = pa.Table.from_pylist([{**row, key: None}], schema=schema)
         with pytest.raises(pa.ArrowInvalid, match="non-nullable"):
             pq.write_table(table, io.BytesIO())
+
+
+def test_older_datasets_have_the_columns_of_their_time() -> None:
+    new = {"split", "parent_image_id", "augmentation"}
+    assert set(IMAGES.names) - set(schema_of("images", 2).names) == new
+    assert schema_of("images", 1).names == schema_of("images", 2).names
+    second, first = (set(schema_of("annotations", version).names) for version in (2, 1))
+    assert set(ANNOTATIONS.names) - second == {"visible_fraction"}
+    assert "tta_agreement" in second - first
+    assert schema_of("images", SCHEMA_VERSION) is IMAGES
 
 
 def test_plain_sql_reaches_every_nested_value() -> None:
