@@ -27,8 +27,8 @@ ARCHITECTURES = {"Unet": "unet", "fcn": "fcn", "deeplabv3": "deeplabv3", "segfor
 def net_of(model: str, categories: Categories, *, allow_pickle: bool = False) -> SemanticNet:
     """The network of a checkpoint with an output for each of the categories.
 
-    Outputs for categories of the same name, or the same id where the names are those of the same
-    table, keep what they learned; the others are drawn at random.
+    Outputs of categories that the checkpoint finds, by name, keep what they learned; the others
+    are drawn at random.
 
     Args:
         model: As `--model` of jobs.label: short name, hub id or folder.
