@@ -74,6 +74,8 @@ def train_semantic(
         config.encoder_of(architecture or "unet")
     if config.shares and len(config.shares) != len(places):
         raise ValueError(f"shares must name one share a dataset: {len(places)} datasets")
+    if init and Path(init).is_dir():
+        init = str(Path(init).absolute())  # a worker's folder is never the caller's
     places = [_absolute(place) for place in places]
     val = _absolute(val) if val else None
     labelled = [Labelled(place, storage) for place in places]
