@@ -9,13 +9,13 @@ from schemas.records import Prompt, Sample, Segment
 
 from .fit import Fitter
 from .fit_rule import Hw
-from .forward import precision
 from .frame import Frame
 from .info import ModelInfo
 from .phrases import Choice
 from .sam_checkpoint import SamCheckpoint, open_sam
 from .sam_judge import Enlarging
 from .sam_net import SamNet
+from .sam_precision import encode, load_sam
 from .sam_prompted import masks_of_prompts
 from .sightings import Sightings
 from .text_asking import logit
@@ -60,8 +60,7 @@ class BoxMasks:
             ValueError: They do not fit the architecture.
         """
         self._fitter = Fitter(self._checkpoint.rule, device)
-        dtype = precision(self._options.dtype, device)
-        self._net = self._checkpoint.load(device, dtype, compiled=self._options.compile)
+        self._net = load_sam(self._checkpoint, self._options, device)
 
     def input_hw(self, picture_hw: Hw) -> Hw:
         """Size of the encoder's input for such a picture, pixels."""
@@ -102,7 +101,7 @@ class BoxMasks:
         if not asked:
             return answers
         pixels, frames = self._fitter.batch([samples[index] for index in asked])
-        pictures = net.encode(pixels.to(net.dtype))
+        pictures = encode(net, pixels)
         level = self._options.mask_threshold
         threshold = 0.0 if level is None else logit(level)
         for index, picture, frame in zip(asked, pictures, frames, strict=True):

@@ -12,13 +12,13 @@ from schemas.records import ErrorCode, Failure, Sample, Segment, Segmentation, T
 
 from .asking import Asking
 from .fit import Fitter
-from .forward import precision
 from .info import ModelInfo
 from .passes import Passes
 from .sam_checkpoint import SamCheckpoint, open_sam
 from .sam_everything import Everything
 from .sam_judge import Enlarging
 from .sam_net import Encoded, SamNet
+from .sam_precision import encode, load_sam
 from .sam_prompted import masks_of_prompts
 
 OBJECT = 1
@@ -47,7 +47,6 @@ class SamSegmenter:
         self._checkpoint: SamCheckpoint = open_sam(info, allow_pickle=options.allow_pickle)
         self._fitter = Fitter(self._checkpoint.rule, "cpu")
         self._net: SamNet | None = None
-        self._dtype = torch.float32
 
     def load(self, device: str) -> None:
         """Reads the weights.
@@ -56,13 +55,10 @@ class SamSegmenter:
             ValueError: They do not fit the architecture.
         """
         reference = self._asking.everything.reference
-        self._dtype = torch.float32 if reference else precision(self._options.dtype, device)
         if torch.device(device).type == "cpu":
             self._passes = Passes(1)
         self._fitter = Fitter(self._checkpoint.rule, device)
-        self._net = self._checkpoint.load(
-            device, self._dtype, reference=reference, compiled=self._options.compile
-        )
+        self._net = load_sam(self._checkpoint, self._options, device, reference=reference)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes; the encoder takes several at once.
@@ -90,7 +86,7 @@ class SamSegmenter:
 
     def _label(self, net: SamNet, samples: Sequence[Sample]) -> list[Segmentation]:
         pixels, frames = self._fitter.batch(samples)
-        pictures = net.encode(pixels.to(self._dtype))
+        pictures = encode(net, pixels)
         two_steps = self._checkpoint.two_steps
         return [
             self._answer(sample, self._found(net, sample, picture, Enlarging(frame, two_steps)))
