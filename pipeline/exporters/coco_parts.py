@@ -17,9 +17,10 @@ from schemas.records import Status
 
 from .json_file import END
 from .json_lines import JsonLines, compare
-from .json_text import batches, compute, concat, items, numbers, quoted, rle_escaped
+from .json_text import batches, compute, concat, items, member, numbers, quoted, rle_escaped
 from .table import Report
 
+_MORE = ("split", "parent_image_id")
 _LOOKED_AT = pa.array([str(Status.OK), str(Status.EMPTY)])
 
 
@@ -59,15 +60,30 @@ def things(annotations: pa.Table) -> pa.Table:
 
 
 def image_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
-    """JSON text of COCO's `images`, in the ledger's order."""
-    for table in ledger.images(["image_id", "width", "height", "file_name", "status"]):
+    """JSON text of COCO's `images`, in the ledger's order.
+
+    `split` and `parent_image_id` are there where the ledger has them: readers of COCO let pass
+    what they do not know, and without them nobody could tell copies and splits apart.
+    """
+    columns = ["image_id", "width", "height", "file_name", "status", *_MORE]
+    for table in ledger.images(columns):
         for batch in batches(looked_at(table), "file_name"):
             yield concat(
                 *('{"id":', numbers(batch["image_id"])),
                 *(',"width":', numbers(batch["width"])),
                 *(',"height":', numbers(batch["height"])),
-                *(',"file_name":', quoted(batch["file_name"]), "}" + END),
+                *(',"file_name":', quoted(batch["file_name"])),
+                *(piece for name in _MORE for piece in _member(batch, name)),
+                "}" + END,
             )
+
+
+def _member(batch: pa.RecordBatch, name: str) -> tuple[pa.StringArray | str, ...]:
+    """A member of an image's entry, nothing where no row of the batch has it."""
+    if name not in batch.schema.names or batch[name].null_count == len(batch):
+        return ()
+    text = batch[name].cast(pa.string())
+    return member(name, concat('"', text, '"') if name == "split" else text)
 
 
 @dataclass(frozen=True, slots=True)

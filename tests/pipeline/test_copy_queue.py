@@ -173,7 +173,7 @@ def test_pruning_keeps_the_copies_of_kept_versions_only(folder):
 
 
 def test_pycocotools_reads_copies_beside_their_parents(folder):
-    result = run(folder, augment=AUGMENT)
+    result = run(folder, augment=AUGMENT, split=SPLIT)
     ledger = open_ledger(result.dataset)
     out = str(folder / "coco")
     open_exporter("coco-instances", tasks=ledger.manifest.tasks).export(
@@ -183,6 +183,8 @@ def test_pycocotools_reads_copies_beside_their_parents(folder):
     looked_at = {i["image_id"]: (i, found) for i, found in ledger.rows() if not i["error_code"]}
     assert set(coco.imgs) == set(looked_at)
     for image_id, (image, found) in looked_at.items():
+        assert coco.imgs[image_id]["split"] == image["split"]
+        assert coco.imgs[image_id].get("parent_image_id") == image["parent_image_id"]
         if image["parent_image_id"] is not None:
             shown = cv2.imread(str(folder / "out" / image["file_name"]))
             assert shown.shape[:2] == (coco.imgs[image_id]["height"], coco.imgs[image_id]["width"])
@@ -249,6 +251,22 @@ def test_large_pictures_wait_for_one_another(folder, monkeypatch):
     monkeypatch.setattr("pipeline.copy_queue.WAITING_BYTES", 0)
     run(folder, "slow", augment={"copies": 1})
     assert published(folder) == published(folder, "slow")
+
+
+@pytest.mark.slow
+def test_copies_on_s3_are_those_of_a_local_run(folder, s3_server):
+    run(folder, augment={"copies": 1})
+    bucket = s3_server.new_bucket()
+    storage = Storage(s3_server.config)
+    config = job(folder, augment={"copies": 1}).model_copy(
+        update={"output": f"{bucket}/out", "storage": s3_server.config}
+    )
+    first = label(config, export=False, report=False)
+    for name, data in published(folder).items():
+        assert storage.read(f"{bucket}/out/{name}") == data
+    assert validate(first.dataset, storage).violations == ()
+    assert not label(config, export=False, report=False).new_version
+    assert prune(first.dataset, storage) == 0
 
 
 def test_without_copies_the_queue_only_keeps_order(folder):

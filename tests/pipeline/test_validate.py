@@ -176,6 +176,10 @@ IN_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "image-size": ({"images": one(7, width=None)}, "image 7"),
     "image-segments": ({"images": one(7, num_segments=3)}, "image 7"),
     "image-empty": ({"images": one(7, status="empty")}, "image 7"),
+    "image-split": ({"images": one(7, split="dev")}, "image 7"),
+    "copy-parent": ({"images": one(7, parent_image_id=6)}, "image 7"),
+    "copy-file": ({"images": one(7, parent_image_id=8, size_bytes=5)}, "image 7"),
+    "copy-visible": ({"annotations": one(A, visible_fraction=0.5)}, f"annotation {A}"),
     "annotation-id": ({"annotations": one(A, annotation_id=5)}, "annotation 5"),
     "annotation-unique": ({"annotations": one(A, annotation_id=B)}, f"annotation {B}"),
     "annotation-image": ({"annotations": one(A, image_id=6)}, f"annotation {A}"),
@@ -210,7 +214,8 @@ def test_damaged_rows_are_named(rule, tmp_path):
     assert example in found[rule]
 
 
-ALONE = ("image-name-unique", "image-status", "image-empty", "annotation-category",
+ALONE = ("image-name-unique", "image-status", "image-empty", "image-split", "copy-visible",
+         "annotation-category",
          "annotation-crowd", "annotation-score", "annotation-origin", "mask-canonical",
          "mask-area", "mask-box", "mask-rle", "category-once", "mask-overlap")  # fmt: skip
 
