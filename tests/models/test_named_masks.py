@@ -262,3 +262,22 @@ def read(path: Path) -> Sample:
 def segment_of(mask: np.ndarray) -> Segment:
     counts = encode(mask)
     return Segment(1, counts, int(mask.sum()), bbox_xywh(counts, *mask.shape))
+
+
+@pytest.mark.gpu
+def test_a_gpu_names_as_a_cpu_does() -> None:
+    exact = ModelConfig(name="x", threshold=0.0, dtype="float32")
+    shown = [exemplar_of(picture((40, 40)), (3, 3, 20, 20), "e")]
+    batch = [picture((60, 80)), picture((33, 50), 1), picture((33, 50), 2)]
+    found = []
+    for device in ("cpu", "cuda"):
+        model = NamedMasks(named_info("clip", THINGS, shown, conflicts=OFF), exact, ("instance",))
+        model.load(device)
+        found.append([one for each in model.segment(batch) for one in each.segments])
+        model.close()
+    cpu, cuda = (
+        {(one.category_id, one.bbox_xywh): one.score or 0.0 for one in each} for each in found
+    )
+    assert len(cpu.keys() & cuda.keys()) >= 0.95 * len(cpu)
+    for key in cpu.keys() & cuda.keys():
+        assert cuda[key] == pytest.approx(cpu[key], abs=0.01)
