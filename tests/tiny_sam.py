@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from pipeline.models.sam_checkpoint import spare_default_backbone
+
 VISION = {
     "hidden_size": 32,
     "output_channels": 32,
@@ -76,6 +78,7 @@ def tiny_edgetam(*, spread: float = 0.2) -> Any:
         TimmWrapperConfig,
     )
 
+    spare_default_backbone()
     torch.manual_seed(0)
     backbone = TimmWrapperConfig(
         architecture="repvit_m1.dist_in1k",

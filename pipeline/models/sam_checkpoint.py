@@ -73,6 +73,19 @@ def open_sam(info: ModelInfo, *, allow_pickle: bool = False) -> SamCheckpoint:
     )
 
 
+def spare_default_backbone() -> None:
+    """Keeps transformers from asking the hub for EdgeTAM's default backbone.
+
+    Version 5.17 makes a default configuration whenever it prints one, and it prints one to check
+    a type: no EdgeTAM could be loaded without a network. Other versions lose nothing by it.
+    """
+    import transformers
+
+    kinds: tuple[Any, ...] = (transformers.EdgeTamConfig, transformers.EdgeTamVisionConfig)
+    for kind in kinds:
+        kind.has_no_defaults_at_init = True
+
+
 class _TransformersCheckpoint:
     def __init__(self, info: ModelInfo, kind: str) -> None:
         self._info = info
@@ -85,6 +98,8 @@ class _TransformersCheckpoint:
     ) -> SamNet:
         import transformers
 
+        if self._kind == "edgetam":
+            spare_default_backbone()
         model = load_pretrained(
             getattr(transformers, _CLASSES[self._kind]),
             self._info,
