@@ -18,6 +18,8 @@ Fill = tuple[int, int, int]
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as Pillow and OpenCV turn colours grey."""
+_LUMA_W3C = np.array([0.213, 0.715, 0.072])
+"""ITU-R BT.709 to three digits, for which the matrix that turns hues is made."""
 _NOISE_ROWS = 1 << 20
 """Pixels of noise at once."""
 
@@ -124,8 +126,8 @@ def _looked_up(pixels: Pixels, table: npt.NDArray[np.float64]) -> Pixels:
 def _hue_turn(angle: float) -> npt.NDArray[np.float64]:
     """3x3 that turns colours about grey and keeps their luma (W3C Filter Effects, hueRotate)."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    grey = np.tile(_LUMA, (3, 1))
-    turn = np.array([[-0.299, -0.587, 0.886], [0.143, 0.140, -0.283], [-0.701, 0.587, 0.114]])
+    grey = np.tile(_LUMA_W3C, (3, 1))
+    turn = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
     return grey + cos * (np.eye(3) - grey) + sin * turn
 
 

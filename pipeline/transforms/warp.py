@@ -201,6 +201,8 @@ class Warp:
         for move in reversed(self.moves):
             if isinstance(move, Linear):
                 at = np.einsum("ij,jkl->ikl", move.matrix, at)
+                if (at[2] < 1e-4).any():  # the horizon runs through the middle
+                    return 1.0
                 at /= at[2]
         (across_x, down_x), (across_y, down_y) = (
             at[0, :, 1] - at[0, :, 0],
