@@ -67,6 +67,14 @@ def read_exemplars(config: JobConfig, storage: Storage) -> tuple[Exemplar, ...]:
     return tuple(found)
 
 
+def absolute_exemplars(texts: Sequence[str]) -> tuple[str, ...]:
+    """The same with absolute paths, so that the dataset says what was shown wherever it is read."""
+    images = [ExemplarText.parse(text).image for text in texts]
+    return tuple(
+        absolute_uri(image) + text[len(image) :] for image, text in zip(images, texts, strict=True)
+    )
+
+
 def window_of(
     bbox_xywh: Sequence[float], picture_hw: tuple[int, int], *, margin: float
 ) -> tuple[int, int, int, int]:

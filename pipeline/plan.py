@@ -17,6 +17,7 @@ from .asked import read_asked
 from .copies import missing_copies
 from .copy_partners import check_pasted
 from .execute import resolve_device
+from .exemplars import absolute_exemplars
 from .exporters import open_exporter
 from .ledger import read_manifest, read_receipt, receipt_uri
 from .models import TAKES_VIEWS
@@ -163,7 +164,9 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
 def _absolute(config: JobConfig, dataset: str) -> JobConfig:
     """The config with absolute URIs: a worker's folder is never the caller's."""
     source = config.input.model_copy(update={"uri": absolute_uri(config.input.uri)})
-    return config.model_copy(update={"input": source, "output": dataset})
+    exemplars = absolute_exemplars(config.prompts.exemplars)
+    prompts = config.prompts.model_copy(update={"exemplars": exemplars})
+    return config.model_copy(update={"input": source, "output": dataset, "prompts": prompts})
 
 
 def _is_marked(storage: Storage, dataset: str) -> bool:

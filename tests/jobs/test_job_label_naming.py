@@ -79,6 +79,7 @@ def test_words_and_an_exemplar(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert 0 <= row["score"] <= 1
         assert row["predicted_iou"] is not None
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert manifest["config"]["prompts"]["exemplars"] == [f"{folder}/in/0.png:10,10,40,40=disc"]
     names = {each["id"]: each["name"] for each in manifest["categories"]}
     assert names == {7: "animal", 2: "ground", 8: "disc"}
     coco = COCO(str(folder / "out" / "exports" / "coco" / "instances.json"))

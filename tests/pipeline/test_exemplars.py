@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exemplars import Exemplar, read_exemplars, window_of
+from pipeline.exemplars import Exemplar, absolute_exemplars, read_exemplars, window_of
 from pipeline.models.mask_crops import square_around
 from pipeline.storage import Storage
 from schemas.config import JobConfig
@@ -59,6 +59,14 @@ def test_identity_is_that_of_the_pixels_not_of_the_path(tmp_path: Path) -> None:
         for name in ("a.png", "moved.bmp", "other.png")
     ]
     assert found[0] == found[1] != found[2]
+
+
+def test_paths_become_absolute_and_uris_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("a b.png:1,2,3,4=x=y", "s3://bucket/a.png:1,2,3,4=x", f"{tmp_path}/c.png:1,2,3,4=x")
+    assert absolute_exemplars(given) == (f"{tmp_path}/a b.png:1,2,3,4=x=y", *given[1:])
 
 
 def test_preprocessing_is_applied(tmp_path: Path) -> None:
