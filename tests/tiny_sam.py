@@ -103,6 +103,43 @@ def tiny_edgetam(*, spread: float = 0.2) -> Any:
     return model.eval()
 
 
+@cache
+def video_checkpoint(kind: str) -> Path:
+    """Folder of "sam2" or "edgetam" with the memory for videos around it, as they are published.
+
+    The weights that are for pictures are those of `sam_checkpoint(kind)`.
+    """
+    import transformers as hf
+
+    image = hf.AutoModel.from_pretrained(sam_checkpoint(kind))
+    name = {"sam2": "Sam2Video", "edgetam": "EdgeTamVideo"}[kind]
+    small = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
+    narrow = ("memory_attention_hidden_size", "memory_attention_mlp_hidden_size")
+    narrow += ("memory_encoder_hidden_size", "mask_downsampler_embed_dim")
+    narrow += ("memory_fuser_intermediate_dim", "memory_fuser_embed_dim")
+    config_class: Any = getattr(hf, f"{name}Config")
+    config_class.has_no_defaults_at_init = True
+    config = config_class(
+        vision_config=image.config.vision_config,
+        prompt_encoder_config=getattr(hf, f"{name}PromptEncoderConfig")(**small),
+        mask_decoder_config=getattr(hf, f"{name}MaskDecoderConfig")(**DECODER),
+        **dict.fromkeys(narrow, 32),
+        memory_attention_num_layers=1,
+        memory_fuser_num_layers=1,
+        memory_encoder_output_channels=16,
+        memory_attention_rope_feat_sizes=[4, 4],
+        **({"perceiver_resampler_hidden_size": 16} if kind == "edgetam" else {}),
+        **({"perceiver_resampler_attention_head_dim": 16} if kind == "edgetam" else {}),
+    )
+    model = getattr(hf, f"{name}Model")(config)
+    assert not model.load_state_dict(image.state_dict(), strict=False).unexpected_keys
+    folder = Path(tempfile.mkdtemp(prefix="maskmill-sam-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    shutil.copy(sam_checkpoint(kind) / "preprocessor_config.json", folder)
+    return folder
+
+
 def package_checkpoint() -> Path:
     """Folder of a tiny model of the segment-anything package, with its weights as a pickle.
 

@@ -41,6 +41,7 @@ PROMPTABLE: dict[str, Promptable] = {
     "sam2": _SAM,
     "sam2_video": _SAM,
     "edgetam": _SAM,
+    "edgetam_video": _SAM,
     "grounding-dino": _DINO,
     "mm-grounding-dino": _DINO,
     "omdet-turbo": Promptable("omdet-turbo", by_text=True, boxes_only=True),

@@ -20,6 +20,7 @@ _CLASSES = {
     "sam2": "Sam2Model",
     "sam2_video": "Sam2Model",
     "edgetam": "EdgeTamModel",
+    "edgetam_video": "EdgeTamModel",
 }
 """model_type → class of transformers."""
 
@@ -98,13 +99,13 @@ class _TransformersCheckpoint:
     ) -> SamNet:
         import transformers
 
-        if self._kind == "edgetam":
+        if self._kind.startswith("edgetam"):
             spare_default_backbone()
         model = load_pretrained(
             getattr(transformers, _CLASSES[self._kind]),
             self._info,
             device=device,
-            # A video checkpoint of SAM 2 carries its memory along.
+            # A video checkpoint of SAM 2 or EdgeTAM carries its memory along.
             harmless=(r"^memory_", r"^mask_downsample", r"^object_pointer", r"^no_memory_pos"),
         )
         return TransformersSam(

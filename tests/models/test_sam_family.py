@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_sam import sam_checkpoint
+from tiny_sam import sam_checkpoint, video_checkpoint
 from tiny_text import picture
 
 from pipeline import masks
@@ -21,7 +21,7 @@ from schemas.model_config import ModelConfig
 from schemas.prompt_config import EverythingConfig
 from schemas.records import Prompt, Segmentation, Task
 
-KINDS = ["sam", "sam_hq", "sam2"]
+KINDS = ["sam", "sam_hq", "sam2", "edgetam"]
 LOOSE: dict[str, Any] = {
     "points_per_side": 3,
     "pred_iou_thresh": -1,
@@ -91,6 +91,17 @@ def test_panoptic_masks_do_not_overlap() -> None:
     (found,) = labelled(info, [picture((50, 80), 1)], "panoptic")
     planes = np.stack([masks.decode(one.counts, 50, 80) for one in found.segments])
     assert planes.sum(0).max() == 1
+
+
+@pytest.mark.parametrize("kind", ["sam2", "edgetam"])
+def test_a_checkpoint_for_videos_labels_pictures(kind: str) -> None:
+    """SAM 2 and EdgeTAM are published so; what they keep of other frames is left alone."""
+    info = info_of(kind, from_file=True)
+    video = replace(describe(str(video_checkpoint(kind))), asking=info.asking)
+    assert str(video.config["model_type"]).endswith("_video")
+    assert video.family == "sam"
+    samples = [replace(picture((50, 80), 1), prompts=PROMPTS)]
+    assert labelled(video, samples) == labelled(info, samples)
 
 
 def test_load_comes_first() -> None:
