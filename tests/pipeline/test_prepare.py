@@ -19,7 +19,9 @@ from pipeline.prepare import Preparer, ShardWork, Standing, one_line
 from pipeline.reuse import build_index, image_fingerprint
 from pipeline.storage import Storage
 from pipeline.worker import ShardWorker
+from schemas.augment_config import AugmentConfig
 from schemas.records import Failure, ImageRecord, Sample
+from schemas.split_config import SplitConfig
 
 RECORD = ImageRecord("a.png", "memory:a.png", image_id=1)
 
@@ -162,3 +164,54 @@ def test_work_differs_where_the_poison_differs() -> None:
 )
 def test_one_line(error: Exception, text: str) -> None:
     assert one_line(error) == text
+
+
+def test_pictures_that_get_copies_keep_their_pixels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, {"a.png": png(5)})
+    with_ids = replace(RECORD, copy_ids=(7,))
+    found = Preparer(spec).prepare(with_ids)
+    assert isinstance(found.outcome, Sample)
+    assert found.original is found.outcome.pixels
+    assert Preparer(spec).prepare(RECORD).original is None
+    again = Preparer(spec).original(with_ids, found.sha256)
+    np.testing.assert_array_equal(again, found.outcome.pixels)
+    with pytest.raises(ValueError, match=r"a\.png has changed"):
+        Preparer(spec).original(with_ids, "0" * 64)
+
+
+def test_only_pictures_of_the_named_splits_get_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, {"a.png": png(5)})
+    split = SplitConfig(test=1.0)
+    config = spec.config.model_copy(update={"split": split})
+    assert (
+        Preparer(replace(spec, config=config)).prepare(replace(RECORD, copy_ids=(7,))).original
+        is None
+    )
+    augment = spec.config.augment.model_copy(update={"splits": ("test",)})
+    config = config.model_copy(update={"augment": augment})
+    assert (
+        Preparer(replace(spec, config=config)).prepare(replace(RECORD, copy_ids=(7,))).original
+        is not None
+    )
+
+
+def test_copies_and_splits_are_in_the_wording_but_not_in_the_labels_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, {"a.png": png(5)})
+    wordings = {spec.wording}
+    for changes in (
+        {"split": SplitConfig(val=0.1)},
+        {"augment": AugmentConfig(copies=1)},
+        {"augment": AugmentConfig(copies=1, seed=1)},
+    ):
+        other = replace(spec, config=spec.config.model_copy(update=changes))
+        wordings.add(other.wording)
+        assert other.run == spec.run
+    assert len(wordings) == 4
+    off = {"augment": AugmentConfig(seed=5)}
+    assert replace(spec, config=spec.config.model_copy(update=off)).wording == spec.wording

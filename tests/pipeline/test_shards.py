@@ -111,3 +111,17 @@ def test_no_images_no_shards() -> None:
 def test_automatic_size_is_a_power_of_two_that_grows() -> None:
     sizes = [automatic_size(n) for n in (1, 100, 1_000, 100_000, 10_000_000)]
     assert sizes == [4, 4, 16, 512, 512]
+
+
+def test_copies_have_ids_of_their_own_and_move_no_picture() -> None:
+    records = [record(name) for name in NAMES]
+    plain, copied = Listing(records), Listing(records, copies=3)
+    np.testing.assert_array_equal(plain.image_ids, copied.image_ids)
+    one, two = (item.shards(run="r") for item in (plain, copied))
+    assert [shard.id for shard in one] == [shard.id for shard in two]
+    assert not {shard.token for shard in one} & {shard.token for shard in two}
+    found = [item for shard in two for item in copied.records(shard)]
+    ids = [number for item in found for number in (item.image_id, *item.copy_ids)]
+    assert len(set(ids)) == 4 * len(NAMES)
+    assert {len(item.copy_ids) for item in found} == {3}
+    assert plain.records(one[0])[0].copy_ids == ()
