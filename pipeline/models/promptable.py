@@ -34,6 +34,7 @@ class Promptable:
 
 
 _SAM = Promptable("sam", by_text=False)
+_SAM3 = Promptable("sam3", by_text=True)
 _DINO = Promptable("grounding-dino", by_text=True, boxes_only=True)
 PROMPTABLE: dict[str, Promptable] = {
     "sam": _SAM,
@@ -47,7 +48,8 @@ PROMPTABLE: dict[str, Promptable] = {
     "omdet-turbo": Promptable("omdet-turbo", by_text=True, boxes_only=True),
     "owlv2": Promptable("owlv2", by_text=True, boxes_only=True),
     "clipseg": Promptable("clipseg", by_text=True, tasks=("semantic",)),
-    "sam3": Promptable("sam3", by_text=True),
+    "sam3": _SAM3,
+    "sam3_video": _SAM3,
     **dict.fromkeys(EMBEDDERS, Promptable("embedder", by_text=True, names_masks=True)),
 }
 """`model_type` of a config.json → what it is."""

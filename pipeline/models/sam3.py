@@ -7,6 +7,7 @@ follows the encoder runs once a prompt, several prompts together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,7 +53,9 @@ class Sam3:
         self._info = info
         self._options = options
         self._asking = read_asking(info, options, threshold=_THRESHOLD)
-        self._texts = read_texts(info, self._asking, longest=32)
+        # The published checkpoint is one for videos, with a detector for pictures in it.
+        detector = replace(info, config=info.config.get("detector_config") or info.config)
+        self._texts = read_texts(detector, self._asking, longest=32)
         self._shared = TextSegmenter(
             self._asking,
             options,
@@ -85,7 +88,6 @@ class Sam3:
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,
-            # The published checkpoint is one of video: its tracker is not needed here.
             harmless=(r"^tracker_",),
         )
         return ConceptFinder(model, self._texts, self._asking, device=device, options=self._options)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_text import picture, text_checkpoint, text_info
 
 from pipeline import masks
+from pipeline.models.info import describe
 from pipeline.models.sam3 import Sam3
 from schemas.model_config import ModelConfig
 from schemas.ontology import Ontology
@@ -25,6 +31,38 @@ def segmenter(ontology: Ontology) -> Sam3:
     one = Sam3(text_info("sam3", ontology, conflicts=FREE), OPTIONS, ("instance",))
     one.load("cpu")
     return one
+
+
+def test_the_published_form_is_one_for_videos(tmp_path: Path) -> None:
+    """Its detector labels pictures, its tracker is left alone; texts keep the detector's limit."""
+    plain = text_checkpoint("sam3")
+    for path in plain.iterdir():
+        shutil.copy(path, tmp_path)
+    weights = load_file(plain / "model.safetensors")
+    video = {f"detector_model.{key}": value for key, value in weights.items()}
+    video |= {"tracker_model.memory": torch.zeros(3), "tracker_neck.weight": torch.zeros(2)}
+    save_file(video, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    detector = json.loads((plain / "config.json").read_text())
+    config = {
+        "architectures": ["Sam3VideoModel"],
+        "model_type": "sam3_video",
+        "detector_config": detector,
+        "tracker_config": {"model_type": "sam3_tracker_video"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = text_info("sam3", Ontology.of_prompts(WORDS), conflicts=FREE)
+    published = replace(describe(str(tmp_path)), asking=asked.asking)
+    assert published.family == "sam3"
+    answers = []
+    for info in (asked, published):
+        one = Sam3(info, OPTIONS, ("instance",))
+        one.load("cpu")
+        answers.append(one.segment([picture((75, 133))]))
+    assert answers[0] == answers[1]
+    assert answers[0][0].segments
+    detector["text_config"]["max_position_embeddings"] = 6
+    with pytest.raises(ValueError, match=r"'red car' has \d+ tokens.* 6 at most"):
+        Sam3(replace(published, config=config), OPTIONS, ("instance",))
 
 
 @pytest.mark.parametrize("hw", [(112, 112), (75, 133)])
