@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
 
@@ -212,13 +213,18 @@ def missing_copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> set
     if not parts:
         return set()
     folder = join(dataset, FOLDER)
-    there = {entry.path for entry in storage.list(folder)} if storage.exists(folder) else set()
-    return {
-        part.name
-        for part in parts
-        if not {name.removeprefix(f"{FOLDER}/") for name in copy_files(storage, dataset, part)}
-        <= there
-    }
+    found = storage.list(folder) if storage.exists(folder) else ()
+    there = {f"{FOLDER}/{entry.path}" for entry in found}
+
+    def incomplete(part: Part) -> bool:
+        try:
+            return not there.issuperset(copy_files(storage, dataset, part))
+        except (StorageError, ValueError):
+            return False  # a damaged part would not get better: jobs.validate names it
+
+    with ThreadPoolExecutor(16) as pool:
+        gone = pool.map(incomplete, parts)
+        return {part.name for part, lost in zip(parts, gone, strict=True) if lost}
 
 
 def copy_files(storage: Storage, dataset: str, part: Part) -> list[str]:

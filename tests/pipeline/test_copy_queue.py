@@ -193,6 +193,16 @@ def test_pycocotools_reads_copies_beside_their_parents(folder):
         assert [coco.annToMask(a).sum() for a in annotations] == [r["area"] for r in things]
 
 
+def test_every_export_of_copies_is_what_its_readers_expect(folder):
+    config = job(folder, augment=AUGMENT, task=["semantic", "instance", "panoptic"])
+    result = label(config, report=False)
+    report = validate(result.dataset)
+    assert report.violations == ()
+    assert set(report.exports) == {"coco-instances", "coco-panoptic", "semantic-png"}
+    pngs = folder / "out" / "exports" / "coco" / "panoptic" / "augmented"
+    assert len(list(pngs.rglob("*.png"))) == result.manifest.counts["copies"]
+
+
 def test_evaluating_and_measuring_leave_copies_out_and_the_report_shows_them(folder):
     result = run(folder, augment={"copies": 1})
     ledger = open_ledger(result.dataset)
