@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import segment_anything
+import torch
 from tiny_sam import package_checkpoint, package_of_full_size, sam_checkpoint
-from tiny_text import picture, text_checkpoint
+from tiny_text import picture, text_checkpoint, text_info
 
 from pipeline.asked import read_asked
+from pipeline.models import FAMILIES
 from pipeline.run import label
 from pipeline.storage import Storage
 from pipeline.validate import validate
 from schemas.config import JobConfig
+from schemas.model_config import ModelConfig
+from schemas.ontology import Ontology
 
 PROMPTS = ("cat", "dog", "red car")
 DETECTORS = ("grounding-dino", "mm-grounding-dino", "omdet-turbo", "owlv2")
@@ -139,3 +144,38 @@ def test_panoptic_without_it_names_the_key_before_the_first_picture(
 ) -> None:
     with pytest.raises(ValueError, match=r"conflicts\.non_overlap: .*'panoptic'"):
         read_asked(job(pictures, model, task="panoptic"), Storage())
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"),
+            ],
+        ),
+    ],
+)
+def test_every_device_sees_the_same_boxes_with_the_same_scores(
+    detector: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    info = text_info(detector, Ontology.of_prompts(PROMPTS))
+    module, _, name = FAMILIES[info.family].partition(":")
+    options = ModelConfig(name="x", threshold=0.0, dtype="float32")
+    found = []
+    for place in ("cpu", device):
+        model: Any = getattr(import_module(module), name)(info, options, ("instance",))
+        model.load(place)
+        pixels, frames = model._shared._fitter.batch([picture(hw) for hw in ((64, 80), (64, 80))])
+        with torch.inference_mode():
+            found.append(model._shared._finder.find(pixels, frames))
+        model.close()
+    for one, other in zip(*found, strict=True):
+        assert one.scores.shape == other.scores.shape
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+        np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.1)
