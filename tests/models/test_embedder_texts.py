@@ -20,7 +20,8 @@ def info(name: str) -> ModelInfo:
 def test_all_texts_have_the_models_length(name: str, length: int) -> None:
     found = EmbedderTexts.read(info(name), ["a", "red car"])
     assert [len(row) for row in (*found.tokens, *found.mask)] == [length] * 4
-    assert [sum(row) for row in found.mask][0] < [sum(row) for row in found.mask][1]
+    short, long = (sum(row) for row in found.mask)
+    assert short < long
     tokens, mask = found.on("cpu")
     assert tokens.shape == mask.shape == (2, length)
 

@@ -133,5 +133,5 @@ def test_the_table_has_what_texts_then_exemplars_ask_for() -> None:
 def test_what_cannot_be_asked_is_said() -> None:
     with pytest.raises(ValueError, match="by words or by exemplars: give --prompt"):
         naming(ontology=None)
-    with pytest.raises(ValueError, match="reads no words .*give --exemplar"):
+    with pytest.raises(ValueError, match=r"reads no words .*give --exemplar"):
         naming("dinov2")

@@ -106,5 +106,5 @@ def test_a_crop_of_the_window_is_that_of_the_whole_picture(
     part = square_around(
         (x - left, y - top, w, h), (bottom - top, right - left), margin=margin, side=32
     )
-    moved = np.array(part.source_xyxy) + (left, top, left, top)
+    moved = np.add(part.source_xyxy, (left, top, left, top))
     assert moved.tolist() == list(whole.source_xyxy)
