@@ -16,7 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replaces `path` in one step: readers see the old bytes or the new ones."""
+    """Replaces `path` in one step: readers see the old bytes or the new ones.
+
+    A device or a pipe (/dev/stdout) is written to: replacing it would take it from all others.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     temporary = _write_beside(path, data)
     try:
         os.replace(temporary, path)

@@ -63,7 +63,10 @@ class ModelConfig(Section):
     ] = None
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        Field(description="of the forward pass; auto = bfloat16 where the device is faster at it"),
+        Field(
+            description="of the forward pass; auto = bfloat16 where the device is faster at it, "
+            "float16 for SAM"
+        ),
     ] = "auto"
     tta: TtaConfig = TtaConfig()
     device: Annotated[

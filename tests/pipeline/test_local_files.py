@@ -47,6 +47,16 @@ def test_a_failed_write_keeps_the_old_bytes_and_leaves_nothing(
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as reader:
+        STORE.write(str(path), b"figures")
+        assert reader.communicate(timeout=20)[0] == b"figures"
+    assert path.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "f"
     texts = [bytes([n]) * 200_000 for n in range(2)]
