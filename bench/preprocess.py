@@ -2,7 +2,8 @@
 
 Each condition is a copy of the photographs of coco-photos, made worse in one way; each chain is a
 [preprocess] section. The model is one of the DeepLabV3 folders of the test data. Figures are pixel
-accuracy and the mean IoU of the categories that are there, as jobs.evaluate gives them.
+accuracy and the mean IoU of the categories that are there, as jobs.evaluate gives them. With
+`--model prisma-unet-portrait` (see bench.preprocess_portrait) it is the IoU of people.
 
     python -m bench.preprocess --data FOLDER --condition dark --condition noisy
 """
@@ -18,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bench.preprocess_portrait import PORTRAIT, Portrait
 from pipeline.evaluate import evaluate
 from pipeline.run import label
 from schemas.config import JobConfig
@@ -65,13 +67,17 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     model = str(args.data / "weights" / args.model)
-    print(f"{args.model}: pixel accuracy / mean IoU")
+    portrait = Portrait(args.data) if args.model == PORTRAIT else None
+    print(f"{args.model}: pixel accuracy / {'IoU of people' if portrait else 'mean IoU'}")
     for condition in args.condition or CONDITIONS:
         with tempfile.TemporaryDirectory() as folder:
             _make_worse(args.data / "coco-photos", Path(folder) / "photos", condition)
             for chain in args.chain or CHAINS:
-                figures = _judge(args.data, Path(folder), model, CHAINS[chain])
-                accuracy, iou = figures["pixel_accuracy"], figures["mean_iou_present"]
+                if portrait:
+                    accuracy, iou = portrait.judge(Path(folder) / "photos", CHAINS[chain])
+                else:
+                    figures = _judge(args.data, Path(folder), model, CHAINS[chain])
+                    accuracy, iou = figures["pixel_accuracy"], figures["mean_iou_present"]
                 print(f"{condition:15} {chain:24} {accuracy:.3f} / {iou:.3f}", flush=True)
 
 
