@@ -44,19 +44,25 @@ def load_sam(
         net = checkpoint.load(device, torch.float16, compiled=options.compile)
         if in_range(net, device):
             return net
+        del net
         log.warning("this SAM's numbers leave float16's range; it runs in bfloat16")
     return checkpoint.load(device, wanted, compiled=options.compile)
 
 
 def in_range(net: SamNet, device: str) -> bool:
-    """Whether the encoder answers with numbers: to nothing, to noise and to a chequered picture."""
+    """Whether it answers with numbers: to nothing, to noise and to a chequered picture."""
     side = net.side
     noise = torch.randn(3, side, side, generator=torch.Generator().manual_seed(0))
     place = torch.arange(side) // 32
     squares = ((place[:, None] + place) % 2 * 4.0 - 2.0).expand(3, side, side)
-    with torch.inference_mode():
+    middle = torch.full((1, 1, 2), side / 2, device=device)
+    # Three single pictures are not worth a compilation, which would be one for their shape alone.
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        point = net.points(middle, torch.ones((1, 1), device=device))
         for picture in (torch.zeros_like(noise), noise, squares):
-            if _overflown(net.encode(picture[None].to(device, net.dtype))):
+            found = net.encode(picture[None].to(device, net.dtype))
+            answer = net.fast.decode(found[0].embedding, point).predicted_iou
+            if _overflown(found) or not bool(answer.isfinite().all()):
                 return False
     return True
 
