@@ -23,3 +23,12 @@ def shared_data() -> Path:
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip("needs the shared test data: set MASKMILL_SHARED_DATA to its folder")
     return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked `gpu` needs one."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs an accelerator")

@@ -151,13 +151,7 @@ def test_panoptic_without_it_names_the_key_before_the_first_picture(
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"),
-            ],
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
 )
 def test_every_device_sees_the_same_boxes_with_the_same_scores(

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 HERE = Path(__file__).parent
 
@@ -93,7 +92,6 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_on_a_gpu_they_give_what_the_plain_way_gives():
     from kernel_checks import check
 

@@ -265,7 +265,6 @@ def segment_of(mask: np.ndarray) -> Segment:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_a_gpu_names_as_a_cpu_does() -> None:
     exact = ModelConfig(name="x", threshold=0.0, dtype="float32")
     shown = [exemplar_of(picture((40, 40)), (3, 3, 20, 20), "e")]

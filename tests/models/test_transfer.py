@@ -13,13 +13,7 @@ from pipeline.models.transfer import fetch, fetch_all, upload
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"),
-            ],
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
 )
 def test_tables_arrive_flat_and_come_back(device):

@@ -95,7 +95,6 @@ def test_a_full_pass_gives_what_single_ones_give():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_an_accelerator_agrees():
     net = tiny().fused()
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
