@@ -21,9 +21,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 
-from pipeline.transforms.augment_chain import AugmentChain
-from pipeline.transforms.scene import Scene
-from schemas.augment_config import AugmentConfig
+from pipeline.augment.chain import AugmentChain
+from pipeline.augment.scene import Scene
+from schemas.config.augment import AugmentConfig
 
 SIDE, SEGMENTS = 512, 20
 GEOMETRY: list[dict[str, Any]] = [

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline import masks
 from pipeline.exporters.coco_instances import CocoInstances
-from pipeline.ledger import Ledger, open_ledger, write_dataset
+from pipeline.ledger.ledger import Ledger, open_ledger, write_dataset
+from pipeline.masks import codec
 from schemas.categories import Categories, Category
 from schemas.records import ImageRecord, Segment, Segmentation
 
@@ -124,7 +124,7 @@ def _images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
         radius = random.uniform(6, 30)
         centre = random.uniform(radius, HEIGHT - radius), random.uniform(radius, WIDTH - radius)
         disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-        regions.extend(masks.regions(disc.astype(np.uint8)))
+        regions.extend(codec.regions(disc.astype(np.uint8)))
     for number in range(1, count + 1):
         picks = random.integers(0, len(regions), PER_IMAGE)
         scores = random.random(PER_IMAGE)

@@ -18,8 +18,8 @@ import transformers as hf
 from torch import Tensor
 
 from bench.family_nets import CASES
-from pipeline.models.forward import Forward, Function
-from schemas.model_config import ModelConfig
+from pipeline.models.network.forward import Forward, Function
+from schemas.config.model import ModelConfig
 
 
 def networks(data: Path | None) -> Iterator[tuple[str, Function, tuple[int, int]]]:

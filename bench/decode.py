@@ -21,8 +21,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from pipeline.images import decode_image
-from schemas.config import ImagesConfig
+from pipeline.images.decode import decode_image
+from schemas.config.job import ImagesConfig
 from schemas.records import ImageRecord
 
 RECORD = ImageRecord("bench", "bench")

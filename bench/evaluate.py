@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline import masks
+from pipeline.masks import codec
 
 HEIGHT, WIDTH, CATEGORIES, SHAPES = 480, 640, 80, 1500
 Figures = list[float | None]
@@ -82,7 +82,7 @@ def write_files(truth: str, results: str, images: int, objects: int) -> tuple[in
                     "image_id": image,
                     "category_id": category,
                     "segmentation": mask if crowd else [polygon],
-                    "area": masks.area(mask["counts"], HEIGHT, WIDTH),
+                    "area": codec.area(mask["counts"], HEIGHT, WIDTH),
                     "iscrowd": int(crowd),
                 }
             )
@@ -118,15 +118,15 @@ def _shape(random: np.random.Generator) -> tuple[list[float], dict[str, Any], di
         x = random.uniform(0, WIDTH) + radius * np.cos(angle)
         y = random.uniform(0, HEIGHT) + radius * np.sin(angle)
         points = np.stack([x.clip(0, WIDTH), y.clip(0, HEIGHT)], axis=1).round(2)
-        counts = masks.from_coco([points.ravel().tolist()], HEIGHT, WIDTH)
+        counts = codec.from_coco([points.ravel().tolist()], HEIGHT, WIDTH)
         shift = np.float32([[1, 0, random.integers(-6, 7)], [0, 1, random.integers(-6, 7)]])
-        moved = cv2.warpAffine(masks.decode(counts, HEIGHT, WIDTH), shift, (WIDTH, HEIGHT))
-        if masks.area(counts, HEIGHT, WIDTH) >= 20 and moved.any():
+        moved = cv2.warpAffine(codec.decode(counts, HEIGHT, WIDTH), shift, (WIDTH, HEIGHT))
+        if codec.area(counts, HEIGHT, WIDTH) >= 20 and moved.any():
             size = [HEIGHT, WIDTH]
             return (
                 points.ravel().tolist(),
                 {"size": size, "counts": counts.decode()},
-                {"size": size, "counts": masks.encode(moved).decode()},
+                {"size": size, "counts": codec.encode(moved).decode()},
             )
 
 
@@ -167,7 +167,7 @@ def _ours_faster(truth: str, results: str) -> Figures:
 
 
 def _evaluate(truth: str, results: str, **options: Any) -> Figures:
-    from pipeline.evaluate import evaluate
+    from pipeline.evaluation.evaluate import evaluate
 
     begin()
     result = evaluate(ground_truth=truth, predictions=results, **options)

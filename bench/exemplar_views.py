@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from pipeline import masks
-from pipeline.models.embedder_input import EmbedderInput
-from pipeline.models.mask_crops import MaskCrops
-from schemas.naming_config import NamingConfig
+from pipeline.masks import codec
+from pipeline.models.checkpoints.hf_preprocessor import EmbedderInput
+from pipeline.models.naming.crops import MaskCrops
+from schemas.config.model import NamingConfig
 from schemas.records import ImageRecord, Sample, Segment
 
 RULE = EmbedderInput(160, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -56,10 +56,10 @@ def objects_of(folder: Path) -> Objects:
     found: Objects = []
     for each in truth["annotations"]:
         sample = samples[each["image_id"]]
-        counts = masks.from_coco(each["segmentation"], *sample.original_hw)
-        area = masks.area(counts, *sample.original_hw)
+        counts = codec.from_coco(each["segmentation"], *sample.original_hw)
+        area = codec.area(counts, *sample.original_hw)
         if not each["iscrowd"] and area >= LEAST:
-            box = masks.bbox_xywh(counts, *sample.original_hw)
+            box = codec.bbox_xywh(counts, *sample.original_hw)
             found.append((sample, Segment(each["category_id"], counts, area, box)))
     return found
 

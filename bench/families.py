@@ -27,14 +27,14 @@ import torch
 from torch import Tensor
 
 from bench.family_nets import CASES, Case, Recorded, blobs, field, info_of
-from pipeline.models.fit_rule import Padding
-from pipeline.models.forward import precision
+from pipeline.models.checkpoints.hf_preprocessor import read_fit_rule
+from pipeline.models.grids.geometry import Padding
 from pipeline.models.mask2former import mask2former_net
+from pipeline.models.network.forward import precision
+from pipeline.models.network.segmenter import TorchSegmenter
 from pipeline.models.oneformer import OneFormerNet
-from pipeline.models.preprocessor import read_fit_rule
 from pipeline.models.semantic import SemanticNet
-from pipeline.models.torch_segmenter import TorchSegmenter
-from schemas.model_config import ModelConfig
+from schemas.config.model import ModelConfig
 from schemas.records import ImageRecord, Sample
 
 SWITCH = "TRANSFORMERS_DISABLE_TORCH_CHECK"
@@ -158,14 +158,14 @@ def our_work(
 def our_net(case: Case, device: str, options: ModelConfig) -> tuple[Any, Any]:
     """Our side of a network, and how pictures go in."""
     if case.processor is None:
+        from pipeline.models.checkpoints.torchvision_files import torchvision_input_rule
         from pipeline.models.maskrcnn import _Net
-        from pipeline.models.torchvision_files import input_rule
 
         short, long = case.model.transform.min_size[0], case.model.transform.max_size
         sides = {"shortest_edge": short, "longest_edge": long}
         return (
             _Net(case.model, device, options),
-            input_rule({"family": "maskrcnn", "input": sides}),
+            torchvision_input_rule({"family": "maskrcnn", "input": sides}),
         )
     rule = read_fit_rule(case.processor.to_dict())
     if hasattr(case.model, "model") and hasattr(case.model.model, "task_encoder"):

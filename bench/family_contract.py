@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from pipeline.models import FAMILIES, Segmenter
-from pipeline.models.info import describe
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.info import describe
+from schemas.config.model import ModelConfig
 from schemas.records import Segment, Segmentation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def _take_inputs_of_the_cpu(model: Any, device: str) -> None:
     """
     import torch
 
-    from pipeline.models.fit import Fitter
+    from pipeline.models.network.fit import Fitter
 
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -18,10 +18,10 @@ import transformers as hf
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pipeline.models.frame import Frame
-from pipeline.models.info import ModelInfo
-from pipeline.models.merging import Outputs
-from pipeline.models.outputs import DenseOutput, QueryOutput
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, QueryOutput
+from pipeline.models.postprocess.merge import Outputs
 from schemas.categories import Categories, Category
 from schemas.records import Task
 

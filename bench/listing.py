@@ -23,8 +23,8 @@ from pathlib import Path
 import fsspec
 
 from pipeline.readers import open_reader
-from pipeline.storage import Storage
-from schemas.config import InputConfig
+from pipeline.storage.storage import Storage
+from schemas.config.job import InputConfig
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ import pyarrow as pa
 from PIL import Image
 from skimage.measure import regionprops
 
-from pipeline import masks
+from pipeline.masks import codec
+from pipeline.masks.column_runs import mask_runs
 from pipeline.measuring.intensity import measure_intensities
-from pipeline.measuring.mask_runs import mask_runs
 from pipeline.measuring.shape import measure_shapes
 
 NAMES = {
@@ -58,7 +58,7 @@ def main() -> None:
     chosen = [row for row in index if row["split"] == args.split]
     maps = [np.array(Image.open(folder / row["label"])).astype(np.int32) for row in chosen]
     pictures = [np.array(Image.open(folder / row["image"]).convert("RGB")) for row in chosen]
-    found = [masks.regions(label_map) for label_map in maps]
+    found = [codec.regions(label_map) for label_map in maps]
     texts = pa.array([region.counts.decode() for regions in found for region in regions])
     number = [len(regions) for regions in found]
     heights = np.repeat([label_map.shape[0] for label_map in maps], number)

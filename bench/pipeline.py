@@ -42,9 +42,9 @@ def write_fields(folder: Path, count: int) -> None:
 
 def segmenter(model: str) -> Any:
     """The model that a worker would load."""
-    from pipeline.models import FAMILIES
-    from pipeline.models.info import describe
-    from schemas.config import ModelConfig
+    from pipeline.models.checkpoints.families import FAMILIES
+    from pipeline.models.checkpoints.info import describe
+    from schemas.config.model import ModelConfig
 
     info = describe(model)
     module, _, name = FAMILIES[info.family].partition(":")
@@ -57,8 +57,8 @@ def segmenter(model: str) -> Any:
 
 def loop(model: str, folder: Path, out: Path) -> float:
     """The least that anybody would write: read, decode, segment, keep."""
-    from pipeline.images import decode_image
-    from schemas.config import ImagesConfig
+    from pipeline.images.decode import decode_image
+    from schemas.config.job import ImagesConfig
     from schemas.records import ImageRecord, Sample
 
     started = time.monotonic()
@@ -73,8 +73,8 @@ def loop(model: str, folder: Path, out: Path) -> float:
 
 def ours(model: str, folder: Path, out: Path) -> float:
     """A run of this program on a local Ray cluster."""
-    from pipeline.run import label
-    from schemas.config import JobConfig
+    from pipeline.engine.run import label
+    from schemas.config.job import JobConfig
 
     started = time.monotonic()
     data = {"input": {"uri": str(folder)}, "output": str(out), "model": {"name": model}}
@@ -92,8 +92,8 @@ def raydata(model: str, folder: Path, out: Path) -> float:
     context.enable_progress_bars = False
 
     def decode(row: dict[str, Any]) -> dict[str, Any]:
-        from pipeline.images import decode_image
-        from schemas.config import ImagesConfig
+        from pipeline.images.decode import decode_image
+        from schemas.config.job import ImagesConfig
         from schemas.records import ImageRecord, Sample
 
         sample = decode_image(row["bytes"], ImageRecord(row["path"], row["path"]), ImagesConfig())

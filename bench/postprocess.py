@@ -39,12 +39,12 @@ from bench.postprocess_data import (
     dense_outputs,
     query_outputs,
 )
-from pipeline.models.maps import LabelMap, MaskStack
-from pipeline.models.merge_instance import merge_instance
-from pipeline.models.merge_panoptic import merge_panoptic
-from pipeline.models.merge_semantic import merge_semantic, query_semantic
-from pipeline.models.paths import path_for
-from pipeline.models.runs import segments_of
+from pipeline.models.grids.maps import LabelMap, MaskStack
+from pipeline.models.postprocess.backend import path_for
+from pipeline.models.postprocess.encode import segments_of
+from pipeline.models.postprocess.instance import merge_instance
+from pipeline.models.postprocess.panoptic import merge_panoptic
+from pipeline.models.postprocess.semantic import merge_semantic, query_semantic
 
 ISTHING = [index < THINGS for index in range(CATEGORIES)]
 STUFF = {index for index in range(CATEGORIES) if not ISTHING[index]}

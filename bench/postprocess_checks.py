@@ -22,14 +22,14 @@ from bench.postprocess_data import (
     SEGFORMER,
     answer_of,
 )
-from pipeline.models.frame import Frame
-from pipeline.models.maps import LabelMap, MaskStack
-from pipeline.models.merge_instance import merge_instance
-from pipeline.models.merge_panoptic import merge_panoptic
-from pipeline.models.merge_semantic import merge_semantic
-from pipeline.models.outputs import DenseOutput, QueryOutput
-from pipeline.models.resample import columns_of
-from pipeline.models.runs import segments_of
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.maps import LabelMap, MaskStack
+from pipeline.models.grids.outputs import DenseOutput, QueryOutput
+from pipeline.models.grids.resample import columns_of
+from pipeline.models.postprocess.encode import segments_of
+from pipeline.models.postprocess.instance import merge_instance
+from pipeline.models.postprocess.panoptic import merge_panoptic
+from pipeline.models.postprocess.semantic import merge_semantic
 
 TIE = 1e-5
 

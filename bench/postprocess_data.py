@@ -15,8 +15,8 @@ from transformers import (
     SegformerImageProcessor,
 )
 
-from pipeline.models.frame import Frame
-from pipeline.models.outputs import DenseOutput, QueryOutput
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, QueryOutput
 
 Hw = tuple[int, int]
 

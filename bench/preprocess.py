@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 
 from bench.preprocess_portrait import PORTRAIT, Portrait
-from pipeline.evaluate import evaluate
-from pipeline.run import label
-from schemas.config import JobConfig
+from pipeline.engine.run import label
+from pipeline.evaluation.evaluate import evaluate
+from schemas.config.job import JobConfig
 
 Photo = np.ndarray
 Noise = np.random.Generator

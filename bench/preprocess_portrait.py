@@ -14,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline import masks
-from pipeline.preprocess import decode_through, make_chain
-from pipeline.storage import Storage
-from schemas.config import ImagesConfig
-from schemas.preprocess_config import PreprocessConfig
+from pipeline.images.preprocess import decode_through, make_chain
+from pipeline.masks import codec
+from pipeline.storage.storage import Storage
+from schemas.config.job import ImagesConfig
+from schemas.config.preprocess import PreprocessConfig
 from schemas.records import ImageRecord, Sample
 
 PORTRAIT = "prisma-unet-portrait"
@@ -64,8 +64,8 @@ class Portrait:
             height, width, image_id = self._sizes[path.stem]
             shown = np.zeros((height, width), bool)
             for segmentation in self._people.get(image_id, []):
-                counts = masks.from_coco(segmentation, height, width)
-                shown |= masks.decode(counts, height, width) > 0
+                counts = codec.from_coco(segmentation, height, width)
+                shown |= codec.decode(counts, height, width) > 0
             if shown.mean() < SHARE:
                 continue
             sample = decode_through(chain, path.read_bytes(), ImageRecord("", ""), images)

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import masks
-from pipeline.refine import Refiner
+from pipeline.masks import codec
+from pipeline.masks.refine import Refiner
 from schemas.categories import Categories, Category
-from schemas.model_config import ModelConfig, RefineConfig
+from schemas.config.model import ModelConfig, RefineConfig
 from schemas.records import Segment, Segmentation
 
 SMALL = 20
@@ -76,7 +76,7 @@ def _pictures(data: Path) -> list[tuple[str, npt.NDArray[np.int32]]]:
 def _segmentation(label_map: npt.NDArray[np.int32]) -> Segmentation:
     segments = (
         Segment(1, region.counts, region.area, region.bbox_xywh)
-        for region in masks.regions(label_map)
+        for region in codec.regions(label_map)
     )
     return Segmentation(*label_map.shape, tuple(segments))
 
@@ -85,7 +85,7 @@ def _peer(found: Segmentation) -> list[bytes]:
     kept = []
     for one in found.segments:
         x, y, w, h = one.bbox_xywh
-        whole = masks.decode(one.counts, found.height, found.width)
+        whole = codec.decode(one.counts, found.height, found.width)
         mask = whole[y : y + h, x : x + w]
         _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         good = stats[:, cv2.CC_STAT_AREA] >= SMALL
@@ -100,7 +100,7 @@ def _peer(found: Segmentation) -> list[bytes]:
         mask |= good[numbers]
         if mask.any():
             whole[y : y + h, x : x + w] = mask
-            kept.append(masks.encode(whole))
+            kept.append(codec.encode(whole))
     return kept
 
 

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline import masks
-from pipeline.ledger import Ledger, write_dataset
+from pipeline.ledger.ledger import Ledger, write_dataset
+from pipeline.masks import codec
 from pipeline.report import write_report
 from schemas.categories import Categories, Category
 from schemas.records import ImageRecord, Segment, Segmentation
@@ -71,7 +71,7 @@ def _scene(seed: int) -> Scene:
     Image.fromarray(np.stack([light // 3, light, light // 2], axis=2)).save(file, "JPEG")
     segments = tuple(
         Segment(1, r.counts, r.area, r.bbox_xywh, round(float(random.uniform(0.4, 1)), 3))
-        for r in masks.regions(labels)
+        for r in codec.regions(labels)
     )
     return file.getvalue(), Segmentation(480, 640, segments)
 
@@ -104,7 +104,7 @@ def _peer(scenes: list[Scene], count: int, folder: Path) -> float:
         data, segmentation = scenes[number % len(scenes)]
         picture = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
         for place, segment in enumerate(segmentation.segments):
-            inside = masks.decode(segment.counts, 480, 640) > 0
+            inside = codec.decode(segment.counts, 480, 640) > 0
             colour = np.array([(place * 67) % 256, (place * 131) % 256, 160])
             picture[inside] = (picture[inside] * 0.55 + colour * 0.45).astype(np.uint8)
         image = Image.fromarray(picture)

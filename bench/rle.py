@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipeline import masks
+from pipeline.masks import codec
 
 SIZES = ((480, 640), (1080, 1920))
 
@@ -41,7 +41,7 @@ def main() -> None:
         ]
         for name, stack in (("uint8", scaled), ("bool", [mask.astype(bool) for mask in scaled])):
             _check(stack)
-            ours = mean(_best(lambda m=m: masks.encode(m), args.repeat) for m in stack)
+            ours = mean(_best(lambda m=m: codec.encode(m), args.repeat) for m in stack)
             peer = mean(_best(lambda m=m: _peer(m), args.repeat) for m in stack)
             print(
                 f"{width}×{height} {name:5}: ours {ours:.3f}, pycocotools {peer:.3f}: "
@@ -49,14 +49,14 @@ def main() -> None:
             )
         batch = np.stack(scaled[:16])
         peer = _best(lambda b=batch: _peer_stacked(b), args.repeat) / len(batch)
-        ours = _best(lambda b=batch: [masks.encode(m) for m in b], args.repeat) / len(batch)
+        ours = _best(lambda b=batch: [codec.encode(m) for m in b], args.repeat) / len(batch)
         print(
             f"{width}×{height} 16 stacked: ours {ours:.3f}, pycocotools {peer:.3f}: "
             f"{peer / ours:.1f}×"
         )
     for label_map in _label_maps(args.data / "nuclei-dsb2018"):
         count = len(np.unique(label_map)) - 1
-        ours = _best(lambda m=label_map: masks.regions(m), args.repeat)
+        ours = _best(lambda m=label_map: codec.regions(m), args.repeat)
         peer = _best(lambda m=label_map: _peer_regions(m), 2)
         height, width = label_map.shape
         print(
@@ -69,7 +69,7 @@ def _objects(path: Path) -> list[np.ndarray]:
     data = json.loads(path.read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
     return [
-        masks.decode(masks.from_coco(item["segmentation"], h, w), h, w)
+        codec.decode(codec.from_coco(item["segmentation"], h, w), h, w)
         for item in data["annotations"][:64]
         for h, w in [sizes[item["image_id"]]]
     ]
@@ -94,7 +94,7 @@ def _label_maps(folder: Path) -> list[np.ndarray]:
 
 def _check(stack: list[np.ndarray]) -> None:
     for mask in stack:
-        if masks.encode(mask) != _peer(mask):
+        if codec.encode(mask) != _peer(mask):
             raise SystemExit("not byte-equal to pycocotools")
 
 

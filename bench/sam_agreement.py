@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from pipeline import masks
-from pipeline.images import decode_image
-from pipeline.models.asking import Asking
-from pipeline.models.info import ModelInfo, describe
+from pipeline.images.decode import decode_image
+from pipeline.masks import codec
+from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.models.sam import SamSegmenter
-from schemas.config import ImagesConfig
-from schemas.model_config import ModelConfig
-from schemas.prompt_config import EverythingConfig
+from pipeline.prompts.request import Request
+from schemas.config.job import ImagesConfig
+from schemas.config.model import ModelConfig
+from schemas.config.prompts import EverythingConfig
 from schemas.records import Failure, ImageRecord, Sample, Segmentation
 
 WEIGHTS = "weights/sam-nuclei-tiny"
@@ -88,7 +88,7 @@ def agreement(first: Sequence[Segmentation], second: Sequence[Segmentation]) -> 
         mine, theirs = ([segment.counts for segment in each.segments] for each in (one, other))
         if not mine or not theirs:
             continue
-        table = masks.iou(mine, theirs, one.height, one.width)
+        table = codec.iou(mine, theirs, one.height, one.width)
         for row, column in zip(*linear_sum_assignment(-table), strict=True):
             if table[row, column] >= SAME:
                 ious.append(float(table[row, column]))
@@ -115,7 +115,7 @@ def everything(
     info: ModelInfo, samples: Sequence[Sample], *, device: str, dtype: str, **options: Any
 ) -> list[Segmentation]:
     """What a job finds in the pictures."""
-    asked = replace(info, asking=Asking(everything=EverythingConfig(**options)))
+    asked = replace(info, asking=Request(everything=EverythingConfig(**options)))
     segmenter = SamSegmenter(asked, ModelConfig(name="x", dtype=dtype), ("instance",))  # pyright: ignore
     segmenter.load(device)
     try:

@@ -29,11 +29,11 @@ from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
 from bench.text_nets import package_sam, sam_rule
-from pipeline.models.fit import Fitter
-from pipeline.models.sam_everything import Everything
-from pipeline.models.sam_grid import grid
-from pipeline.models.sam_net import PackageSam, inference
-from schemas.prompt_config import EverythingConfig
+from pipeline.models.network.fit import Fitter
+from pipeline.models.sam_core.everything import Everything
+from pipeline.models.sam_core.grid import grid
+from pipeline.models.sam_core.net import PackageSam, inference
+from schemas.config.prompts import EverythingConfig
 from schemas.records import ImageRecord, Sample
 
 SIDE = 32

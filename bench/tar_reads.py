@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.readers import open_reader
 from pipeline.readers import webdataset as tars
-from schemas.config import InputConfig
+from schemas.config.job import InputConfig
 
 
 def main() -> None:

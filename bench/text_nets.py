@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers as hf
 
-from pipeline.models.fit_rule import FitRule, Padding, Size
+from pipeline.models.grids.geometry import FitRule, Padding, Size
 
 
 def detector(size: str) -> Any:

@@ -30,17 +30,17 @@ import transformers as hf
 from torch import Tensor
 
 from bench.text_nets import detector, image_processor, package_sam, sam_rule, tokenizer
-from pipeline.models.box_masks import BoxMasks
-from pipeline.models.forward import precision
+from pipeline.models.checkpoints.hf_preprocessor import read_fit_rule
 from pipeline.models.grounding_dino import PhraseFinder
-from pipeline.models.phrases import chunked, phrases_of
-from pipeline.models.preprocessor import read_fit_rule
-from pipeline.models.sam_net import PackageSam, inference
-from pipeline.models.text_asking import TextAsking
-from pipeline.models.text_segmenter import TextSegmenter
-from schemas.model_config import ModelConfig
-from schemas.ontology import Ontology
-from schemas.prompt_config import ConflictsConfig
+from pipeline.models.network.forward import precision
+from pipeline.models.sam_core.net import PackageSam, inference
+from pipeline.models.text.outlines import BoxMasks
+from pipeline.models.text.phrases import chunked, phrases_of
+from pipeline.models.text.request import TextRequest
+from pipeline.models.text.segmenter import TextSegmenter
+from schemas.config.model import ModelConfig
+from schemas.config.prompts import ConflictsConfig
+from schemas.prompts import Ontology
 from schemas.records import ImageRecord, Sample
 
 CONCEPTS = (
@@ -149,7 +149,7 @@ def our_loop(networks: Networks, pictures: Sequence[np.ndarray], given: argparse
     options = OPTIONS.model_copy(update={"batch_size": given.batch})
     ontology = Ontology.of_prompts(CONCEPTS)
     conflicts = ConflictsConfig(nms_iou=1, nms_ios=1)
-    asking = TextAsking(ontology, tuple(phrases_of(ontology)), 0.3, conflicts)
+    asking = TextRequest(ontology, tuple(phrases_of(ontology)), 0.3, conflicts)
     chunks = chunked(
         asking.phrases,
         lambda text: networks.tokenizer(text, add_special_tokens=False)["input_ids"],

@@ -26,13 +26,13 @@ import numpy as np
 from PIL import Image
 
 from examples.simulate import render_field
-from pipeline.images import decode_image
-from pipeline.masks import decode, iou
-from pipeline.models import FAMILIES, Segmenter
-from pipeline.models.info import describe
-from pipeline.models.tiled import Tiled
-from schemas.config import ImagesConfig, ModelConfig
-from schemas.model_config import TilingConfig
+from pipeline.images.decode import decode_image
+from pipeline.masks.codec import decode, iou
+from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.info import describe
+from pipeline.models.tiling.tiled import Tiled
+from schemas.config.job import ImagesConfig
+from schemas.config.model import ModelConfig, TilingConfig
 from schemas.records import ImageRecord, Sample, Segmentation
 
 RECORD = ImageRecord("bench", "bench")

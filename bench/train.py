@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images import decode_image
-from pipeline.ledger import write_dataset
-from pipeline.models import FAMILIES
-from pipeline.models.info import ModelInfo, describe
-from pipeline.models.semantic_score import figures
-from pipeline.training.examples import ExamplesPlan
-from pipeline.training.labelled import Labelled, Place
-from pipeline.training.paint import paint
-from pipeline.training.run import train_semantic
-from schemas.config import ImagesConfig, ModelConfig
-from schemas.overrides import layered
+from pipeline.images.decode import decode_image
+from pipeline.ledger.ledger import write_dataset
+from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.info import ModelInfo, describe
+from pipeline.training.data import LabelLocation, LabelSource
+from pipeline.training.examples import ExamplesPlan, paint_label_map
+from pipeline.training.learn.loop import figures
+from pipeline.training.semantic import train_semantic
+from schemas.config.job import ImagesConfig
+from schemas.config.layers import layered
+from schemas.config.model import ModelConfig
+from schemas.config.training import SemanticTrainConfig
 from schemas.records import ImageRecord, Sample, Segmentation
-from schemas.semantic_train_config import SemanticTrainConfig
 
 CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
 EM_KEY = {
@@ -57,8 +57,8 @@ class Task:
     """
 
     name: str
-    learn: Place
-    val: Place
+    learn: LabelLocation
+    val: LabelLocation
     config: SemanticTrainConfig
 
 
@@ -104,7 +104,7 @@ def task_of(name: str, data: Path, work: Path, sets: list[str]) -> Task:
             shutil.copytree(root / split / "labels", labels, dirs_exist_ok=True)
             (labels / "categories.json").write_text(json.dumps(EM_KEY))
         places.append(
-            Place(
+            LabelLocation(
                 str(labels),
                 str(root / split / "images"),
                 void=config.void,
@@ -125,8 +125,8 @@ def self_training(task: Task, model: str, work: Path, device: str) -> Iterator[d
     half = halved(task.learn, work)
     yield trained(task, [half], model, work / "teacher", device, "half of the labels")
     teacher = Found(work / "teacher", device)
-    labelled = Labelled(task.learn, _storage())
-    known = {pair.record.file_name for pair in Labelled(half, _storage()).pairs}
+    labelled = LabelSource(task.learn, _storage())
+    known = {pair.record.file_name for pair in LabelSource(half, _storage()).pairs}
     others = [pair for pair in labelled.pairs if pair.record.file_name not in known]
 
     def answers() -> Iterator[tuple[ImageRecord, Segmentation]]:
@@ -137,11 +137,11 @@ def self_training(task: Task, model: str, work: Path, device: str) -> Iterator[d
     pseudo = work / "pseudo"
     if not pseudo.exists():
         write_dataset(str(pseudo), answers(), categories=teacher.info.categories, task="semantic")
-    places = [half, Place(str(pseudo), task.learn.pictures)]
+    places = [half, LabelLocation(str(pseudo), task.learn.pictures)]
     yield trained(task, places, model, work / "student", device, "half + own labels of the rest")
 
 
-def halved(place: Place, work: Path) -> Place:
+def halved(place: LabelLocation, work: Path) -> LabelLocation:
     """Every other map, and the pictures as they are."""
     folder = work / "half"
     folder.mkdir(exist_ok=True)
@@ -151,11 +151,13 @@ def halved(place: Place, work: Path) -> Place:
     key = Path(place.labels) / "categories.json"
     if key.exists():
         shutil.copy(key, folder / key.name)
-    return Place(str(folder), place.pictures, void=place.void, pixel_offset=place.pixel_offset)
+    return LabelLocation(
+        str(folder), place.pictures, void=place.void, pixel_offset=place.pixel_offset
+    )
 
 
 def trained(
-    task: Task, places: list[Place], model: str, work: Path, device: str, what: str
+    task: Task, places: list[LabelLocation], model: str, work: Path, device: str, what: str
 ) -> dict[str, Any]:
     """Trains, and measures the stored checkpoint on the pictures to judge by."""
 
@@ -176,7 +178,7 @@ def trained(
     )
     minutes = (time.perf_counter() - start) / 60
     found = Found(work, device)
-    labelled = Labelled(task.val, _storage())
+    labelled = LabelSource(task.val, _storage())
     categories = found.info.categories
     size = len(categories)
     index_of = {item.id: index for index, item in enumerate(categories)}
@@ -190,7 +192,7 @@ def trained(
     counts = np.zeros((size, size), np.int64)
     for pair, (_, truth) in zip(labelled.pairs, plan.open(), strict=True):
         answer = found.of(labelled.read(pair), pair.record)
-        answered = paint(_segments(answer), index_of)
+        answered = paint_label_map(_segments(answer), index_of)
         seen = truth >= 0
         np.add.at(counts, (truth[seen], answered[seen]), 1)
     values = figures(counts, categories)
@@ -234,7 +236,7 @@ class Found:
 
 
 def _segments(answer: Segmentation) -> Any:
-    from pipeline.evaluation.segments import make_segments
+    from pipeline.evaluation.sources.source import make_segments
 
     return make_segments(
         answer.height,
@@ -245,7 +247,7 @@ def _segments(answer: Segmentation) -> Any:
 
 
 def _storage() -> Any:
-    from pipeline.storage import Storage
+    from pipeline.storage.storage import Storage
 
     return Storage()
 

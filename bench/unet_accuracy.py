@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import masks
-from pipeline.models.info import describe
-from pipeline.models.training_data import read_pictures
-from pipeline.models.training_score import IOU_THRESHOLDS, NO_MATCHES, Matches, match
+from pipeline.masks import codec
+from pipeline.models.checkpoints.info import describe
 from pipeline.models.unet import UNetSegmenter
-from schemas.config import ModelConfig
+from pipeline.training.nuclei.data import read_pictures
+from pipeline.training.nuclei.validate import IOU_THRESHOLDS, NO_MATCHES, Matches, match
+from schemas.config.model import ModelConfig
 from schemas.records import ImageRecord, Sample
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         (found,) = model.segment([Sample(record, picture.levels[0], shape)])
         label_map = np.zeros(shape, np.int32)
         for number, segment in enumerate(found.segments, 1):
-            label_map[masks.decode(segment.counts, *shape) > 0] = number
+            label_map[codec.decode(segment.counts, *shape) > 0] = number
         matches = match(label_map, picture.label_map)
         for key in ("all", picture.kind):
             pooled[key] = pooled.get(key, NO_MATCHES) + matches

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from examples.simulate import render_field
-from pipeline.models.info import describe
+from pipeline.models.checkpoints.info import describe
+from pipeline.models.nuclei.decode import Decoding, decode_nuclei
+from pipeline.models.nuclei.net import load_unet
+from pipeline.models.nuclei.predict import predict_maps
 from pipeline.models.unet import UNetSegmenter
-from pipeline.models.unet_decode import Decoding, decode_nuclei
-from pipeline.models.unet_files import load_unet
-from pipeline.models.unet_maps import predict_maps
-from schemas.config import ModelConfig
+from schemas.config.model import ModelConfig
 from schemas.records import ImageRecord, Sample
 
 

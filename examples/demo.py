@@ -15,7 +15,7 @@ from pathlib import Path
 
 from examples.pictures import gather
 from examples.truth import write_truth
-from pipeline.ledger import open_ledger
+from pipeline.ledger.ledger import open_ledger
 
 CONFIG = "jobs/configs/demo.toml"
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.masks import regions
+from pipeline.masks.codec import regions
 
 
 def write_truth(

@@ -12,13 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.evaluate import AP_BACKENDS, evaluate, read_category_map, unknown_named
-from pipeline.storage import Storage, absolute_uri
-from schemas.config import StorageConfig
+from jobs.console import exit_codes
+from jobs.tables import print_evaluation
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.metrics.coco_ap import AP_BACKENDS
+from pipeline.evaluation.metrics.views import unknown_named
+from pipeline.evaluation.sources.categories import read_category_map
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
+from schemas.config.job import StorageConfig
 from schemas.records import task_named
-
-from .console import exit_codes
-from .evaluation_tables import print_evaluation
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

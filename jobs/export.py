@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
+from jobs.console import exit_codes
+from pipeline.engine.progress import shown_progress
 from pipeline.exporters import EXPORTERS, export
-from pipeline.ledger import open_ledger
-from pipeline.progress import shown_progress
-from pipeline.storage import Storage, absolute_uri, join
-from schemas.config import StorageConfig
+from pipeline.ledger.ledger import open_ledger
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri, join
+from schemas.config.job import StorageConfig
 from schemas.records import task_named
-
-from .console import exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.progress import shown_progress
-from pipeline.prune import prune
-from pipeline.run import RunResult, label
-from pipeline.storage import Storage
-from schemas.config import JobConfig, StorageConfig
+from jobs.console import FAILED, exit_codes
+from pipeline.engine.progress import shown_progress
+from pipeline.engine.prune import prune
+from pipeline.engine.run import RunResult, label
+from pipeline.storage.storage import Storage
+from schemas.config.job import JobConfig, StorageConfig
+from schemas.config.layers import layered
 from schemas.manifest import DatasetManifest
-from schemas.overrides import layered
-
-from .console import FAILED, exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.compare import compare as compare_datasets
-from pipeline.measure import MAX_DISTANCE, images_uri, measure
-from pipeline.storage import Storage, absolute_uri
-from schemas.config import StorageConfig
-
-from .console import exit_codes
-from .measurement_tables import print_changes, print_measurements
+from jobs.console import exit_codes
+from jobs.tables import print_changes, print_measurements
+from pipeline.measuring.compare import compare as compare_datasets
+from pipeline.measuring.measure import MAX_DISTANCE, images_uri, measure
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
+from schemas.config.job import StorageConfig
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

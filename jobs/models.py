@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.models.info import (
-    CatalogEntry,
+from jobs.console import exit_codes
+from pipeline.models.checkpoints.catalog import CatalogEntry
+from pipeline.models.checkpoints.info import (
     ModelInfo,
     bundled,
     describe,
@@ -21,8 +22,6 @@ from pipeline.models.info import (
     table_of,
 )
 from schemas.categories import Categories
-
-from .console import exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.preview import preview
-from pipeline.storage import Storage, absolute_uri
-from schemas.config import ImagesConfig, JobConfig, StorageConfig
-from schemas.overrides import layered
-from schemas.preprocess_config import PreprocessConfig
-from schemas.section import Section
+from jobs.console import exit_codes
+from pipeline.images.preview import preview
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
+from schemas.config.job import ImagesConfig, JobConfig, StorageConfig
+from schemas.config.layers import layered
+from schemas.config.preprocess import PreprocessConfig
+from schemas.config.section import Section
 from schemas.suggest import nearest
-
-from .console import exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

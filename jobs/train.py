@@ -12,15 +12,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.train import train
-from pipeline.training.run import Place, train_semantic
-from schemas.overrides import layered
+import pipeline
+from jobs.console import exit_codes
+from pipeline.training.data import LabelLocation
+from pipeline.training.semantic import train_semantic
+from schemas.config.layers import layered
+from schemas.config.training import Architecture, SemanticTrainConfig, TrainConfig
 from schemas.records import task_named
-from schemas.semantic_train_config import Architecture, SemanticTrainConfig
 from schemas.suggest import nearest
-from schemas.train_config import TrainConfig
-
-from .console import exit_codes
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -130,7 +129,7 @@ def main(
             _refuse(own, "--dataset")
             values = TrainConfig.parse(layered(config, settings or (), flags))
             with _shown(values.epochs, _embedded_figures) as report:
-                best = train(
+                best = pipeline.train_nuclei(
                     data,
                     output,
                     values,
@@ -193,7 +192,7 @@ def _architecture(model: str | None) -> Architecture | None:
 
 def _places(
     datasets: Sequence[str], images: Sequence[str], task: str | None, config: SemanticTrainConfig
-) -> list[Place]:
+) -> list[LabelLocation]:
     if images and len(images) != len(datasets):
         raise ValueError(f"--images: name one for each of the {len(datasets)} datasets")
     pictures = images or [""] * len(datasets)
@@ -203,8 +202,10 @@ def _places(
     ]
 
 
-def _place(labels: str, pictures: str, task: str | None, config: SemanticTrainConfig) -> Place:
-    return Place(
+def _place(
+    labels: str, pictures: str, task: str | None, config: SemanticTrainConfig
+) -> LabelLocation:
+    return LabelLocation(
         labels,
         pictures,
         task=task_named(task) if task else None,

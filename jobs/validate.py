@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.progress import shown_progress
-from pipeline.storage import Storage, absolute_uri
-from pipeline.validate import ValidationReport, validate
-from schemas.config import StorageConfig
-
-from .console import FAILED, exit_codes
+from jobs.console import FAILED, exit_codes
+from pipeline.engine.progress import shown_progress
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
+from pipeline.validation.findings import ValidationReport
+from pipeline.validation.validate import validate
+from schemas.config.job import StorageConfig
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

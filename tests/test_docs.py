@@ -19,11 +19,11 @@ import typer
 from source_tree import ROOT
 
 from examples.simulate import render_field
-from schemas.config import JobConfig
+from schemas.config.job import JobConfig
+from schemas.config.training import SemanticTrainConfig
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
-from schemas.ontology import Ontology
+from schemas.prompts import Ontology
 from schemas.records import ErrorCode, Status
-from schemas.semantic_train_config import SemanticTrainConfig
 from schemas.tables import ANNOTATIONS, IMAGES
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

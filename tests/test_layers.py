@@ -6,136 +6,171 @@ import ast
 import importlib
 import subprocess
 import sys
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 from source_tree import OURS, ROOT, imports, module_name, relative, sources, tree, within
 
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Files that match `files`, and which of our modules they never import."""
-
-    files: tuple[str, ...]
-    never: tuple[str, ...]
-
-
-ENGINE = (
-    "run",
-    "plan",
-    "asked",
-    "execute",
-    "pool",
-    "worker",
-    "feed",
-    "prepare",
-    "progress",
-    "prune",
-)
-PLUGINS = (
-    "readers", "prompt_files", "models", "train", "training", "exporters", "report", "validation",
-    "validate", "evaluation", "evaluate", "measuring", "measure", "compare",
-)  # fmt: skip
-MAY = {
-    "report": {"readers"},  # it shows the input's pictures
-    "train": {"models"},  # the front of models/training*.py, free of torch
-    # It reads pictures, and labels as evaluation reads ground truth; networks learn in models.
-    "training": {"readers", "evaluation", "models"},
-    "evaluate": {"evaluation"},
-    "measuring": {"readers", "evaluation"},  # it reads pictures, and matches as evaluation does
-    "measure": {"measuring"},
-    "compare": {"measuring"},
-    "validate": {"validation"},
-    "validation": {"exporters"},  # it holds an export against what its exporter writes
-}
-
-
-def below(*names: str) -> tuple[str, ...]:
-    return tuple(f"pipeline.{name}" for name in names)
-
-
-def files(*names: str) -> tuple[str, ...]:
-    return tuple(f"pipeline/{name}{end}" for name in names for end in (".py", "/*"))
-
-
-LAYERS = {
-    "L0 schemas": Layer(("schemas/*",), ("pipeline", "jobs")),
-    **{
-        f"L2 {name}": Layer(
-            files(name),
-            ("jobs", *below(*ENGINE), *below(*(set(PLUGINS) - {name} - MAY.get(name, set())))),
-        )
-        for name in PLUGINS
+MAY: dict[str, set[str]] = {
+    # floor 1: schemas and one library each
+    "errors": set(),
+    "storage": set(),
+    "masks": set(),
+    # floor 2
+    "images": {"storage"},
+    "readers": {"storage"},
+    "ledger": {"storage"},
+    "tiling": {"masks"},
+    # floor 3
+    "prompts": {"images", "ledger", "storage", "masks"},
+    "augment": {"ledger", "storage", "masks", "images"},
+    "exporters": {"ledger", "storage", "masks", "images", "readers"},
+    "evaluation": {"ledger", "storage", "masks", "images"},
+    "report": {"ledger", "storage", "masks", "images", "readers"},
+    # floor 4
+    "models": {"prompts", "tiling", "images", "masks"},
+    "measuring": {"evaluation", "ledger", "storage", "masks", "images", "readers"},
+    "validation": {"exporters", "augment", "ledger", "storage", "masks"},
+    # floor 5
+    "engine": {
+        *("errors", "storage", "masks", "images", "readers", "ledger", "tiling"),
+        *("prompts", "augment", "exporters", "evaluation", "report", "measuring", "validation"),
+        # what a model is, never a family; the two others are free of torch
+        *("models.checkpoints", "models.naming.names", "models.tiling.tiled"),
     },
-    "L3 engine": Layer(files(*ENGINE), ("jobs",)),
-    "L1 pieces": Layer(("pipeline/*",), ("jobs", *below(*ENGINE), *below(*PLUGINS))),
-    "L4 jobs": Layer(("jobs/*",), ()),
+    "training": {
+        *("errors", "storage", "masks", "images", "readers", "ledger", "augment", "evaluation"),
+        *("models.checkpoints", "training.learn"),
+    },
+    "training.learn": {"models.checkpoints", "models.grids", "models.network"},
+    "training.nuclei": {"models.nuclei", "images", "masks"},
 }
-"""The first layer whose pattern matches a file is its layer; a new file of pipeline/ is L1."""
+"""Room of pipeline/ → the rooms that it may import; a room may always import itself."""
+
+MODELS: list[tuple[str, ...]] = [
+    ("grids",),
+    ("kernels",),
+    ("checkpoints",),
+    ("postprocess",),
+    ("network", "nuclei", "tiling"),
+    ("sam_core",),
+    ("text",),
+    ("naming",),
+    ("",),  # the families
+]
+"""The floors inside models/, lowest first; each imports only what stands below, and itself."""
 
 HOMES = {
     "ray": (
-        "pipeline/execute.py",
+        "pipeline/engine/execute.py",
         "pipeline/training/workers.py",  # Ray Train: workers that learn know each other
     ),
-    "fsspec": ("pipeline/storage.py",),
-    "s3fs": ("pipeline/storage.py",),
+    "fsspec": ("pipeline/storage/storage.py",),
+    "s3fs": ("pipeline/storage/storage.py",),
     "pycocotools": (
-        "pipeline/masks.py",
-        "pipeline/evaluate*.py",
+        "pipeline/masks/codec.py",
         "pipeline/evaluation/*",
-        "pipeline/validation/pycoco.py",  # the second opinion of jobs.validate
+        "pipeline/validation/exports.py",  # the second opinion of jobs.validate
     ),
-    "torch": ("pipeline/models/*",),
-    "torchvision": ("pipeline/models/*",),
-    "transformers": ("pipeline/models/*",),
-    "segment_anything": ("pipeline/models/*",),
+    **dict.fromkeys(
+        ("torch", "torchvision", "transformers", "segment_anything"),
+        ("pipeline/models/*", "pipeline/training/learn/*", "pipeline/training/nuclei/*"),
+    ),
     "typer": ("jobs/*",),
-    "rich": ("jobs/*", "pipeline/progress.py"),
+    "rich": ("jobs/*", "pipeline/engine/progress.py"),
 }
 """Library → the only files that may import it."""
 
 SCHEMA_LIBRARIES = {"numpy", "pyarrow", "pydantic"}
 
-INTERNALS = (
-    "pipeline.execute", "pipeline.shards", "pipeline.parts", "pipeline.images", "pipeline.masks",
-    "pipeline.rle", "pipeline.overlap", "pipeline.refine", "pipeline.transforms",
-    "pipeline.range_file", "pipeline.local_files",
-)  # fmt: skip
+INSIDE = {
+    *("pipeline.engine.execute", "pipeline.engine.shards", "pipeline.ledger.parts"),
+    *("pipeline.images.decode", "pipeline.masks", "pipeline.augment", "pipeline.tiling"),
+    *("pipeline.storage.remote", "pipeline.storage.local", "pipeline.models.network"),
+}
 """What jobs do not reach into; nor into a single reader, model family or exporter."""
 
 TABLES = {
     "pipeline.readers": ("__init__.py", "READERS"),
-    "pipeline.models": ("__init__.py", "FAMILIES"),
+    "pipeline.models": ("checkpoints/families.py", "FAMILIES"),
     "pipeline.exporters": ("table.py", "EXPORTERS"),
 }
 """Package → file and name of its table of lazy "module:name" strings."""
 
 
-def layer_of(path: Path) -> tuple[str, Layer]:
-    name = relative(path)
-    for title, layer in LAYERS.items():
-        if any(fnmatch(name, pattern) for pattern in layer.files):
-            return title, layer
-    raise AssertionError(f"{name} belongs to no layer")
+def room_of(module: str) -> str:
+    """Room of a module of pipeline/; "" for `pipeline` itself."""
+    parts = module.split(".")[1:]
+    if parts[:1] == ["training"] and parts[1:2] in (["learn"], ["nuclei"]):
+        return ".".join(parts[:2])
+    return parts[0] if parts else ""
 
 
 def test_there_is_something_to_hold():
     assert {module_name(path).split(".")[0] for path in sources()} == set(OURS)
 
 
-def test_layers_import_downward_only():
+def test_every_room_is_in_the_table():
+    rooms = {room_of(module_name(path)) for path in sources("pipeline")}
+    assert rooms - {""} == set(MAY)
+
+
+def test_rooms_import_what_stands_below():
     wrong = []
-    for path in sources():
-        title, layer = layer_of(path)
+    for path in sources("pipeline"):
+        room = room_of(module_name(path))
+        allowed = tuple(f"pipeline.{name}" for name in {room, *MAY.get(room, set())})
         wrong += [
-            f"{relative(path)}:{item.line} ({title}) imports {item.module}"
+            f"{relative(path)}:{item.line} imports {item.module}"
             for item in imports(path)
-            if within(item.module, (*layer.never, "tests", "bench", "examples"))
+            if within(item.module, ("pipeline", "jobs", "tests", "bench", "examples"))
+            and not within(item.module, allowed)
         ]
     assert not wrong, "\n".join(wrong)
+
+
+def floor_of(module: str) -> int:
+    """The floor inside models/ of one of its modules."""
+    parts = module.split(".")[2:]
+    shop = parts[0] if parts and (ROOT / "pipeline/models" / parts[0]).is_dir() else ""
+    return next(number for number, shops in enumerate(MODELS) if shop in shops)
+
+
+def test_workshops_of_models_import_what_stands_below():
+    wrong = []
+    for path in sources("pipeline/models"):
+        own = module_name(path)
+        if own == "pipeline.models":
+            continue
+        wrong += [
+            f"{relative(path)}:{item.line} imports {item.module}"
+            for item in imports(path)
+            if within(item.module, ("pipeline.models",))
+            and floor_of(item.module) >= floor_of(own)
+            and item.module.split(".")[:3] != own.split(".")[:3]
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_circle_of_files():
+    """Of imports made when a file is imported."""
+    graph = {
+        module_name(path): {i.module for i in imports(path) if i.at_import} for path in sources()
+    }
+    done: set[str] = set()
+    for start in sorted(graph):
+        stack, trail = [(start, iter(sorted(graph[start] & graph.keys())))], [start]
+        while stack:
+            name, rest = stack[-1]
+            step = next((each for each in rest if each not in done), None)
+            if step is None:
+                done.add(name)
+                stack.pop()
+                trail.pop()
+                continue
+            assert step not in trail, " → ".join([*trail[trail.index(step) :], step])
+            trail.append(step)
+            stack.append((step, iter(sorted(graph[step] & graph.keys()))))
 
 
 def test_schemas_import_only_their_three_libraries():
@@ -165,10 +200,8 @@ def test_jobs_use_only_public_functions():
     wrong = []
     for path in sources("jobs"):
         for item in imports(path):
-            inside = (
-                item.module.rpartition(".")[0] in TABLES and item.module != "pipeline.models.info"
-            )
-            if inside or within(item.module, INTERNALS):
+            entry = item.module in {t.partition(":")[0] for p in TABLES for t in table(p).values()}
+            if entry or within(item.module, tuple(INSIDE)):
                 wrong.append(f"{relative(path)}:{item.line} imports {item.module}")
         wrong += [
             f"{relative(path)}:{node.lineno} imports the private {alias.name}"
@@ -206,16 +239,26 @@ def test_table_entries_are_known_to_the_table_alone(package):
     wrong = [
         f"{relative(path)}:{item.line} imports {item.module}"
         for path in sources()
-        if not (package == "pipeline.exporters" and within(module_name(path), below("validation")))
+        if not (
+            package == "pipeline.exporters"
+            and within(module_name(path), ("pipeline.validation", package))
+        )
         for item in imports(path)
         if item.module in entries - {module_name(path)}
     ]
     assert not wrong, "\n".join(wrong)
 
 
+def test_public_names_resolve():
+    import pipeline
+
+    for name in pipeline.PUBLIC:
+        assert callable(getattr(pipeline, name)), name
+
+
 def test_the_driver_never_imports_torch():
     code = (
-        "import sys, pipeline.run, jobs.label\n"
+        "import sys, pipeline.engine.run, jobs.label\n"
         "heavy = {'torch', 'torchvision', 'transformers', 'ray'} & set(sys.modules)\n"
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )

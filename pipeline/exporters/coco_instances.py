@@ -6,14 +6,24 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.ledger import Ledger
-from pipeline.storage import join
+from pipeline.ledger.ledger import Ledger
+from pipeline.storage.uris import join
 from schemas.categories import Category
 from schemas.records import Task
 
 from .coco_parts import check_coco, head, image_entries, rle_pieces, things
-from .json_file import END, write_object
-from .json_text import batches, compute, concat, items, member, numbers
+from .json_check import compare_entries, list_entries
+from .json_write import (
+    END,
+    batches,
+    compute,
+    concat,
+    items,
+    member,
+    numbers,
+    write_list,
+    write_object,
+)
 from .table import Artifact, Report
 from .threads import bounded_map
 
@@ -105,4 +115,48 @@ def _texts(batch: pa.RecordBatch) -> pa.StringArray:
         *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":', numbers(batch["iscrowd"])),
         *member("score", numbers(batch["score"])),
         "}" + END,
+    )
+
+
+# COCO results JSON: what `COCO.loadRes` reads and an evaluation server takes.
+
+
+class CocoResults:
+    """`results.json`: a bare list, `[]` for a dataset without things (which loadRes refuses).
+
+    There is no `bbox`: loadRes would take areas from the boxes. A thing without a score gets 1,
+    for loadRes demands one.
+    """
+
+    tasks: tuple[Task, ...] = ("instance", "panoptic")
+    folder = "coco"
+    owns = None
+    file = "results.json"
+
+    def export(self, ledger: Ledger, out: str) -> list[Artifact]:
+        """Writes `out`/results.json."""
+        count = write_list(ledger.storage, join(out, self.file), _result_entries(ledger))
+        return [Artifact(self.file, "coco-results", count)]
+
+    def check(self, ledger: Ledger, out: str, report: Report) -> None:
+        """Compares the file with the ledger, entry by entry."""
+        with ledger.storage.open(join(out, self.file)) as file:
+            lines = list_entries(file)
+            compare_entries(
+                "export-annotations", "detection of image", lines, _result_entries(ledger), report
+            )
+
+
+def _result_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
+    tables = ledger.annotations(["image_id", "category_id", "isthing", "rle", "score"])
+    pieces = (piece for table in tables for piece in batches(things(table), "rle"))
+    return bounded_map(_result_texts, pieces, threads=2)
+
+
+def _result_texts(batch: pa.RecordBatch) -> pa.StringArray:
+    return concat(
+        *('{"image_id":', numbers(batch["image_id"])),
+        *(',"category_id":', numbers(batch["category_id"])),
+        *(',"segmentation":', *rle_pieces(batch["rle"])),
+        *(',"score":', compute.fill_null(numbers(batch["score"]), "1"), "}" + END),
     )

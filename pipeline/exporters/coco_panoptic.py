@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ledger import Ledger
-from pipeline.storage import join
+from pipeline.ledger.ledger import Ledger
+from pipeline.storage.uris import join
 from schemas.records import Task
 
 from .coco_parts import LabelledPart, check_coco, head, image_entries, labelled_parts
-from .json_file import END, write_object
-from .json_text import compute, concat, items, member, numbers, quoted
+from .json_write import END, compute, concat, items, member, numbers, quoted, write_object
 from .png_check import RGB_8, check_pngs
-from .png_folder import remove_others, write_pngs
-from .png_names import PngNames
+from .png_folder import PngNames, remove_others, write_pngs
 from .table import Artifact, Report
 
 

@@ -11,13 +11,12 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from schemas.categories import Category
 from schemas.records import Status
 
-from .json_file import END
-from .json_lines import JsonLines, compare
-from .json_text import batches, compute, concat, items, member, numbers, quoted, rle_escaped
+from .json_check import JsonLines, compare_entries
+from .json_write import END, batches, compute, concat, items, member, numbers, quoted, rle_escaped
 from .table import Report
 
 _MORE = ("split", "parent_image_id")
@@ -165,5 +164,9 @@ def check_coco(
         lines = JsonLines(file, "images")
         if lines.head != orjson.loads(orjson.dumps(expected_head)):
             report("export-head", uri.rpartition("/")[2])
-        compare("export-images", "image", lines.entries("images"), image_entries(ledger), report)
-        compare("export-annotations", kind, lines.entries("annotations"), annotations, report)
+        compare_entries(
+            "export-images", "image", lines.entries("images"), image_entries(ledger), report
+        )
+        compare_entries(
+            "export-annotations", kind, lines.entries("annotations"), annotations, report
+        )

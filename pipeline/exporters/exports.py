@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from pipeline.ledger import Ledger
-from pipeline.storage import MissingError, Storage, absolute_uri, join
+from pipeline.ledger.ledger import Ledger
+from pipeline.storage.errors import MissingError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
 
-from .stamp import ExportStamp
 from .table import (
     EXPORTERS,
     Artifact,
@@ -20,6 +24,50 @@ from .table import (
     make_exporter,
     open_exporter,
 )
+
+# Which version of a dataset the files in a folder of exports were made from.
+
+
+@dataclass(frozen=True, slots=True)
+class ExportStamp:
+    """What lies in a folder of exports; its file is exports.json.
+
+    Attributes:
+        datasets: format → SHA-256 of the manifest that it was made from and `EXPORT_VERSION`;
+            "" while it is being written.
+        artifacts: format → what it consists of, paths relative to the stamp.
+    """
+
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, storage: Storage, out: str) -> ExportStamp | None:
+        """The stamp in this folder, None where there is none or a damaged one."""
+        try:
+            data = json.loads(storage.read(join(out, "exports.json")))
+            return cls(
+                {name: str(item["dataset"]) for name, item in data["formats"].items()},
+                {
+                    name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
+                    for name, item in data["formats"].items()
+                },
+            )
+        except (MissingError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, storage: Storage, out: str) -> None:
+        """Replaces the stamp in this folder."""
+        formats: dict[str, Any] = {
+            name: {
+                "dataset": self.datasets[name],
+                "artifacts": [asdict(item) for item in self.artifacts[name]],
+            }
+            for name in sorted(self.datasets)
+        }
+        text = json.dumps({"formats": formats}, indent=1) + "\n"
+        storage.write(join(out, "exports.json"), text.encode())
+
 
 EXPORT_VERSION = 1
 """Raised when an exporter's files change: exports of another version count as out of date."""

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ledger import Ledger
-from pipeline.rle_batch import paint
-from pipeline.storage import MissingError, join
+from pipeline.ledger.ledger import Ledger
+from pipeline.masks.rle import paint_runs
+from pipeline.storage.errors import MissingError
+from pipeline.storage.uris import join
 
-from .png_folder import Picture, pictures
-from .png_names import PngNames
+from .png_folder import PngJob, PngNames, pictures
 from .table import Report
 from .threads import bounded_map
 
@@ -53,7 +53,7 @@ def check_pngs(
         report: Takes what differs.
     """
 
-    def look(picture: Picture) -> tuple[str, str] | None:
+    def look(picture: PngJob) -> tuple[str, str] | None:
         name = names[picture.file_name]
         try:
             data = ledger.storage.read(join(folder, name))
@@ -66,7 +66,7 @@ def check_pngs(
         if pixels is None:
             return "export-png-pixels", f"{name}: it cannot be decoded"
         there = read(pixels)
-        due = expected(paint(picture.texts, picture.values, picture.height, picture.width))
+        due = expected(paint_runs(picture.texts, picture.values, picture.height, picture.width))
         if np.array_equal(there, due):
             return None
         return "export-png-pixels", f"{name}: {_difference(there, due)}"

@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from pipeline.ledger import Ledger
-from pipeline.storage import join
+from pipeline.ledger.ledger import Ledger
+from pipeline.storage.uris import join
 from schemas.categories import Categories
 from schemas.records import Task
 
 from .png_check import check_pngs, grey
-from .png_folder import remove_others, write_pngs
-from .png_names import PngNames
+from .png_folder import PngNames, remove_others, write_pngs
 from .table import Artifact, Report
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from schemas.records import Task
 from schemas.suggest import nearest
 
 EXPORTERS: dict[str, str] = {
     "coco-instances": "pipeline.exporters.coco_instances:CocoInstances",
     "coco-panoptic": "pipeline.exporters.coco_panoptic:CocoPanoptic",
-    "coco-results": "pipeline.exporters.coco_results:CocoResults",
+    "coco-results": "pipeline.exporters.coco_instances:CocoResults",
     "semantic-png": "pipeline.exporters.semantic_png:SemanticPng",
     "semantic-png-stuffthing": "pipeline.exporters.semantic_png:StuffThingPng",
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mask_runs import Floats, Ints, MaskRuns
+from pipeline.masks.column_runs import Floats, Ints, MaskRuns
 
 _PASSES = 12
 _PAIRS = 1_000_000

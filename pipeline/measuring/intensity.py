@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from .mask_runs import Floats, Ints, MaskRuns
+from pipeline.masks.column_runs import Floats, Ints, MaskRuns
 
 _BLOCK = 2_000_000
 """Pixels of a picture, or of masks, that are worked on at once."""

@@ -12,11 +12,11 @@ from typing import Any
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.images import decode_values
-from pipeline.ledger import Ledger
+from pipeline.images.decode import decode_values
+from pipeline.ledger.ledger import Ledger
 from pipeline.readers import Reader, open_reader
-from pipeline.storage import StorageError
-from schemas.config import ImagesConfig, InputConfig
+from pipeline.storage.errors import StorageError
+from schemas.config.job import ImagesConfig, InputConfig
 from schemas.records import Failure, ImageRecord
 
 from .units import PixelSize, PixelSizeChoice, pixel_size_of

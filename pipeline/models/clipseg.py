@@ -13,20 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
+from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task
-
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs
-from .outputs import DenseOutput
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .text_asking import TextAsking, read_asking
-from .texts import Texts, read_texts
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
 
 _THRESHOLD = 0.5
 _TOGETHER = 32
@@ -34,7 +31,7 @@ _TOGETHER = 32
 
 
 class ClipSeg:
-    """Labels pictures with regions that texts describe; see `pipeline.models.Segmenter`.
+    """Labels pictures with regions that texts describe; see `families.Segmenter`.
 
     Args:
         info: The checkpoint; `info.asking` has the prompts.
@@ -122,7 +119,7 @@ class PromptMaps:
     """
 
     def __init__(
-        self, model: Any, texts: Texts, asking: TextAsking, *, device: str, options: ModelConfig
+        self, model: Any, texts: Texts, asking: TextRequest, *, device: str, options: ModelConfig
     ) -> None:
         with torch.inference_mode():
             tokens, mask = texts.on(device)
@@ -191,7 +188,7 @@ class PromptMaps:
         )
 
 
-def _only_prompts(asking: TextAsking) -> dict[int, str]:
+def _only_prompts(asking: TextRequest) -> dict[int, str]:
     """Category id → its prompt, of those that have one."""
     return {
         id_: item.phrases[0]

@@ -9,23 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.query_net import QueryNet
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs, Thresholds
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs, Thresholds
-from .outputs import DenseOutput
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .query_net import QueryNet
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
 
 
 class EomtSegmenter:
-    """Labels pictures with an EoMT; see `pipeline.models.Segmenter`.
+    """Labels pictures with an EoMT; see `families.Segmenter`.
 
     Checkpoints for semantic segmentation look at square windows along a picture's longer side
     and average what they say where windows overlap; the others at the whole picture, padded.

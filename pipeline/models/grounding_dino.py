@@ -14,20 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.transfer import fetch_all
+from pipeline.models.network.forward import autocast
+from pipeline.models.text.detections import Detections, of_several_texts
+from pipeline.models.text.outlines import masks_beside
+from pipeline.models.text.phrases import Chunk, chunked
+from pipeline.models.text.request import TextRequest, read_asking
+from pipeline.models.text.segmenter import TextSegmenter
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .box_masks import masks_beside
-from .forward import autocast
-from .frame import Frame
-from .info import ModelInfo
-from .phrases import Chunk, chunked
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .sightings import Sightings, of_several_texts
-from .text_asking import TextAsking, read_asking
-from .text_segmenter import TextSegmenter
-from .transfer import fetch_all
 
 _CLASSES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
@@ -42,7 +41,7 @@ _THRESHOLD = 0.3
 
 
 class GroundingDino:
-    """Labels pictures with what a text asks for; see `pipeline.models.Segmenter`.
+    """Labels pictures with what a text asks for; see `families.Segmenter`.
 
     Args:
         info: The detector; `info.partner` is the SAM, `info.asking` the prompts.
@@ -94,7 +93,7 @@ class GroundingDino:
         return PhraseFinder(model, self._chunks, self._asking, options=self._options)
 
 
-def text_chunks(info: ModelInfo, asking: TextAsking) -> list[Chunk]:
+def text_chunks(info: ModelInfo, asking: TextRequest) -> list[Chunk]:
     """The texts that the network will read.
 
     A "." or "?" inside a phrase would end it there; each becomes a space.
@@ -140,7 +139,7 @@ class PhraseFinder:
     """
 
     def __init__(
-        self, model: Any, chunks: Sequence[Chunk], asking: TextAsking, *, options: ModelConfig
+        self, model: Any, chunks: Sequence[Chunk], asking: TextRequest, *, options: ModelConfig
     ) -> None:
         self._device = next(model.parameters()).device
         self._asking = asking
@@ -150,7 +149,7 @@ class PhraseFinder:
         self._texts = model.model.text_backbone = _TextsOnce(model.model.text_backbone)
         self._chunks = [_Asked.of(chunk, self._device) for chunk in chunks]
 
-    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
         parts = [self._of_text(pixels, index) for index in range(len(self._chunks))]
         self._pictures.forget()

@@ -7,20 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.outputs import TileAnswer
+from pipeline.models.network.query_net import QueryNet, lean_mask2former, masks_of
+from pipeline.models.network.segmenter import TorchSegmenter
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .info import ModelInfo
-from .lean_decoder import lean_mask2former, masks_of
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .query_net import QueryNet
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
 
 
 class Mask2FormerSegmenter:
-    """Labels pictures with a Mask2Former or a MaskFormer; see `pipeline.models.Segmenter`.
+    """Labels pictures with a Mask2Former or a MaskFormer; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.

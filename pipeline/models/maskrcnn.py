@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import BoxOutput
+from pipeline.models.network.forward import Forward, precision
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs, Thresholds
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .forward import Forward, precision
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs, Thresholds
-from .outputs import BoxOutput
-from .torch_segmenter import TorchSegmenter
-from .torchvision_files import input_rule, load_torchvision
 
 
 class MaskRcnn:
-    """Labels pictures with a checkpoint of the family; see `pipeline.models.Segmenter`.
+    """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
@@ -36,7 +35,9 @@ class MaskRcnn:
         self._info = info
         self._options = options
         self._threshold = Thresholds().under(options).score
-        self._shared = TorchSegmenter(info, options, tasks, rule=input_rule(info.config))
+        self._shared = TorchSegmenter(
+            info, options, tasks, rule=torchvision_input_rule(info.config)
+        )
 
     def load(self, device: str) -> None:
         """Reads the weights.
@@ -47,7 +48,7 @@ class MaskRcnn:
         self._shared.start(device, self._net)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.Segmenter`."""
+        """See `pipeline.models.checkpoints.families.Segmenter`."""
         return self._shared.segment(batch)
 
     def close(self) -> None:

@@ -14,21 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.transfer import fetch_all
+from pipeline.models.network.forward import Forward
+from pipeline.models.text.detections import Detections, of_several_texts
+from pipeline.models.text.outlines import masks_beside
+from pipeline.models.text.phrases import Phrase
+from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
+from pipeline.models.text.segmenter import TextSegmenter
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .box_masks import masks_beside
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .phrases import Phrase
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .sightings import Sightings, of_several_texts
-from .text_asking import TextAsking, read_asking
-from .text_segmenter import TextSegmenter
-from .texts import Texts, read_texts
-from .transfer import fetch_all
 
 _THRESHOLD = 0.3
 """Transformers' post-processing has the same."""
@@ -41,7 +39,7 @@ _SWIN = "swin_tiny_patch4_window7_224"
 
 
 class OmDetTurbo:
-    """Labels pictures with what texts ask for; see `pipeline.models.Segmenter`.
+    """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
         info: The detector; `info.partner` is the SAM, `info.asking` the prompts.
@@ -136,7 +134,7 @@ class DetectionTask:
     tokens: tuple[int, ...]
 
 
-def read_tasks(info: ModelInfo, asking: TextAsking) -> list[DetectionTask]:
+def read_tasks(info: ModelInfo, asking: TextRequest) -> list[DetectionTask]:
     """The tasks that ask about all prompts of a job.
 
     Raises:
@@ -227,7 +225,7 @@ class TaskFinder:
         model: Any,
         texts: Texts,
         tasks: Sequence[DetectionTask],
-        asking: TextAsking,
+        asking: TextRequest,
         *,
         device: str,
         options: ModelConfig,
@@ -247,7 +245,7 @@ class TaskFinder:
                 self._tasks.append(_Read(own, prompts[own], words, mask))
         self._forward = Forward(self._look, device=device, options=options)
 
-    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
         features = self._forward(pixels)
         found = [self._answers(features, task) for task in self._tasks]

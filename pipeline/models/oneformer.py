@@ -10,20 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame, Padding
+from pipeline.models.grids.outputs import TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.query_net import lean_oneformer, masks_of, query_outputs
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .fit_rule import Padding
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .lean_decoder import lean_oneformer, masks_of
-from .merging import Outputs
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .query_net import query_outputs
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
 
 _PATCH = 4
 """Pixels along a side of a patch, of Swin and of DiNAT."""
@@ -33,7 +30,7 @@ _ONLY_FOR_TRAINING = (r"^model\.text_mapper\.", r"^model\.prompt_ctx")
 
 
 class OneFormerSegmenter:
-    """Labels pictures with a OneFormer; see `pipeline.models.Segmenter`.
+    """Labels pictures with a OneFormer; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.

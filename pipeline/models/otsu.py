@@ -8,14 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.histogram import histogram
-from pipeline.masks import encode, regions
-from schemas.config import ModelConfig
+from pipeline.images.stretch import histogram
+from pipeline.masks.codec import encode, regions
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.tiling.grid import PerPicture, TileEdge
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task, answer
-
-from .info import ModelInfo
-from .per_picture import PerPicture
-from .tile_edge import TileEdge
 
 _OBJECT, _BACKGROUND = 1, 2
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
@@ -43,7 +41,7 @@ class OtsuSegmenter:
         """Nothing to free."""
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.Segmenter`."""
+        """See `pipeline.models.checkpoints.families.Segmenter`."""
         return [self._one(sample) for sample in batch]
 
     def _one(self, sample: Sample) -> Segmentation:

@@ -13,26 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.network.forward import Forward
+from pipeline.models.text.detections import Detections, boxes_in_picture
+from pipeline.models.text.outlines import masks_beside
+from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
+from pipeline.models.text.segmenter import TextSegmenter
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .box_masks import masks_beside
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .sightings import Sightings, boxes_in_picture
-from .text_asking import TextAsking, read_asking
-from .text_segmenter import TextSegmenter
-from .texts import Texts, read_texts
 
 _THRESHOLD = 0.1
 """The family's scores are low; transformers' post-processing has the same."""
 
 
 class Owlv2:
-    """Labels pictures with what texts ask for; see `pipeline.models.Segmenter`.
+    """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
         info: The detector; `info.partner` is the SAM, `info.asking` the prompts.
@@ -96,7 +94,7 @@ class PatchFinder:
     """
 
     def __init__(
-        self, model: Any, texts: Texts, asking: TextAsking, *, device: str, options: ModelConfig
+        self, model: Any, texts: Texts, asking: TextRequest, *, device: str, options: ModelConfig
     ) -> None:
         self._asking = asking
         with torch.inference_mode():
@@ -108,7 +106,7 @@ class PatchFinder:
         self._model = model
         self._forward = Forward(self._look, device=device, options=options)
 
-    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
         boxes, logits = self._forward(pixels)
         scores = logits.sigmoid()
@@ -118,7 +116,7 @@ class PatchFinder:
         found = torch.cat(chosen, 1).cpu().double().numpy()  # one copy
         place = found[:, 0].astype(np.int64)
         return [
-            Sightings(boxes_in_picture(rows[:, 1:5], frame), rows[:, 5:])
+            Detections(boxes_in_picture(rows[:, 1:5], frame), rows[:, 5:])
             for index, frame in enumerate(frames)
             for rows in (found[place == index],)
         ]

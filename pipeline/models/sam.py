@@ -6,27 +6,26 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline import conflicts
-from schemas.model_config import ModelConfig
+from pipeline.masks import overlap
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.network.fit import Fitter
+from pipeline.models.network.forward import Passes
+from pipeline.models.sam_core.checkpoint import SamCheckpoint, open_sam
+from pipeline.models.sam_core.everything import Everything
+from pipeline.models.sam_core.load import encode_images, load_sam
+from pipeline.models.sam_core.masks import Enlarging
+from pipeline.models.sam_core.net import Encoded, SamNet
+from pipeline.models.sam_core.prompted import masks_of_prompts
+from pipeline.prompts.request import Request
+from schemas.config.model import ModelConfig
 from schemas.records import ErrorCode, Failure, Sample, Segment, Segmentation, Task, answer
-
-from .asking import Asking
-from .fit import Fitter
-from .info import ModelInfo
-from .passes import Passes
-from .sam_checkpoint import SamCheckpoint, open_sam
-from .sam_everything import Everything
-from .sam_judge import Enlarging
-from .sam_net import Encoded, SamNet
-from .sam_precision import encode, load_sam
-from .sam_prompted import masks_of_prompts
 
 OBJECT = 1
 """Category id of everything-masks."""
 
 
 class SamSegmenter:
-    """Labels pictures with a promptable SAM; see `pipeline.models.Segmenter`.
+    """Labels pictures with a promptable SAM; see `families.Segmenter`.
 
     With points or boxes, one segment a prompt; else everything in the picture.
 
@@ -40,7 +39,7 @@ class SamSegmenter:
     """
 
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
-        self._asking = info.asking or Asking()
+        self._asking = info.asking or Request()
         self._options = options
         self._tasks = tasks
         self._passes = Passes(options.batch_size)
@@ -86,7 +85,7 @@ class SamSegmenter:
 
     def _label(self, net: SamNet, samples: Sequence[Sample]) -> list[Segmentation]:
         pixels, frames = self._fitter.batch(samples)
-        pictures = encode(net, pixels)
+        pictures = encode_images(net, pixels)
         two_steps = self._checkpoint.two_steps
         return [
             self._answer(sample, self._found(net, sample, picture, Enlarging(frame, two_steps)))
@@ -120,7 +119,7 @@ class SamSegmenter:
             # suppressed here, only parted where they must not overlap.
             plain = config.model_copy(update={"nms_iou": 1.0, "nms_ios": 1.0})
             answers[task] = (
-                conflicts.resolve(found, plain, height=height, width=width)
+                overlap.resolve_overlaps(found, plain, height=height, width=width)
                 if plain.non_overlap
                 else found
             )

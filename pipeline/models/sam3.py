@@ -15,22 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame, Hw
+from pipeline.models.network.forward import autocast
+from pipeline.models.sam_core.masks import Enlarging, numbered_segments
+from pipeline.models.text.detections import Detections, corners_in_picture
+from pipeline.models.text.phrases import Choice
+from pipeline.models.text.request import TextRequest, Texts, logit, read_asking, read_texts
+from pipeline.models.text.segmenter import TextSegmenter
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task
-
-from .fit_rule import Hw
-from .forward import autocast
-from .frame import Frame
-from .info import ModelInfo
-from .phrases import Choice
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .sam_judge import Enlarging
-from .sam_stack import numbered_segments
-from .sightings import Sightings, corners_in_picture
-from .text_asking import TextAsking, logit, read_asking
-from .text_segmenter import TextSegmenter
-from .texts import Texts, read_texts
 
 _THRESHOLD = 0.3
 _TOGETHER = 8
@@ -38,7 +34,7 @@ _TOGETHER = 8
 
 
 class Sam3:
-    """Labels pictures with what texts ask for; see `pipeline.models.Segmenter`.
+    """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
         info: The checkpoint; `info.asking` has the prompts.
@@ -107,7 +103,7 @@ class ConceptFinder:
     """
 
     def __init__(
-        self, model: Any, texts: Texts, asking: TextAsking, *, device: str, options: ModelConfig
+        self, model: Any, texts: Texts, asking: TextRequest, *, device: str, options: ModelConfig
     ) -> None:
         self._asking = asking
         self._device = device
@@ -120,13 +116,13 @@ class ConceptFinder:
             )
             self._prompts: Tensor = read.pooler_output
 
-    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Sightings]:
+    def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
         with autocast(self._options, self._device):
             seen = self._model.get_vision_features(pixel_values=pixels)
             return [self._picture(seen, index, frame) for index, frame in enumerate(frames)]
 
-    def _picture(self, seen: Any, index: int, frame: Frame) -> Sightings:
+    def _picture(self, seen: Any, index: int, frame: Frame) -> Detections:
         parts = [
             self._asked(seen, index, range(first, min(first + _TOGETHER, len(self._prompts))))
             for first in range(0, len(self._prompts), _TOGETHER)
@@ -135,7 +131,7 @@ class ConceptFinder:
         found = rows.cpu().double().numpy()  # one copy: prompt, score, box
         scores = np.full((len(found), len(self._prompts)), np.nan)
         scores[np.arange(len(found)), found[:, 0].astype(np.int64)] = found[:, 1]
-        return Sightings(corners_in_picture(found[:, 2:], frame), scores, masks)
+        return Detections(corners_in_picture(found[:, 2:], frame), scores, masks)
 
     def _asked(self, seen: Any, index: int, prompts: range) -> tuple[Tensor, Tensor]:
         """Answers that are good enough: n×6 and n×h×w."""
@@ -180,7 +176,7 @@ class _OwnMasks:
         self,
         samples: Sequence[Sample],
         frames: Sequence[Frame],
-        seen: Sequence[Sightings],
+        seen: Sequence[Detections],
         choices: Sequence[Choice],
     ) -> list[list[Segment | None]]:
         """Enlarges the masks of the kept answers to the picture."""
@@ -190,7 +186,7 @@ class _OwnMasks:
     def close(self) -> None:
         """There is nothing to free."""
 
-    def _outlines(self, frame: Frame, seen: Sightings, choice: Choice) -> list[Segment | None]:
+    def _outlines(self, frame: Frame, seen: Detections, choice: Choice) -> list[Segment | None]:
         enlarging = Enlarging(frame, two_steps=False)
         kept = seen.masks[torch.as_tensor(choice.answers, device=seen.masks.device)]
         found: list[Segment | None] = [None] * len(kept)

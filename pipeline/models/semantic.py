@@ -8,19 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.geometry import Frame, Padding
+from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .fit_rule import Padding
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs
-from .outputs import DenseOutput
-from .preprocessor import preprocessor, read_fit_rule
-from .pretrained import load_pretrained
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
 
 _STRIDE = 32
 """Pixels of the input a cell of the coarsest features, at most."""
@@ -32,7 +29,7 @@ _ONE_SIZE = {"data2vec-vision"}
 class SemanticSegmenter:
     """SegFormer, UperNet, DPT, BEiT, data2vec, MobileViT, MobileNetV2-DeepLab and their like.
 
-    See `pipeline.models.Segmenter`.
+    See `pipeline.models.checkpoints.families.Segmenter`.
 
     Args:
         info: The checkpoint.

@@ -10,24 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.load import fill, read_weights
+from pipeline.models.checkpoints.smp import SIDECAR, SmpConfig, read_smp, smp_input_rule
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs, Thresholds
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
 from schemas.suggest import nearest
 
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs, Thresholds
-from .outputs import DenseOutput
-from .smp_config import SIDECAR, SmpConfig, read_smp
-from .smp_input import input_rule
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
-from .weights_file import fill, read_weights
-
 
 class SmpSegmenter:
-    """Labels pictures with a checkpoint of the family; see `pipeline.models.Segmenter`.
+    """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
@@ -44,7 +41,7 @@ class SmpSegmenter:
         self._options = options
         self._config = read_smp(info.folder, info.config)
         weights = info.config.get("encoder_weights")
-        self._rule = input_rule(info.folder, self._config, encoder_weights=weights)
+        self._rule = smp_input_rule(info.folder, self._config, encoder_weights=weights)
         self._shared = TorchSegmenter(info, options, tasks, rule=self._rule)
 
     def load(self, device: str) -> None:
@@ -56,7 +53,7 @@ class SmpSegmenter:
         self._shared.start(device, self._net)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.Segmenter`."""
+        """See `pipeline.models.checkpoints.families.Segmenter`."""
         return self._shared.segment(batch)
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:

@@ -8,21 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.model_config import ModelConfig
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
+from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segmentation, Task
-
-from .forward import Forward
-from .frame import Frame
-from .info import ModelInfo
-from .merging import Outputs
-from .outputs import DenseOutput
-from .tile_answer import TileAnswer
-from .torch_segmenter import TorchSegmenter
-from .torchvision_files import input_rule, load_torchvision
 
 
 class TorchvisionSemantic:
-    """Labels pictures with a checkpoint of the family; see `pipeline.models.Segmenter`.
+    """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
@@ -36,7 +34,9 @@ class TorchvisionSemantic:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._shared = TorchSegmenter(info, options, tasks, rule=input_rule(info.config))
+        self._shared = TorchSegmenter(
+            info, options, tasks, rule=torchvision_input_rule(info.config)
+        )
 
     def load(self, device: str) -> None:
         """Reads the weights.
@@ -47,7 +47,7 @@ class TorchvisionSemantic:
         self._shared.start(device, self._net)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.Segmenter`."""
+        """See `pipeline.models.checkpoints.families.Segmenter`."""
         return self._shared.segment(batch)
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:

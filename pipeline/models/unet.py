@@ -11,25 +11,23 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import masks
-from schemas.config import ModelConfig
+from pipeline.masks import codec
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.nuclei.decode import Decoding, decode_nuclei
+from pipeline.models.nuclei.predict import picture_range
+from pipeline.tiling.grid import PerPicture, TileEdge
+from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task, answer
 
-from .info import ModelInfo
-from .per_picture import PerPicture
-from .tile_edge import TileEdge
-from .unet_decode import Decoding, decode_nuclei
-from .unet_range import picture_range
-
 if TYPE_CHECKING:
-    from .unet_net import UNet
+    from pipeline.models.nuclei.net import UNet
 
 _NUCLEUS = 1
 _BACKGROUND = 2
 
 
 class UNetSegmenter:
-    """Labels pictures with a `unet` checkpoint; see `pipeline.models.Segmenter`.
+    """Labels pictures with a `unet` checkpoint; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
@@ -56,7 +54,7 @@ class UNetSegmenter:
         Raises:
             ValueError: The weights do not fit the architecture in config.json.
         """
-        from .unet_files import load_unet
+        from pipeline.models.nuclei.net import load_unet
 
         self._net = load_unet(Path(self._info.folder), self._info.config).fused(device)
         self._device = device
@@ -67,7 +65,7 @@ class UNetSegmenter:
         Raises:
             RuntimeError: `load` was not called.
         """
-        from .unet_maps import predict_batch, predict_maps
+        from pipeline.models.nuclei.predict import predict_batch, predict_maps
 
         if self._net is None:
             raise RuntimeError("load() has to be called before segment()")
@@ -148,7 +146,7 @@ def _regions(
             bbox_xywh=region.bbox_xywh,
             score=None if scores is None else float(scores[region.label - 1]),
         )
-        for region in masks.regions(label_map)
+        for region in codec.regions(label_map)
     ]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol
 
-from pipeline.readers.sources import EmptyInputError, find_sources
-from pipeline.storage import Storage
-from schemas.config import InputConfig
+from pipeline.storage.storage import Storage
+from schemas.config.job import InputConfig
 from schemas.records import ImageRecord
+
+from .sources import EmptyInputError, find_sources
 
 __all__ = ["READERS", "EmptyInputError", "Reader", "open_reader"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.readers.sources import IMAGE_EXTENSIONS, Sources
 from schemas.records import ImageRecord
+
+from .sources import IMAGE_EXTENSIONS, Sources
 
 
 class FolderReader:

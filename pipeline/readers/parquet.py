@@ -15,10 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.readers.shared_cache import SharedCache
-from pipeline.readers.sources import IMAGE_EXTENSIONS, Sources
-from pipeline.storage import Entry, MissingError, absolute_uri, local_path
+from pipeline.storage.errors import MissingError
+from pipeline.storage.storage import Entry
+from pipeline.storage.uris import absolute_uri, local_path
 from schemas.records import ImageRecord
+
+from .shared_cache import SharedCache
+from .sources import IMAGE_EXTENSIONS, Sources
 
 _CACHE_BYTES = 512 << 20
 _OPEN_FILES = 16

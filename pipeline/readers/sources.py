@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pipeline.storage import Entry, MissingError, Storage, absolute_uri, join
+from pipeline.storage.errors import MissingError
+from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.uris import absolute_uri, join
 
 IMAGE_EXTENSIONS = (
     ".jpg",

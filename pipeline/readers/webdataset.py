@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline.readers.shared_cache import SharedCache
-from pipeline.readers.sources import IMAGE_EXTENSIONS, Sources
-from pipeline.storage import Entry, StorageError, local_path
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Entry
+from pipeline.storage.uris import local_path
 from schemas.records import ImageRecord
+
+from .shared_cache import SharedCache
+from .sources import IMAGE_EXTENSIONS, Sources
 
 # WebDataset's rule: a key ends at the first dot of the base name, the rest is the field.
 _KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)

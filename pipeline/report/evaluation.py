@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from .embed import isolated, text
-from .evaluation_charts import confusion_matrix, curves
-from .evaluation_figures import folded, headlines, table, tiles, title
+from .escape import isolated, text
+from .figures import confusion_matrix, curves, folded, headlines, table, tiles, title
 
 _LIMIT = "max_dets_100"
 _WORST = 12
@@ -41,7 +40,7 @@ def evaluation_section(figures: Any) -> str:
     """The section, or "" where there are no figures.
 
     Args:
-        figures: What `pipeline.evaluate.evaluate` returned. Of parts that are not known here,
+        figures: What `evaluate` returned. Of parts that are not known here,
             plain numbers become large figures and groups of them tables to open.
     """
     if not isinstance(figures, Mapping) or not figures:

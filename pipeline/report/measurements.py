@@ -7,8 +7,8 @@ from typing import Any
 
 from schemas.measurements import MEASUREMENTS_VERSION
 
-from .embed import text
-from .evaluation_figures import table
+from .escape import text
+from .figures import table
 
 Shown = dict[str, Any]
 

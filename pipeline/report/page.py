@@ -10,14 +10,12 @@ from typing import Any
 
 from schemas.manifest import DatasetManifest
 
-from .embed import csp_hash, isolated, script_json, text
+from .escape import csp_hash, isolated, script_json, text
 from .evaluation import evaluation_section
-from .failures import failures_section
 from .measurements import measured_for, measurements_section
-from .overview import overview_section
+from .overview import failures_section, overview_section
 from .provenance import provenance_section
-from .selection import Selection
-from .tally import Tally
+from .survey import Selection, Tally
 
 _STATIC = Path(__file__).parent / "static"
 _SCRIPTS = (

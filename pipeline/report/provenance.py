@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schemas.config import JobConfig
+from schemas.config.job import JobConfig
 from schemas.manifest import DatasetManifest
 
-from .embed import isolated, text
+from .escape import isolated, text
 
 _IN_FLAGS = {"input.uri", "model.name", "task"}
 _TABLES = {"refine.categories"}

@@ -4,28 +4,107 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.copy_rows import is_copy
-from pipeline.ledger import Ledger, rows_by_image
-from pipeline.storage import StorageError, absolute_uri, join
-from schemas.config import ImagesConfig
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.parts import rows_by_image
+from pipeline.ledger.views import is_copy
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri, join
+from schemas.config.job import ImagesConfig
 from schemas.records import ImageRecord, Task
 
-from .embed import data_script
-from .originals import Read, find_originals, read_or_none
+from .escape import data_script, script_json
 from .page import build_page
-from .picture import Picture, render
-from .selection import Selection
-from .shelf import CHUNK, Shelf
-from .tally import ANNOTATION_COLUMNS, IMAGE_COLUMNS, Tally
+from .pictures import Read, ShownImage, find_originals, read_or_none, render
+from .survey import ANNOTATION_COLUMNS, IMAGE_COLUMNS, Selection, Tally
+
+# What a report consists of besides its page: rows, thumbnails in chunks, side files.
+
+CHUNK = 24
+"""Thumbnails a side file."""
+EMBED_BYTES = 4_000_000
+"""Thumbnails inside index.html, so that it is of use without its side files."""
+_OURS = re.compile(r"^(full/\d+\.(jpg|js)|data/thumbs-\d{4,}\.js)$")
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Collects drawn pictures: rows in memory, thumbnails into the page, then into side files.
+
+    Attributes:
+        storage: File access.
+        out: Folder of the report.
+        entries: The gallery's rows.
+        embedded: Leading chunks of thumbnails, script-safe JSON.
+        missing: Pictures that were gone.
+        files: Names of the side files, relative to `out`.
+    """
+
+    storage: Storage
+    out: str
+    entries: list[list[Any]] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)
+    missing: int = 0
+    files: set[str] = field(default_factory=set)
+    _chunk: list[dict[str, Any]] = field(default_factory=list)
+    _bytes: int = 0
+    _chunks: int = 0
+
+    def add(self, picture: ShownImage) -> None:
+        """Takes the next picture in input order; its own files are already written."""
+        self.entries.append(picture.entry)
+        self.files.add(f"full/{picture.entry[0]}.js")
+        if picture.jpeg is None:
+            self.missing += 1
+        else:
+            self.files.add(f"full/{picture.entry[0]}.jpg")
+        self._chunk.append(picture.thumb)
+        if len(self._chunk) == CHUNK:
+            self.finish()
+
+    def finish(self) -> None:
+        """Puts away the thumbnails that wait, as a chunk."""
+        if not self._chunk:
+            return
+        text = script_json(self._chunk)
+        # Only a leading run of chunks is embedded: the page knows them by their number.
+        if len(self.embedded) == self._chunks and (
+            not self._chunks or self._bytes + len(text) <= EMBED_BYTES
+        ):
+            self.embedded.append(text)
+            self._bytes += len(text)
+        else:
+            name = f"data/thumbs-{self._chunks:04d}.js"
+            data = data_script(f"thumbs/{self._chunks}", self._chunk)
+            self.storage.write(join(self.out, name), data)
+            self.files.add(name)
+        self._chunks += 1
+        self._chunk = []
+
+    def sweep(self) -> None:
+        """Removes what an earlier report wrote beside its page and this one did not."""
+        for folder in ("data", "full"):
+            if not self.storage.is_dir(join(self.out, folder)):
+                continue
+            stale = [
+                entry.uri
+                for entry in self.storage.list(join(self.out, folder), recursive=False)
+                if _OURS.match(name := f"{folder}/{entry.path}") and name not in self.files
+            ]
+            for uri in stale:
+                self.storage.remove(uri)
+
 
 _IN_FLIGHT = 64
 
@@ -130,7 +209,7 @@ def _pictures(
     read: Read,
     out: str,
     pool: ThreadPoolExecutor,
-) -> Iterator[Picture]:
+) -> Iterator[ShownImage]:
     """Draws the chosen images in input order; a bounded number is under way."""
     wanted = np.fromiter(selection.chosen.values(), np.int64)
     places = {item.id: place for place, item in enumerate(ledger.categories)}
@@ -140,7 +219,7 @@ def _pictures(
     def own(record: ImageRecord) -> bytes:
         return ledger.storage.read(join(ledger.uri, record.file_name))
 
-    def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> Picture:
+    def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> ShownImage:
         record = records.get(row["file_name"])
         if is_copy(row):
             record = ImageRecord(row["file_name"], "", image_id=row["image_id"])
@@ -161,7 +240,7 @@ def _pictures(
 
     if not len(wanted):
         return
-    pending: deque[Future[Picture]] = deque()
+    pending: deque[Future[ShownImage]] = deque()
     for images, segments in zip(ledger.images(), ledger.annotations(), strict=True):
         rows = _only(images, wanted).to_pylist()
         by_image = rows_by_image(_only(segments, wanted)) if rows else {}

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.transforms.augment_chain import AugmentChain
-from schemas.augment_config import AugmentConfig
+from pipeline.augment.chain import AugmentChain
+from schemas.config.augment import AugmentConfig
 
-from .examples import Examples, ExamplesPlan
-from .paint import IGNORE, IndexMap
+from .examples import IGNORE, Examples, ExamplesPlan, IndexMap
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -9,15 +9,63 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.segments import Segments
-from pipeline.images import decode_image
-from pipeline.storage import Storage
+from pipeline.evaluation.sources.source import Segments
+from pipeline.images.decode import decode_image
+from pipeline.masks import codec
+from pipeline.storage.storage import Storage
 from schemas.categories import Categories
-from schemas.config import ImagesConfig
+from schemas.config.job import ImagesConfig
 from schemas.records import Failure
 
-from .labelled import Labelled, Pair, Place
-from .paint import IGNORE, IndexMap, paint
+from .data import LabelLocation, LabelSource, Pair
+
+# Segments → a map of category indices, as a network learns it.
+
+IGNORE = -1
+"""Index of a pixel that teaches nothing."""
+
+IndexMap = npt.NDArray[np.int16]
+
+
+def paint_label_map(
+    segments: Segments,
+    index_of: Mapping[int, int],
+    *,
+    rest: int = IGNORE,
+    crowds: bool = True,
+    min_score: float = 0.0,
+) -> IndexMap:
+    """Draws all segments of an image, the smaller over the larger.
+
+    Args:
+        segments: Of one image.
+        index_of: Category id → index.
+        rest: Index of pixels without a segment.
+        crowds: Whether a crowd is its category; else its pixels are ignored where no object is.
+        min_score: Pixels of a segment with a lower score are ignored; without a score it is sure.
+
+    Returns:
+        HxW int16, `IGNORE` where nothing is to be learned.
+
+    Raises:
+        ValueError: A category that has no index, or a malformed mask.
+    """
+    height, width = segments.height, segments.width
+    label_map = np.full((height, width), rest, np.int16)
+    areas = np.array([codec.area(counts, height, width) for counts in segments.counts], np.int64)
+    for number in np.lexsort((-areas, ~segments.iscrowd)).tolist():
+        id_ = int(segments.category_ids[number])
+        if id_ not in index_of:
+            raise ValueError(f"category {id_} is not in the table of categories")
+        index = index_of[id_]
+        if segments.iscrowd[number] and not crowds:
+            index = IGNORE
+        if segments.scores[number] < min_score:  # never true of NaN
+            index = IGNORE
+        mask = codec.decode(segments.counts[number], height, width)
+        label_map[mask.view(np.bool_)] = index
+    return label_map
+
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,7 +85,7 @@ class ExamplesPlan:
         storage: File access.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[LabelLocation, ...]
     numbers: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     rests: tuple[Literal["ignore", "background"], ...]
@@ -48,7 +96,7 @@ class ExamplesPlan:
 
     def open(self) -> Examples:
         """The examples, in a process that reads them."""
-        return Examples(self, [Labelled(place, self.storage) for place in self.places])
+        return Examples(self, [LabelSource(place, self.storage) for place in self.places])
 
 
 class Examples:
@@ -62,7 +110,7 @@ class Examples:
         ValueError: The folders do not hold what the plan names any more.
     """
 
-    def __init__(self, plan: ExamplesPlan, labelled: Sequence[Labelled]) -> None:
+    def __init__(self, plan: ExamplesPlan, labelled: Sequence[LabelSource]) -> None:
         self._plan, self._labelled = plan, labelled
         for (place, at), name in zip(plan.numbers, plan.names, strict=True):
             pairs = labelled[place].pairs
@@ -134,7 +182,7 @@ class Examples:
     def _painted(self, place: int, segments: Segments, pair: Pair) -> IndexMap:
         rest = self._background if self._plan.rests[place] == "background" else IGNORE
         try:
-            return paint(
+            return paint_label_map(
                 segments,
                 self._index_of,
                 rest=rest,

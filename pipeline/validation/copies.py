@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from pipeline.copies import FOLDER
-from pipeline.storage import Storage, join
+from pipeline.augment.copies import FOLDER
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
 from schemas.records import Status
 
 from .findings import Findings

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.copy_rows import parents_of
-from pipeline.parts import part_uri
-from pipeline.storage import Storage, StorageError
-from pipeline.task_view import annotations_of_task, images_of_task
+from pipeline.ledger.parts import part_uri
+from pipeline.ledger.views import annotations_of_task, images_of_task, parents_of
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Storage
 from schemas.manifest import DatasetManifest, Part, TaskCounts
 from schemas.tables import schema_of
 

@@ -27,11 +27,12 @@ from small_datasets import (
     small_dataset,
 )
 
-from pipeline import masks
 from pipeline.exporters import EXPORTERS, check_exports, export, export_all
-from pipeline.exporters.png_names import PngNames
-from pipeline.ledger import Ledger, write_dataset
-from pipeline.storage import Storage, join
+from pipeline.exporters.png_folder import PngNames
+from pipeline.ledger.ledger import Ledger, write_dataset
+from pipeline.masks import codec
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
 from schemas import coco as shapes
 from schemas.categories import Categories, Category
 from schemas.records import SEGMENT_BITS, ImageRecord, Segmentation
@@ -251,7 +252,7 @@ def test_a_ledger_out_of_step_is_refused(name, task, tmp_path, monkeypatch):
 def test_overlapping_segments_are_refused_with_the_image(name, tmp_path):
     full, half = np.ones((4, 6), np.uint8), np.tri(4, 6, dtype=np.uint8)
     found = tuple(
-        replace(segmentation(7, "panoptic").segments[0], counts=masks.encode(mask))
+        replace(segmentation(7, "panoptic").segments[0], counts=codec.encode(mask))
         for mask in (full, half)
     )
     images = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(4, 6, found))]
@@ -270,7 +271,7 @@ def test_more_categories_than_a_byte_holds(highest, dtype, unlabelled, tmp_path)
     )
     labels = np.arange(1, highest + 1, dtype=np.int32).reshape(1, -1)
     labels[0, 0] = 0
-    regions = masks.regions(labels)
+    regions = codec.regions(labels)
     found = Segmentation(
         *labels.shape,
         tuple(

@@ -13,9 +13,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from tiny_checkpoints import checkpoint
 
-from pipeline.models import FAMILIES, Segmenter
-from pipeline.models.info import ModelInfo, describe
-from schemas.config import ModelConfig
+from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.info import ModelInfo, describe
+from schemas.config.model import ModelConfig
 from schemas.records import TASKS, ImageRecord, Sample, Segment, Segmentation, Task
 
 ALL: tuple[Task, ...] = TASKS
@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "smp-unet": ("smp", SEMANTIC),
     "upernet": ("semantic", SEMANTIC),
 }
-"""Name in tests/tiny_checkpoints.py → family and the tasks that it answers."""
+"""Name in tests/support/tiny_checkpoints.py → family and the tasks that it answers."""
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 SEVERAL = pytest.mark.parametrize(

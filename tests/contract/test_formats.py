@@ -34,11 +34,11 @@ from small_datasets import (
     things_map,
 )
 
-from pipeline import masks
 from pipeline.exporters import export, export_all, formats_of
 from pipeline.exporters.coco_panoptic import bgr_of_ids, ids_of_bgr
-from pipeline.exporters.png_names import PngNames
-from pipeline.ledger import open_ledger, write_dataset
+from pipeline.exporters.png_folder import PngNames
+from pipeline.ledger.ledger import open_ledger, write_dataset
+from pipeline.masks import codec
 from schemas.categories import Categories, Category
 from schemas.records import TASKS, ImageRecord, Segment, Segmentation
 
@@ -136,7 +136,7 @@ def test_backslashes_of_rle_strings_survive_json(tmp_path):
     for column in range(64):
         start = random.integers(0, 60)
         labels[start : start + random.integers(1, 5), column] = 1
-    (region,) = masks.regions(labels)
+    (region,) = codec.regions(labels)
     assert b"\\" in region.counts
     found = Segmentation(64, 64, (Segment(1, region.counts, region.area, region.bbox_xywh),))
     images = [(ImageRecord("a.jpg", "", image_id=1), found)]
@@ -276,7 +276,7 @@ def test_ids_are_red_first_and_need_a_wide_type(tmp_path):
     for segment_id in range(1, 300):
         mask = np.zeros((1, 300), np.uint8)
         mask[0, segment_id] = 1
-        found.append(Segment(1, masks.encode(mask), 1, (segment_id, 0, 1, 1)))
+        found.append(Segment(1, codec.encode(mask), 1, (segment_id, 0, 1, 1)))
     images = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(1, 300, tuple(found)))]
     export(write_dataset(str(tmp_path / "d"), images, categories=CATEGORIES),
            "coco-panoptic", str(tmp_path / "out"))  # fmt: skip
@@ -348,7 +348,7 @@ def test_uncovered_pixels_are_unlabelled(tmp_path):
     labels = things_map()
     found = tuple(
         Segment(1, region.counts, region.area, region.bbox_xywh)
-        for region in masks.regions((labels > 0).astype(np.int32))
+        for region in codec.regions((labels > 0).astype(np.int32))
     )
     images = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(HEIGHT, WIDTH, found))]
     ledger = write_dataset(str(tmp_path / "d"), images, categories=CATEGORIES, task="semantic")
@@ -369,7 +369,7 @@ def test_coco_stuff_maps_of_the_real_set_are_reproduced(shared_data, tmp_path):
         pixels = np.array(Image.open(path)).astype(np.int32)
         found = tuple(
             Segment(region.label, region.counts, region.area, region.bbox_xywh)
-            for region in masks.regions(np.where(pixels == 255, 0, pixels + 1))
+            for region in codec.regions(np.where(pixels == 255, 0, pixels + 1))
         )
         record = ImageRecord(f"{path.stem}.jpg", "", image_id=number)
         images.append((record, Segmentation(*pixels.shape, found)))
@@ -400,7 +400,7 @@ def test_a_real_panoptic_picture_is_reproduced(shared_data, tmp_path):
     )
     found = []
     for item in entry["segments_info"]:
-        (region,) = masks.regions((ids == item["id"]).astype(np.int32))
+        (region,) = codec.regions((ids == item["id"]).astype(np.int32))
         assert region.area == item["area"]
         found.append(Segment(item["category_id"], region.counts, region.area, region.bbox_xywh))
     record = ImageRecord(image["file_name"], "", image_id=image["id"])
@@ -475,7 +475,7 @@ def test_semantic_pixels_of_several_tasks_are_the_semantic_rows(several):
 
 
 def test_scores_of_results_default_to_1(tmp_path):
-    region = masks.regions(things_map())[0]
+    region = codec.regions(things_map())[0]
     plain = Segment(1, region.counts, region.area, region.bbox_xywh, None)
     found = Segmentation(HEIGHT, WIDTH, (plain, replace(plain, score=0.25)))
     images = [(ImageRecord("a.jpg", "", image_id=1), found)]

@@ -13,11 +13,11 @@ from pycocotools import mask as coco_mask
 from tiny_embedders import BUILDERS, named_info
 from tiny_sam import sam_checkpoint
 
-from pipeline.exemplars import Exemplar
-from pipeline.models.info import ModelInfo
-from pipeline.models.named_masks import NamedMasks
-from schemas.model_config import ModelConfig
-from schemas.ontology import Ontology
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.embedder import EmbedderSegmenter
+from pipeline.prompts.request import Exemplar
+from schemas.config.model import ModelConfig
+from schemas.prompts import Ontology
 from schemas.records import ImageRecord, Sample, Segmentation, Task
 
 TASKS: tuple[Task, ...] = ("instance", "panoptic")
@@ -53,15 +53,15 @@ def described(name: str, sam: str) -> ModelInfo:
     return named_info(name, words, [shown], sam=sam_checkpoint(sam), keep_unnamed=True)
 
 
-def loaded(name: str, sam: str, **options: object) -> NamedMasks:
+def loaded(name: str, sam: str, **options: object) -> EmbedderSegmenter:
     given = ModelConfig.model_validate({"name": "x", "threshold": 0.2, **options})
-    model = NamedMasks(described(name, sam), given, TASKS)
+    model = EmbedderSegmenter(described(name, sam), given, TASKS)
     model.load("cpu")
     return model
 
 
 @cache
-def segmenter(name: str, sam: str) -> NamedMasks:
+def segmenter(name: str, sam: str) -> EmbedderSegmenter:
     return loaded(name, sam)
 
 
@@ -117,7 +117,7 @@ def test_a_picture_does_not_see_its_neighbours(name: str, sam: str) -> None:
 def test_another_process_says_the_same(name: str, sam: str) -> None:
     info = pickle.loads(pickle.dumps(described(name, sam)))
     given = ModelConfig(name="x", threshold=0.2, batch_size=2)
-    fresh = NamedMasks(info, given, TASKS)
+    fresh = EmbedderSegmenter(info, given, TASKS)
     fresh.load("cpu")
     assert fresh.segment(odd_samples()[:2]) == list(odd_answers(name, sam)[:2])
     fresh.close()

@@ -20,8 +20,10 @@ import pytest
 import webdataset
 
 from pipeline.readers import READERS, EmptyInputError, open_reader
-from pipeline.storage import MissingError, Storage, StorageError, join
-from schemas.config import InputConfig
+from pipeline.storage.errors import MissingError, StorageError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
+from schemas.config.job import InputConfig
 from schemas.records import ImageRecord
 
 COUNT = 23

@@ -15,11 +15,10 @@ import pytest
 from pictures import disc_picture
 from pycocotools import mask as coco_mask
 
-from pipeline.models import BUNDLED, FAMILIES, Segmenter
-from pipeline.models.info import ModelInfo, bundled, describe
-from pipeline.models.tiled import Tiled
-from schemas.config import ModelConfig
-from schemas.model_config import TilingConfig
+from pipeline.models.checkpoints.families import BUNDLED, FAMILIES, Segmenter
+from pipeline.models.checkpoints.info import ModelInfo, bundled, describe
+from pipeline.models.tiling.tiled import Tiled
+from schemas.config.model import ModelConfig, TilingConfig
 from schemas.records import ImageRecord, Sample, Segment, Segmentation, Task
 
 TILED = " in tiles"

@@ -16,14 +16,14 @@ import torch
 from tiny_sam import package_checkpoint, package_of_full_size, sam_checkpoint
 from tiny_text import picture, text_checkpoint, text_info
 
-from pipeline.asked import read_asked
-from pipeline.models import FAMILIES
-from pipeline.run import label
-from pipeline.storage import Storage
-from pipeline.validate import validate
-from schemas.config import JobConfig
-from schemas.model_config import ModelConfig
-from schemas.ontology import Ontology
+from pipeline.engine.resolve import resolve_model
+from pipeline.engine.run import label
+from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.storage.storage import Storage
+from pipeline.validation.validate import validate
+from schemas.config.job import JobConfig
+from schemas.config.model import ModelConfig
+from schemas.prompts import Ontology
 
 PROMPTS = ("cat", "dog", "red car")
 DETECTORS = ("grounding-dino", "mm-grounding-dino", "omdet-turbo", "owlv2")
@@ -143,7 +143,7 @@ def test_panoptic_without_it_names_the_key_before_the_first_picture(
     pictures: Path, model: str, detector: str, sam: str
 ) -> None:
     with pytest.raises(ValueError, match=r"conflicts\.non_overlap: .*'panoptic'"):
-        read_asked(job(pictures, model, task="panoptic"), Storage())
+        resolve_model(job(pictures, model, task="panoptic"), Storage())
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

@@ -16,7 +16,7 @@ import typer
 
 from jobs.console import BAD_USAGE, FAILED, INTERRUPTED, exit_codes
 from pipeline.errors import ExecutionError
-from pipeline.storage import StorageError
+from pipeline.storage.errors import StorageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

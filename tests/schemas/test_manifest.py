@@ -9,14 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.categories import Categories, Category
-from schemas.manifest import (
-    SCHEMA_VERSION,
-    DatasetManifest,
-    Part,
-    ShardReceipt,
-    TaskCounts,
-    totals,
-)
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, TaskCounts, totals
 
 PART = Part("00000001-ab", 3, 4, {"ok": 2, "failed": 1}, {"truncated": 1}, {"1": 4}, "a", "b", 99)
 RECEIPT = ShardReceipt("00000001", "token", "run", PART, 2, 1, 0.25)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from pipeline import masks
-from pipeline.models.info import describe
-from pipeline.models.training_data import read_pictures
-from pipeline.models.training_score import NO_MATCHES, match
+from pipeline.masks import codec
+from pipeline.models.checkpoints.info import describe
 from pipeline.models.unet import UNetSegmenter
-from schemas.config import ModelConfig
+from pipeline.training.nuclei.data import read_pictures
+from pipeline.training.nuclei.validate import NO_MATCHES, match
+from schemas.config.model import ModelConfig
 from schemas.records import ImageRecord, Sample
 
 RECORD = ImageRecord("a.png", "file:///a.png")
@@ -45,7 +45,7 @@ def instance():
 def label_map(segmentation):
     out = np.zeros((segmentation.height, segmentation.width), np.int32)
     for number, segment in enumerate(segmentation.segments, 1):
-        out[masks.decode(segment.counts, segmentation.height, segmentation.width) > 0] = number
+        out[codec.decode(segment.counts, segmentation.height, segmentation.width) > 0] = number
     return out
 
 
@@ -59,7 +59,7 @@ def test_a_drawn_field_is_found(instance):
 def test_panoptic_covers_every_pixel_once():
     pixels, truth = field()
     (found,) = segmenter("panoptic").segment([sample(pixels)])
-    count = sum(masks.decode(s.counts, *truth.shape).astype(int) for s in found.segments)
+    count = sum(codec.decode(s.counts, *truth.shape).astype(int) for s in found.segments)
     assert (count == 1).all()
     assert [s.category_id for s in found.segments] == [1] * 5 + [2]
 

@@ -1,0 +1,329 @@
+"""The engine: shard calls on a pool of Ray actors, or the same calls in this process.
+
+One retryable call a shard. An actor that dies gives its shard back; a shard that kills its actor
+again and again is searched for the image that does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from pipeline.errors import ExecutionError, ModelLoadError
+from pipeline.ledger.reuse import ReuseIndex
+from pipeline.storage.errors import StorageError
+from schemas.config.job import ExecutionConfig
+from schemas.manifest import ShardReceipt
+from schemas.records import ImageRecord
+
+from .pool import OnReceipt, Pool, WorkerLostError
+from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
+from .worker import ShardWorker
+
+_CHUNK = 32  # pictures an object in read = "tasks": 0.6 ms a picture, against 16.5 ms one by one
+
+
+def run_inline(
+    spec: WorkerSpec, index: ReuseIndex, works: Iterable[ShardWork], on_receipt: OnReceipt
+) -> None:
+    """Does every shard in this process, without Ray; same files, byte for byte.
+
+    Raises:
+        StorageError: The output cannot be written.
+    """
+    caller = _ShardCaller(spec, index)
+    try:
+        pending = iter(works)
+        work = next(pending, None)
+        while work is not None:
+            upcoming = next(pending, None)
+            on_receipt(caller.run(work, upcoming))
+            work = upcoming
+    finally:
+        caller.close()
+
+
+def run_on_ray(
+    spec: WorkerSpec, index: ReuseIndex, works: Sequence[ShardWork], on_receipt: OnReceipt
+) -> None:
+    """Does the shards on actors of the connected Ray cluster.
+
+    Args:
+        spec: What the workers do.
+        index: Labels that are already there.
+        works: The shards; records are made when a shard is handed out.
+        on_receipt: Called in this thread for each finished shard, in order of completion.
+
+    Raises:
+        ExecutionError: Workers cannot start, or die without an image to blame.
+        ModelLoadError: The model cannot be loaded.
+        StorageError: The output cannot be written.
+    """
+    spec = _placed(spec)
+    options = spec.config.execution
+    crew = _RayCrew(spec, index)
+    pool = Pool(crew, works, on_receipt, workers=options.workers, max_crashes=options.max_crashes)
+    try:
+        pool.drive()
+    finally:
+        pool.stop()
+
+
+def _placed(spec: WorkerSpec) -> WorkerSpec:
+    """The spec with a worker's GPUs, CPUs and device settled for the connected cluster."""
+    import ray
+
+    execution, device = spec.config.execution, spec.config.model.device
+    total = ray.cluster_resources()
+    gpus, cpus = execution.gpus_per_worker, execution.cpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if device != "cpu" and total.get("GPU", 0) >= 1 else 0.0
+    if cpus is None:
+        # Beside a GPU one core is not enough to read and decode; more than eight are not used.
+        share = total.get("CPU", 1) * gpus // max(total.get("GPU", 0), 1)
+        cpus = min(8.0, max(1.0, share))
+    settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
+    config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
+    return replace(spec, config=config, device=resolve_device(device, gpus))
+
+
+def resolve_device(device: str, gpus: float | None) -> str:
+    """ "auto" becomes "cuda" for a worker that holds a GPU, else "cpu"."""
+    if device != "auto":
+        return device
+    return "cuda" if gpus else "cpu"
+
+
+@contextmanager
+def ray_session(options: ExecutionConfig) -> Iterator[None]:
+    """Ray, for the length of the block: the given cluster, or a local one of our own.
+
+    Without an address and RAY_ADDRESS a cluster is started for this run alone, never joined by
+    accident, and stopped at the end.
+
+    Raises:
+        ExecutionError: Ray cannot be reached or started.
+    """
+    # `uv run` would make Ray build an environment for each worker; they share ours.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    import ray
+
+    address = options.address or os.environ.get("RAY_ADDRESS", "")
+    own = not address or address == "local"
+    _answers(address)
+    # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
+    folder = tempfile.mkdtemp(prefix="mm", dir="/tmp") if own else ""
+    level = logging.INFO if options.ray_logs else logging.CRITICAL
+    quiet: dict[str, Any] = {"logging_level": level, "log_to_driver": options.ray_logs}
+    try:
+        if own:
+            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise ExecutionError(f"Ray: {one_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(address: str) -> None:
+    """Ray itself would wait for minutes where nobody listens.
+
+    Raises:
+        ExecutionError: No connection to `host:port`.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ExecutionError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}"
+        ) from error
+
+
+class _ShardCaller:
+    """A worker and its read-ahead in one process; what an actor and `run_inline` share."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
+        execution = spec.config.execution
+        self.worker = ShardWorker(spec, index)
+        self._ahead = execution.prefetch
+        threads = max(2, min(16, round(execution.cpus_per_worker or 1) * 2))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._next: Feed | None = None
+
+    def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
+        feed = self._feed(work)
+        self._next = self._make(upcoming) if upcoming is not None else None
+        feed.follow_with(self._next)
+        return self.worker.run(work, feed)
+
+    def probe(self, work: ShardWork) -> None:
+        self.worker.probe(self._make(work))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.worker.close()
+
+    def _make(self, work: ShardWork) -> Feed:
+        return Feed(self._pool, self.worker.preparer.prepare, work, ahead=self._ahead)
+
+    def _feed(self, work: ShardWork) -> Feed:
+        ready, self._next = self._next, None
+        if ready is not None and ready.work == work:
+            return ready
+        if ready is not None:
+            ready.cancel()
+        return self._make(work)
+
+
+class _Actor:
+    """Runs in a worker process of Ray."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
+        self._spec = spec
+        self._index = index
+        self._caller: _ShardCaller
+        self._streams: dict[ShardWork, Any] = {}
+
+    def ready(self) -> bool:
+        # Not in __init__: what that raises arrives as the death of an actor, its reason lost.
+        self._caller = _ShardCaller(self._spec, self._index)
+        return True
+
+    def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
+        if self._spec.config.execution.read == "actor":
+            return self._caller.run(work, upcoming)
+        stream = self._streams.pop(work, None) or self._stream(work)
+        self._streams = {}  # a shard that was announced and went elsewhere is dropped
+        if upcoming is not None:
+            self._streams[upcoming] = self._stream(upcoming)
+        return self._caller.worker.run(work, _pulled(stream))
+
+    def probe(self, work: ShardWork) -> None:
+        if self._spec.config.execution.read == "actor":
+            self._caller.probe(work)
+        else:
+            self._caller.worker.probe(_pulled(self._stream(work)))
+
+    def _stream(self, work: ShardWork) -> Any:
+        """Starts a Ray task, on any node, that fetches and decodes the shard."""
+        import ray
+
+        records = [r for r in work.records if r.file_name not in work.poison]
+        task = ray.remote(_prepare_chunks).options(
+            num_cpus=1,
+            num_returns="streaming",
+            max_retries=0,
+            scheduling_strategy="SPREAD",
+            _generator_backpressure_num_objects=4,
+        )
+        return task.remote(self._spec, self._index, records)
+
+
+def _pulled(stream: Any) -> Iterator[Prepared]:
+    import ray
+
+    for reference in stream:
+        yield from ray.get(reference)
+
+
+def _prepare_chunks(
+    spec: WorkerSpec, index: ReuseIndex, records: Sequence[ImageRecord]
+) -> Iterator[list[Prepared]]:
+    """The body of a read task: prepared images, `_CHUNK` at a time."""
+    preparer = Preparer(spec, index)
+    with ThreadPoolExecutor(4, thread_name_prefix="read") as pool:
+        for start in range(0, len(records), _CHUNK):
+            yield list(pool.map(preparer.prepare, records[start : start + _CHUNK]))
+
+
+class _RayCrew:
+    """`Crew` on Ray: a worker is an actor, a call an object reference."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
+        import ray
+
+        self._ray = ray
+        self._options = spec.config.execution
+        self._cpus = self._options.cpus_per_worker or 1.0
+        self._gpus = self._options.gpus_per_worker or 0.0
+        self._arguments = (ray.put(spec), ray.put(index))
+        # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
+        self._actor = ray.remote(_Actor).options(
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+
+    def capacity(self) -> int:
+        read, total = self._options.read, self._ray.cluster_resources()
+        cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+        fit = cpus // (self._cpus + (read == "tasks"))
+        if self._gpus:
+            fit = min(fit, gpus // self._gpus)
+        if fit < 1:
+            raise ExecutionError(
+                f"no room for a worker of {self._cpus:g} CPU and {self._gpus:g} GPU "
+                f"(read = {read!r}) in a cluster of {cpus:g} CPU and {gpus:g} GPU"
+            )
+        return int(fit)
+
+    def start(self) -> Any:
+        return self._actor.remote(*self._arguments)
+
+    def ready(self, worker: Any) -> Any:
+        return worker.ready.remote()
+
+    def run(self, worker: Any, work: ShardWork, upcoming: ShardWork | None) -> Any:
+        return worker.run.remote(work, upcoming)
+
+    def probe(self, worker: Any, work: ShardWork) -> Any:
+        return worker.probe.remote(work)
+
+    def wait(self, calls: Sequence[Any], timeout_s: float) -> Sequence[Any]:
+        done, _ = self._ray.wait(list(calls), num_returns=1, timeout=timeout_s)
+        return done
+
+    def result(self, call: Any) -> ShardReceipt | None:
+        from ray import exceptions as errors
+
+        try:
+            found = self._ray.get(call)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, (StorageError, ModelLoadError)):
+                raise cause from None
+            if isinstance(cause, errors.RayError):
+                raise WorkerLostError(one_line(cause), blame=True, worker_lives=True) from error
+            raise ExecutionError(f"worker: {one_line(cause)}") from error
+        except errors.RayActorError as error:
+            text = one_line(error)
+            node_died = "node" in text and "died" in text and "worker" not in text
+            raise WorkerLostError(text, blame=not node_died) from error
+        except errors.RayError as error:
+            raise WorkerLostError(one_line(error), blame=False) from error
+        return found if isinstance(found, ShardReceipt) else None
+
+    def stop(self, worker: Any) -> None:
+        with suppress(Exception):
+            self._ray.kill(worker)

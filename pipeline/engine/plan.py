@@ -1,0 +1,218 @@
+"""The plan of a run: everything that can be wrong is looked at before the first image is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import overload
+
+from pipeline.augment.copies import missing_copies
+from pipeline.augment.partners import check_pasted
+from pipeline.exporters import open_exporter
+from pipeline.images.preprocess import resolve_references
+from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.parts import RETRYABLE
+from pipeline.masks.refine import Refiner
+from pipeline.models.checkpoints.families import TAKES_VIEWS
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.prompts.request import absolute_exemplars
+from pipeline.readers import open_reader
+from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.uris import absolute_uri, join
+from schemas.config.job import JobConfig, config_fingerprint
+from schemas.manifest import DatasetManifest, ShardReceipt
+from schemas.records import Task
+
+from .execute import resolve_device
+from .prepare import ShardWork, WorkerSpec
+from .progress import RunProgress
+from .resolve import resolve_model
+from .shards import Listing, Shard
+from .splits import check_groups
+
+_MARKER = "job.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        config: The job with absolute URIs.
+        storage: File access.
+        listing: All images.
+        shards: All of them, in input order.
+        receipts: Shard id → receipt of the finished shards; grows while the run works.
+        spec: For the workers.
+    """
+
+    config: JobConfig
+    storage: Storage
+    listing: Listing
+    shards: list[Shard]
+    receipts: dict[str, ShardReceipt]
+    spec: WorkerSpec
+
+
+def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -> Plan:
+    """Describes the model, looks at the output, lists the input, finds what is done.
+
+    Raises:
+        ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
+        StorageError: Input or output cannot be reached.
+    """
+    storage = Storage(config.storage)
+    asked = resolve_model(config, storage)
+    info = asked.info
+    tasks = _tasks(config, info)
+    if config.model.tta.active and info.family not in TAKES_VIEWS:
+        raise ValueError(
+            f"model.tta: models of the family {info.family!r} look at a picture once; "
+            f"several times do {', '.join(sorted(TAKES_VIEWS))}"
+        )
+    Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
+    check_pasted(config.augment, info.categories)
+    dataset = absolute_uri(config.output)
+    standing_manifest(storage, dataset)
+    for name in config.export.formats:
+        open_exporter(name, tasks=tasks)
+    storage.check_writable(dataset)
+    progress.phase("listing images")
+    config = _absolute(config, dataset)
+    preprocess = resolve_references(config.preprocess, storage)
+    config = config.model_copy(update={"preprocess": preprocess})
+    reader = open_reader(config.input, storage, exclude=[dataset])
+    listing = Listing(
+        islice(reader.list(), config.input.limit or None),
+        image_id=asked.prompts.image_id if asked.prompts else None,
+        copies=config.augment.copies,
+    )
+    check_groups(config.split, listing.table["file_name"])
+    run = config_fingerprint(
+        config.label_config(
+            tasks=tasks,
+            weights_sha256=info.weights_sha256,
+            revision=info.revision,
+            categories=info.categories.to_json(),
+            category_ids=info.category_ids,
+            asked=asked.identity,
+        )
+    )
+    device = resolve_device(config.model.device, config.execution.gpus_per_worker)
+    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
+    shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
+    storage.write(join(dataset, _MARKER), _marker(config))
+    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
+    return Plan(config, storage, listing, shards, receipts, spec)
+
+
+class Works(Sequence[ShardWork]):
+    """Shards as work; the records of a shard exist only while it is handed out."""
+
+    def __init__(self, listing: Listing, shards: Sequence[Shard]) -> None:
+        self._listing = listing
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, at: int) -> ShardWork: ...
+    @overload
+    def __getitem__(self, at: slice) -> Works: ...
+    def __getitem__(self, at: int | slice) -> ShardWork | Works:
+        if isinstance(at, slice):
+            return Works(self._listing, self._shards[at])
+        shard = self._shards[at]
+        return ShardWork(shard.id, shard.token, tuple(self._listing.records(shard)))
+
+
+def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:
+    tasks = config.task or info.tasks[:1]
+    for task in tasks:
+        if task not in info.tasks:
+            raise ValueError(
+                f"task: model {info.name!r} cannot do {task!r}; it can do {', '.join(info.tasks)}"
+            )
+    return tasks
+
+
+def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
+    """The current manifest; None for a new dataset or one that was never finished.
+
+    Raises:
+        ValueError: The folder holds something else, or a newer schema version.
+    """
+    path = join(dataset, "manifest.json")
+    if storage.exists(path):
+        return read_manifest(storage, path)
+    if not storage.exists(dataset) or _is_marked(storage, dataset):
+        return None
+    if not storage.is_dir(dataset):
+        raise ValueError(f"output {dataset} is a file, not a folder")
+    first = next(iter(storage.list(dataset)), None)
+    if first is not None:
+        raise ValueError(
+            f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
+            "name an empty or a new folder"
+        )
+    return None
+
+
+def _absolute(config: JobConfig, dataset: str) -> JobConfig:
+    """The config with absolute URIs: a worker's folder is never the caller's."""
+    source = config.input.model_copy(update={"uri": absolute_uri(config.input.uri)})
+    exemplars = absolute_exemplars(config.prompts.exemplars)
+    prompts = config.prompts.model_copy(update={"exemplars": exemplars})
+    return config.model_copy(update={"input": source, "output": dataset, "prompts": prompts})
+
+
+def _is_marked(storage: Storage, dataset: str) -> bool:
+    """Whether a run of ours began here: job.json holds a job, not somebody else's settings."""
+    path = join(dataset, _MARKER)
+    try:
+        data = json.loads(storage.read(path)) if storage.exists(path) else None
+    except ValueError:
+        return False
+    return isinstance(data, dict) and {"input", "output", "model"} <= data.keys()
+
+
+def _marker(config: JobConfig) -> bytes:
+    data = config.model_dump(mode="json", exclude={"storage": {"key", "secret"}})
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def _receipts(
+    storage: Storage, dataset: str, shards: Sequence[Shard], *, retry_failed: bool
+) -> dict[str, ShardReceipt]:
+    """Receipts of the shards that are done and whose files are still there."""
+    standing = {
+        table: {entry.path for entry in listed(storage, join(dataset, table))}
+        for table in ("receipts", "images", "annotations")
+    }
+    uris = {
+        shard.id: receipt_uri(dataset, shard.id, shard.token)
+        for shard in shards
+        if f"{shard.id}-{shard.token}.json" in standing["receipts"]
+    }
+    with ThreadPoolExecutor(16) as pool:
+        found = pool.map(lambda uri: read_receipt(storage, uri), uris.values())
+        pairs = zip(uris, found, strict=True)
+        kept: dict[str, ShardReceipt] = {}
+        for shard, receipt in pairs:
+            if receipt is None:
+                continue
+            file = f"{receipt.part.name}.parquet"
+            again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
+            if not again and file in standing["images"] and file in standing["annotations"]:
+                kept[shard] = receipt
+    lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
+    return {shard: item for shard, item in kept.items() if item.part.name not in lost}
+
+
+def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:
+    """The files of a folder that may not be there yet."""
+    return list(storage.list(folder, hidden=hidden)) if storage.exists(folder) else []

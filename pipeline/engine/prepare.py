@@ -1,0 +1,273 @@
+"""What a worker gets and how one image is read and decoded on its way to the model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.images.decode import decode_image
+from pipeline.images.preprocess import decode_through, make_chain
+from pipeline.ledger.parts import Row
+from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.prompts import PromptTable
+from pipeline.readers import Reader
+from pipeline.storage.storage import Storage
+from schemas.config.job import JobConfig
+from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
+
+from .splits import split_of
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Everything a worker needs to know; small and picklable.
+
+    Attributes:
+        config: The resolved job, URIs absolute.
+        reader: Of the input.
+        info: The model.
+        tasks: What to ask of it, in the order of `TASKS`.
+        dataset: Absolute URI of the output.
+        run: Config fingerprint.
+        device: "cpu" or "cuda".
+        prompts: Points and boxes of each picture, or None.
+    """
+
+    config: JobConfig
+    reader: Reader
+    info: ModelInfo
+    tasks: tuple[Task, ...]
+    dataset: str
+    run: str
+    device: str
+    prompts: PromptTable | None = None
+
+    @property
+    def wording(self) -> str:
+        """Config fingerprint and model name, copies and splits: what rows say beside their images.
+
+        A renamed model or another augmentation changes the rows but not the labels: parts are
+        written anew from them.
+        """
+        return f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """One call to a worker.
+
+    Attributes:
+        shard: Shard id.
+        token: Of the shard's listing.
+        records: Its images, in order.
+        poison: File names that killed workers before; they become failed rows unread.
+    """
+
+    shard: str
+    token: str
+    records: tuple[ImageRecord, ...]
+    poison: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedRows:
+    """Labels that an earlier part holds: its image row and annotation rows, as they stand there."""
+
+    image: Row
+    segments: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image on its way to the model.
+
+    Attributes:
+        record: Which.
+        outcome: Pixels, a failure, or the rows of an earlier part that hold its labels.
+        size_bytes: Length of the bytes, None where they were not read.
+        sha256: Of the bytes, hex, or "".
+        fingerprint: Key of its labels, or "".
+        original: HxWx3 uint8 as copies are made from: after EXIF rotation, full size, before
+            preprocessing; or why that cannot be. None where no copies are due.
+    """
+
+    record: ImageRecord
+    outcome: Sample | Failure | ReusedRows
+    size_bytes: int | None = None
+    sha256: str = ""
+    fingerprint: str = ""
+    original: npt.NDArray[np.uint8] | Failure | None = None
+
+
+class Preparer:
+    """Reads and decodes images; called from many threads, or from Ray tasks on other nodes."""
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex = EMPTY_INDEX) -> None:
+        self._config = spec.config
+        self._run = spec.run
+        storage = Storage(spec.config.storage)
+        self._standing = StandingLabels(storage, spec.dataset, index)
+        self._reader = spec.reader
+        self._prompts = spec.prompts
+        tiled = spec.config.tiling.size > 0  # tiles are cut from full size
+        self._min_side: int | None = None if tiled else spec.info.config.get("min_side")
+        config = spec.config
+        self._chain = (
+            make_chain(config.preprocess, config.images, storage)
+            if config.preprocess.steps
+            else None
+        )
+
+    def prepare(self, record: ImageRecord) -> Prepared:
+        """Reads one image and decodes it, unless its labels are already there. Never raises."""
+        try:
+            data = self._reader.read(record)
+        except Exception as error:
+            return Prepared(record, Failure(ErrorCode.READ_ERROR, one_line(error)))
+        sha256 = hashlib.sha256(data).hexdigest()
+        fingerprint = image_fingerprint(sha256, self._run)
+        rows = self._standing.get(fingerprint)
+        outcome = ReusedRows(*rows) if rows else self._decode(data, record)
+        if isinstance(outcome, Sample) and self._prompts is not None:
+            outcome = _prompted(outcome, self._prompts)
+        original = None
+        if self._copied(record, sha256) and not isinstance(outcome, Failure):
+            original = self._full_size(data, record, outcome)
+        return Prepared(record, outcome, len(data), sha256, fingerprint, original)
+
+    def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
+        """The picture that copies are made from, read again.
+
+        Raises:
+            StorageError: It cannot be read.
+            ValueError: It has changed since it was labelled, or cannot be decoded.
+        """
+        data = self._reader.read(record)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(f"{record.file_name} has changed while it was labelled")
+        pixels = self._full_size(data, record, None)
+        if isinstance(pixels, Failure):
+            raise ValueError(f"{record.file_name}: {pixels.message}")
+        return pixels
+
+    def _copied(self, record: ImageRecord, sha256: str) -> bool:
+        """Whether the picture's split gets copies."""
+        if not record.copy_ids:
+            return False
+        split = split_of(self._config.split, record.file_name, sha256) or "train"
+        return split in self._config.augment.splits
+
+    def _full_size(
+        self, data: bytes, record: ImageRecord, outcome: Sample | ReusedRows | None
+    ) -> npt.NDArray[np.uint8] | Failure:
+        if (
+            isinstance(outcome, Sample)
+            and self._chain is None
+            and outcome.pixels.shape[:2] == outcome.original_hw
+        ):
+            return outcome.pixels
+        found = decode_image(data, record, self._config.images)
+        return found.pixels if isinstance(found, Sample) else found
+
+    def _decode(self, data: bytes, record: ImageRecord) -> Sample | Failure:
+        images = self._config.images
+        if self._chain is not None:
+            return decode_through(self._chain, data, record, images)
+        return decode_image(data, record, images, min_side=self._min_side)
+
+
+def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:
+    """The picture with what the file of prompts asks of it."""
+    try:
+        own = prompts.of(sample.record.file_name, *sample.original_hw)
+    except ValueError as error:
+        return Failure(ErrorCode.BAD_PROMPT, str(error))
+    note = sample.note
+    if not prompts.knows(sample.record.file_name):
+        note = "; ".join(filter(None, (note, "not in the file of prompts")))
+    return replace(sample, prompts=own, note=note)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line without this process's memory addresses."""
+    text = " ".join(str(error).split()) or "no message"
+    return _ADDRESS.sub("0x…", f"{type(error).__name__}: {text}")[:500]
+
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+# Feed: read-ahead of one shard's images, and of the next one's, in threads.
+
+LARGE_FILE = 1 << 24
+"""Bytes. Such a picture may decode to gigabytes."""
+
+
+class Feed:
+    """Prepares images in threads, a bounded number ahead, and gives them out in order.
+
+    A large file waits until nothing else is held, and nothing is read ahead beside it.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        prepare: Callable[[ImageRecord], Prepared],
+        work: ShardWork,
+        *,
+        ahead: int,
+    ) -> None:
+        self.work = work
+        self._pool = pool
+        self._prepare = prepare
+        self._ahead = ahead
+        self._left = deque(r for r in work.records if r.file_name not in work.poison)
+        self._futures: deque[tuple[ImageRecord, Future[Prepared]]] = deque()
+        self._follower: Feed | None = None
+
+    def follow_with(self, follower: Feed | None) -> None:
+        """Starts on the next shard with the room that this one no longer needs."""
+        self._follower = follower
+
+    def fill(self, room: int | None = None) -> None:
+        """Submits images until `room` (default: the whole bound) are under way."""
+        room = self._ahead if room is None else room
+        while self._left and len(self._futures) < room:
+            held = self._futures[-1][0] if self._futures else None
+            if held is not None and (_is_large(held) or _is_large(self._left[0])):
+                return
+            record = self._left.popleft()
+            self._futures.append((record, self._pool.submit(self._prepare, record)))
+        alone = bool(self._futures) and _is_large(self._futures[-1][0])
+        if not self._left and self._follower is not None and not alone:
+            self._follower.fill(room - len(self._futures))
+
+    def __iter__(self) -> Iterator[Prepared]:
+        self.fill()
+        while self._futures:
+            record, future = self._futures.popleft()
+            item = future.result()
+            del future
+            if not _is_large(record):
+                self.fill()
+            yield item
+            del item  # a large picture is gone before the next is decoded
+            self.fill()
+
+    def cancel(self) -> None:
+        """Forgets what is not yet read."""
+        self._left.clear()
+        for _, future in self._futures:
+            future.cancel()
+        self._futures.clear()
+
+
+def _is_large(record: ImageRecord) -> bool:
+    return record.size >= LARGE_FILE

@@ -1,0 +1,260 @@
+"""One run: plan → execute → publish → export. The Python API of the main job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from pipeline.errors import ExecutionError
+from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
+from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.report import write_report
+from pipeline.storage.errors import StorageError
+from pipeline.storage.uris import join
+from schemas.config.job import JobConfig, failure_limit
+from schemas.manifest import DatasetManifest, ShardReceipt
+from schemas.records import Status
+
+from .execute import ray_session, run_inline, run_on_ray
+from .plan import Plan, Works, listed, make_plan, standing_manifest
+from .progress import RunProgress
+
+_PACKAGES = (
+    "maskmill",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+    "segmentation-models-pytorch",
+    "simplejpeg",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        dataset: Absolute URI.
+        manifest: The version that is current now.
+        new_version: Whether this run published it.
+        computed: Images that the model looked at (or that failed) in this run.
+        reused: Images whose labels were copied because their bytes were labelled before.
+        ignored: File extension → files that are no images.
+        artifacts: What was exported.
+        report: Path of the HTML report, "" without one.
+        failure_limit: Failed images allowed.
+        seconds: Wall time.
+    """
+
+    dataset: str
+    manifest: DatasetManifest
+    new_version: bool
+    computed: int
+    reused: int
+    ignored: dict[str, int]
+    artifacts: tuple[Artifact, ...]
+    report: str
+    failure_limit: int
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Failed images of the current version."""
+        return self.manifest.counts[Status.FAILED]
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether more images failed than allowed."""
+        return self.failed > self.failure_limit
+
+
+def label(
+    config: JobConfig,
+    *,
+    progress: RunProgress | None = None,
+    export: bool = True,
+    report: bool = True,
+    retry_failed: bool = False,
+) -> RunResult:
+    """Labels every image of the input and publishes the dataset.
+
+    Args:
+        config: The job.
+        progress: Told of every step.
+        export: Write the formats that the task yields.
+        report: Write the HTML report.
+        retry_failed: Do shards again in which reading, the model or a worker failed.
+
+    Raises:
+        ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
+        StorageError: Input or output cannot be reached, or no space is left.
+        ExecutionError: Workers cannot do their work. Finished shards are kept.
+    """
+    started = time.monotonic()
+    progress = progress or RunProgress()
+    plan = make_plan(config, progress, retry_failed=retry_failed)
+    try:
+        fresh = _execute(plan, progress)
+        manifest, new = _publish(plan, progress)
+        ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
+        artifacts = _export(ledger, plan.config, progress) if export else []
+        page = _report(ledger, plan, progress) if report else ""
+    except StorageError as error:
+        # Input and output were reachable a moment ago: a full disk, a lost network.
+        raise ExecutionError(str(error)) from error
+    return RunResult(
+        dataset=ledger.uri,
+        manifest=manifest,
+        new_version=new,
+        computed=sum(receipt.computed for receipt in fresh),
+        reused=sum(receipt.reused for receipt in fresh),
+        ignored=dict(plan.spec.reader.ignored),
+        artifacts=tuple(artifacts),
+        report=page,
+        failure_limit=failure_limit(config.max_failures, len(plan.listing)),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
+    """Does the shards that have no receipt; returns the receipts of this run."""
+    todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
+    if not todo:
+        return []
+    index = _index(plan, progress)
+    parts = [receipt.part for receipt in plan.receipts.values()]
+    fresh: list[ShardReceipt] = []
+
+    def begin() -> None:
+        progress.begin(
+            total=len(plan.listing),
+            done=sum(part.images - part.copies for part in parts),
+            failed=sum(part.statuses.get(Status.FAILED, 0) for part in parts),
+        )
+
+    def finished(receipt: ShardReceipt) -> None:
+        plan.receipts[receipt.shard] = receipt
+        fresh.append(receipt)
+        failed = receipt.part.statuses.get(Status.FAILED, 0)
+        progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
+
+    works = Works(plan.listing, todo)
+    if plan.config.execution.inline:
+        progress.phase("loading the model")
+        begin()
+        run_inline(plan.spec, index, works, finished)
+    else:
+        progress.phase("starting Ray")
+        with ray_session(plan.config.execution):
+            progress.phase("loading the model in the workers")
+            begin()
+            run_on_ray(plan.spec, index, works, finished)
+    return fresh
+
+
+def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
+    """The manifest that is current now, and whether this run made it."""
+    progress.phase("publishing")
+    spec = plan.spec
+    before = standing_manifest(plan.storage, spec.dataset)
+    manifest = build_manifest(
+        [plan.receipts[shard.id].part for shard in plan.shards],
+        version=1,
+        categories=spec.info.categories,
+        input=plan.config.input.uri,
+        tasks=spec.tasks,
+        model=_model(spec.info),
+        config=plan.config.published(),
+        config_fingerprint=spec.run,
+        packages=_packages(),
+    )
+    manifest = publish(plan.storage, spec.dataset, manifest)
+    return manifest, before is None or before.version != manifest.version
+
+
+def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
+    out = join(ledger.uri, "exports")
+    if exports_current(ledger, out, config.export.formats):
+        return []
+    progress.phase("exporting")
+    return export_all(ledger, out, formats=config.export.formats)
+
+
+def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
+    """Writes the report unless the one that stands shows this version.
+
+    The stamp comes last: a run that was killed after publishing leaves a report of the version
+    before, and the next run must see that.
+    """
+    out = join(ledger.uri, "report")
+    page, stamp = join(out, "index.html"), join(out, "report.json")
+    shown = {
+        "manifest": hashlib.sha256(ledger.manifest.to_json().encode()).hexdigest(),
+        "max_images": plan.config.report.max_images,
+    }
+    data = (json.dumps(shown, sort_keys=True) + "\n").encode()
+    storage = plan.storage
+    if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
+        return page
+    progress.phase("writing the report")
+    reader, listing = plan.spec.reader, plan.listing
+    page = write_report(
+        ledger,
+        out,
+        max_images=plan.config.report.max_images,
+        read=lambda record: reader.read(listing.record(record.image_id)),
+    )
+    storage.write(stamp, data)
+    return page
+
+
+def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:
+    """Fingerprints of all labels that this config has made before."""
+    storage, dataset = plan.storage, plan.spec.dataset
+    uris = [entry.uri for entry in listed(storage, join(dataset, "receipts"))]
+    if not uris:
+        return EMPTY_INDEX
+    progress.phase("looking up earlier labels")
+    with ThreadPoolExecutor(16) as pool:
+        receipts = list(pool.map(lambda uri: read_receipt(storage, uri), uris))
+    names = [r.part.name for r in receipts if r is not None and r.run == plan.spec.run]
+    return build_index(storage, dataset, names)
+
+
+def _model(info: ModelInfo) -> dict[str, Any]:
+    """What the manifest says of the model; keys without a value are left out."""
+    origin = {
+        "repo": info.repo,
+        "table": info.table,
+        "category_ids": list(info.category_ids),
+    }
+    return {
+        "name": info.name,
+        "family": info.family,
+        "revision": info.revision,
+        "weights_sha256": info.weights_sha256,
+        "licence": info.licence,
+        **{key: value for key, value in origin.items() if value},
+    }
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

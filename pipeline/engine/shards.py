@@ -1,0 +1,292 @@
+"""The plan: image ids, and the deterministic cut of the image list into shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.records import MAX_IMAGE_ID, ImageRecord
+
+# Image ids of the copies of each picture, reserved before anything is read.
+
+_NUMBER_BITS = 10
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+
+
+def assign_copy_ids(image_ids: npt.NDArray[np.int64], copies: int) -> npt.NDArray[np.int64]:
+    """Ids in 1…2**31−1 that no picture has, one for each copy of each picture.
+
+    An id is a hash of the picture's id and the copy's number. Where it is taken, the hash is taken
+    again: copies with the lower picture id and number first. So the same set of pictures gives the
+    same ids in any order, and copies never move the id of a picture.
+
+    Args:
+        image_ids: N different ids.
+        copies: Of each picture, at most 1,000.
+
+    Returns:
+        N x copies.
+
+    Raises:
+        ValueError: There would be more ids than half of those that exist.
+    """
+    count = len(image_ids) * copies
+    if len(image_ids) + count > MAX_IMAGE_ID // 2:
+        raise ValueError(
+            f"augment.copies: {len(image_ids)} pictures with {copies} copies each are more than "
+            f"the {MAX_IMAGE_ID // 2} images that a dataset with copies may hold"
+        )
+    order = np.argsort(image_ids, kind="stable")
+    numbers = np.arange(copies, dtype=np.uint64)
+    keys = (image_ids[order].astype(np.uint64)[:, None] << np.uint64(_NUMBER_BITS)) | numbers
+    keys = keys.reshape(-1)
+    ids = np.zeros(count, np.int64)
+    taken = image_ids[order]
+    waiting = np.arange(count)
+    turn = 0
+    while len(waiting):
+        tried = _mixed(keys[waiting] + np.full(1, turn, np.uint64) * _STEP)
+        first = np.zeros(len(waiting), np.bool_)
+        first[np.unique(tried, return_index=True)[1]] = True  # of the lowest key
+        good = first & ~np.isin(tried, taken)
+        ids[waiting[good]] = tried[good]
+        taken = np.concatenate([taken, tried[good]])
+        waiting = waiting[~good]
+        turn += 1
+    out = np.empty((len(image_ids), copies), np.int64)
+    out[order] = ids.reshape(len(image_ids), copies)
+    return out
+
+
+def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """splitmix64, folded into 1…2**31−1."""
+    keys = keys + _STEP
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    keys = keys ^ (keys >> np.uint64(31))
+    return (keys % np.uint64(MAX_IMAGE_ID)).astype(np.int64) + 1
+
+
+_BATCH = 65_536
+_CUT_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads ids over the high bits
+
+_LISTING = pa.schema(
+    [
+        ("file_name", pa.string()),
+        ("uri", pa.string()),
+        ("size", pa.int64()),
+        ("token", pa.string()),
+        ("offset", pa.int64()),
+        ("row", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run of neighbouring images in the listing.
+
+    Attributes:
+        id: Of its first image, eight hex digits: an insert elsewhere does not rename it.
+        start: First row in the listing.
+        stop: One past the last row.
+        token: Fingerprint of its rows in the listing and of the config.
+    """
+
+    id: str
+    start: int
+    stop: int
+    token: str
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Listing:
+    """All input images as Arrow columns: ten million rows cost about a gigabyte, not ten.
+
+    Args:
+        records: In the order of the listing.
+        image_id: File name → the id that a file of prompts gives the image, or None. Taken where
+            every image has one and no two the same.
+        copies: Augmented copies of each image that ids are reserved for.
+
+    Raises:
+        ValueError: Two images have the same file_name, or there are too many copies.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[ImageRecord],
+        *,
+        image_id: Callable[[str], int | None] | None = None,
+        copies: int = 0,
+    ) -> None:
+        batches = list(_batches(records))
+        self.table = pa.Table.from_batches(batches, schema=_LISTING).combine_chunks()
+        self.image_ids = assign_image_ids(self.table["file_name"])
+        if image_id is not None:
+            given = [image_id(name) for name in self.table["file_name"].to_pylist()]
+            if None not in given and len(set(given)) == len(given):
+                self.image_ids = np.array(given, self.image_ids.dtype)
+        self.copy_ids = assign_copy_ids(self.image_ids, copies)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def records(self, shard: Shard) -> list[ImageRecord]:
+        """The shard's images, with ids."""
+        rows = self.table.slice(shard.start, len(shard)).to_pylist()
+        ids = self.image_ids[shard.start : shard.stop].tolist()
+        copies = self.copy_ids[shard.start : shard.stop].tolist()
+        return [
+            ImageRecord(**row, image_id=i, copy_ids=tuple(own))
+            for row, i, own in zip(rows, ids, copies, strict=True)
+        ]
+
+    def record(self, image_id: int) -> ImageRecord:
+        """The image of this id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        found = np.flatnonzero(self.image_ids == image_id)
+        if not len(found):
+            raise KeyError(image_id)
+        row = self.table.slice(int(found[0]), 1).to_pylist()[0]
+        return ImageRecord(**row, image_id=image_id)
+
+    def shards(self, *, run: str, mean_size: int = 0) -> list[Shard]:
+        """Cuts the listing where the images' own ids say so (content-defined chunking).
+
+        An image that comes or goes moves the borders of its own shard only. Shards hold a quarter
+        to twice the mean and never cross a tar or Parquet file. The result depends on the listing
+        and the arguments, not on who runs it.
+
+        Args:
+            run: Config fingerprint, part of every token.
+            mean_size: Images a shard on average, 0 = `automatic_size`.
+        """
+        count = len(self)
+        if not count:
+            return []
+        mean = mean_size or automatic_size(count)
+        shortest, longest = max(1, mean // 4), mean * 2
+        containers = self._containers()
+        mixed = (self.image_ids.astype(np.uint64) * _CUT_MIX) >> np.uint64(32)
+        natural = mixed % np.uint64(max(1, mean - shortest)) == 0
+        forced = np.zeros(count, bool)
+        forced[1:] = containers[1:] != containers[:-1]
+        candidates = np.flatnonzero(natural | forced)
+        borders = [0]
+        for at in candidates.tolist():
+            while at - borders[-1] > longest:
+                borders.append(borders[-1] + longest)
+            if forced[at] or at - borders[-1] >= shortest:
+                borders.append(at)
+        while count - borders[-1] > longest:
+            borders.append(borders[-1] + longest)
+        borders.append(count)
+        borders = sorted(set(borders))
+        return [
+            Shard(f"{int(self.image_ids[a]):08x}", a, b, self._token(a, b, run))
+            for a, b in pairwise(borders)
+        ]
+
+    def _containers(self) -> npt.NDArray[np.int64]:
+        """A number per row that changes with the tar or Parquet file; 0 for whole files."""
+        inside = (self.table["offset"].to_numpy() >= 0) | (self.table["row"].to_numpy() >= 0)
+        codes = self.table["uri"].combine_chunks().dictionary_encode().indices.to_numpy()
+        return np.where(inside, codes.astype(np.int64) + 1, 0)
+
+    def _token(self, start: int, stop: int, run: str) -> str:
+        digest = hashlib.sha256(run.encode())
+        part = self.table.slice(start, stop - start)
+        for name in ("file_name", "token"):
+            column = part[name].to_pylist()
+            digest.update("\0".join(column).encode())
+            digest.update(b"\1")
+        for name in ("size", "offset", "row"):
+            digest.update(part[name].to_numpy().astype("<i8").tobytes())
+        digest.update(self.image_ids[start:stop].astype("<i8").tobytes())
+        digest.update(self.copy_ids[start:stop].astype("<i8").tobytes())
+        return digest.hexdigest()[:24]
+
+
+def automatic_size(images: int) -> int:
+    """Mean images a shard for a run: a power of two, about 1/32 of all, 4…512.
+
+    Powers of two, so that a growing input recuts its shards only when it doubles.
+    """
+    return int(min(512, max(4, 2 ** int(np.log2(max(images / 32, 1))))))
+
+
+def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Ids in 1…2**31−1 that follow from the file names alone.
+
+    An id is a hash of the name. Names that meet on one id are put in the order of (hash, name) and
+    moved up to the next free id, so the same set of names gives the same ids in any order.
+
+    Raises:
+        ValueError: A name occurs twice, or there are more names than ids.
+    """
+    names: Any = (
+        file_names
+        if isinstance(file_names, pa.ChunkedArray)
+        else pa.chunked_array([list(file_names)], type=pa.string())
+    )
+    if len(names) > MAX_IMAGE_ID:
+        raise ValueError(f"{len(names)} images; a dataset holds at most {MAX_IMAGE_ID}")
+    hashes = np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+            % MAX_IMAGE_ID
+            for start in range(0, len(names), _BATCH)
+            for name in names.slice(start, _BATCH).to_pylist()
+        ),
+        dtype=np.int64,
+        count=len(names),
+    )
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    clash = np.flatnonzero(ordered[1:] == ordered[:-1])
+    for first in sorted(set(clash.tolist())):
+        if first and ordered[first - 1] == ordered[first]:
+            continue
+        last = int(np.searchsorted(ordered, ordered[first], side="right"))
+        group = sorted(order[first:last].tolist(), key=lambda i: names[i].as_py())
+        for one, two in pairwise(group):
+            if names[one] == names[two]:
+                raise ValueError(f"two input images have the name {names[one].as_py()!r}")
+        order[first:last] = group
+    steps = np.arange(len(names), dtype=np.int64)
+    probed = np.maximum.accumulate(ordered - steps) + steps
+    over = int(np.searchsorted(probed, MAX_IMAGE_ID))
+    if over < len(probed):
+        # Pushed past the top: these few take the lowest ids that nobody has.
+        taken = set(probed[:over].tolist())
+        free = (i for i in range(MAX_IMAGE_ID) if i not in taken)
+        probed[over:] = [next(free) for _ in range(len(probed) - over)]
+    ids = np.empty(len(names), np.int64)
+    ids[order] = probed + 1
+    return ids
+
+
+def _batches(records: Iterable[ImageRecord]) -> Iterator[pa.RecordBatch]:
+    names = [item.name for item in fields(ImageRecord) if item.name in _LISTING.names]
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    for record in records:
+        for name, column in columns.items():
+            column.append(getattr(record, name))
+        if len(columns["uri"]) >= _BATCH:
+            yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)
+            columns = {name: [] for name in names}
+    if columns["uri"]:
+        yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)

@@ -1,0 +1,289 @@
+"""The work of one shard: read → segment → write. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.augment.copies import CopyMaker
+from pipeline.augment.queue import CopyQueue
+from pipeline.errors import ModelLoadError
+from pipeline.ledger.ledger import write_receipt
+from pipeline.ledger.parts import (
+    RETRYABLE,
+    Row,
+    TooManySegmentsError,
+    annotation_rows,
+    image_row,
+    write_part,
+)
+from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex
+from pipeline.masks.refine import Refiner, loosest_limits
+from pipeline.masks.resample import to_original
+from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.info import on_this_node
+from pipeline.models.tiling.tiled import Tiled
+from pipeline.storage.storage import Storage
+from schemas.manifest import ShardReceipt
+from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Segmentation, annotation_id
+
+from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
+from .splits import split_of
+
+_log = logging.getLogger(__name__)
+BATCHES = 4
+"""Batches that a window of pictures holds, if all are of one shape."""
+WINDOW_BYTES = 1 << 28
+"""Pixels of a window, at most and by one picture more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What came of one image.
+
+    Attributes:
+        item: The image on its way to the model.
+        image: Its row.
+        segments: Its annotation rows.
+        reused: Whether its labels were there already.
+    """
+
+    item: Prepared
+    image: Row
+    segments: list[Row]
+    reused: bool = False
+
+
+class ShardWorker:
+    """Holds a loaded model and does whole shards.
+
+    Raises:
+        ModelLoadError: The model cannot be loaded.
+    """
+
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex = EMPTY_INDEX) -> None:
+        self.spec = spec
+        self.preparer = Preparer(spec, index)
+        self._storage = Storage(spec.config.storage)
+        self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
+        self._origin = {
+            "model": spec.info.name,
+            "model_revision": spec.info.revision,
+            "run": spec.run,
+        }
+        config, categories = spec.config, spec.info.categories
+        self._refiner = Refiner(config.model, config.refine, categories, spec.tasks)
+        self._window = BATCHES * spec.config.model.batch_size
+        self._maker = (
+            CopyMaker(config.augment, self._storage, spec.dataset, self._background)
+            if config.augment.copies
+            else None
+        )
+        self._model = _loaded(spec)
+
+    def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
+        """Labels a shard and writes its part and its receipt.
+
+        Args:
+            work: The shard.
+            prepared: Its images but the poison, in order.
+
+        Raises:
+            StorageError: The output cannot be written.
+        """
+        started = time.monotonic()
+        reused = 0
+        arriving = self._labelled(prepared)
+        with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
+            for record in work.records:
+                if record.file_name in work.poison:
+                    message = "the worker process died on this image each time it was tried"
+                    failure = Failure(ErrorCode.CRASHED, message)
+                    queue.add(record, image_row(record, failure=failure), [])
+                    continue
+                found = next(arriving)
+                image = {**found.image, "split": self._split(found.image)}
+                queue.add(record, image, found.segments, found.item.original)
+                reused += found.reused
+                del found  # or its pixels live until the next is there
+            images, annotations = queue.rows()
+        part = write_part(
+            self._storage,
+            self.spec.dataset,
+            shard=work.shard,
+            run=self.spec.wording,
+            images=images,
+            annotations=annotations,
+            background=self._background,
+            tasks=self.spec.tasks,
+        )
+        receipt = ShardReceipt(
+            shard=work.shard,
+            token=work.token,
+            run=self.spec.run,
+            part=part,
+            computed=len(work.records) - reused,
+            reused=reused,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        write_receipt(self._storage, self.spec.dataset, receipt)
+        return receipt
+
+    def probe(self, prepared: Iterable[Prepared]) -> None:
+        """Does everything but write: to find the image that kills the process."""
+        for _ in self._labelled(prepared):
+            pass
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._model.close()
+
+    def _split(self, image: Row) -> str | None:
+        if image["error_code"] or not image["sha256"]:
+            return None
+        return split_of(self.spec.config.split, image["file_name"], image["sha256"])
+
+    def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[Labelled]:
+        """Every image in order.
+
+        Pictures go to the model in windows of a few batches, so that those of one shape meet in
+        it; cut by position, and where large pictures fill the memory.
+        """
+        window: list[Prepared] = []
+        held = 0
+        for item in prepared:
+            window.append(item)
+            held += _held(item)
+            del item  # or its pixels live until the next is there
+            if len(window) == self._window or held >= WINDOW_BYTES:
+                yield from self._finish(window)
+                window, held = [], 0
+        yield from self._finish(window)
+
+    def _finish(self, window: Sequence[Prepared]) -> Iterator[Labelled]:
+        samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
+        results = iter(self._segment(samples))
+        for item in window:
+            match item.outcome:
+                case ReusedRows(image, segments):
+                    yield Labelled(item, *self._renamed(item.record, image, segments), True)
+                case Failure() as failure:
+                    yield Labelled(item, self._failed(item, failure), [])
+                case Sample() as sample:
+                    yield Labelled(item, *self._rows(item, sample, next(results)))
+
+    def _renamed(
+        self, record: ImageRecord, image: Row, segments: list[Row]
+    ) -> tuple[Row, list[Row]]:
+        """Standing rows under the image's present name and id, and the model's present name."""
+        own = {"image_id": record.image_id}
+        return {**image, **own, "file_name": record.file_name}, [
+            {
+                **row,
+                **self._origin,
+                **own,
+                "annotation_id": annotation_id(record.image_id, row["segment_id"]),
+            }
+            for row in segments
+        ]
+
+    def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> tuple[Row, list[Row]]:
+        if found.failure is not None:
+            return self._failed(item, found.failure), []
+        if (found.height, found.width) != sample.picture_hw:
+            message = (
+                f"the model gave masks of {found.height} × {found.width} for a picture of "
+                f"{sample.picture_hw[0]} × {sample.picture_hw[1]} pixels"
+            )
+            return self._failed(item, Failure(ErrorCode.MODEL_ERROR, message)), []
+        try:
+            segments = annotation_rows(
+                item.record.image_id,
+                found,
+                categories=self.spec.info.categories,
+                origin=self._origin,
+                tasks=self.spec.tasks,
+            )
+        except TooManySegmentsError as error:
+            failure = Failure(ErrorCode.TOO_MANY_SEGMENTS, str(error))
+            return self._failed(item, failure), []
+        except ValueError as error:
+            return self._failed(item, Failure(ErrorCode.MODEL_ERROR, one_line(error))), []
+        image = image_row(
+            item.record,
+            segments=segments,
+            background=self._background,
+            original_hw=sample.picture_hw,
+            image_format=sample.image_format,
+            orientation=sample.orientation,
+            note=sample.note,
+            size_bytes=item.size_bytes,
+            sha256=item.sha256,
+            fingerprint=item.fingerprint,
+        )
+        return image, segments
+
+    @staticmethod
+    def _failed(item: Prepared, failure: Failure) -> Row:
+        keep = failure.code not in RETRYABLE
+        hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
+        return image_row(
+            item.record,
+            failure=failure,
+            original_hw=hw,
+            size_bytes=item.size_bytes,
+            sha256=item.sha256,
+            fingerprint=item.fingerprint if keep else "",
+        )
+
+    def _segment(self, samples: Sequence[Sample]) -> list[Segmentation]:
+        """The model's answer; a batch that fails is tried picture by picture."""
+        if not samples:
+            return []
+        try:
+            found = self._model.segment(samples)
+            if len(found) != len(samples):
+                raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
+            return [
+                self._refiner.refine(to_original(answer, sample.placement))
+                for sample, answer in zip(samples, found, strict=True)
+            ]
+        except Exception as error:
+            if len(samples) > 1:
+                return [one for sample in samples for one in self._segment([sample])]
+            _log.debug("%s", samples[0].record.file_name, exc_info=True)
+            failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
+            return [Segmentation(*samples[0].picture_hw, failure=failure)]
+
+
+def _held(item: Prepared) -> int:
+    """Bytes of pixels."""
+    arrays = [item.outcome.pixels] if isinstance(item.outcome, Sample) else []
+    if isinstance(item.original, np.ndarray) and not any(item.original is one for one in arrays):
+        arrays.append(item.original)
+    return sum(array.nbytes for array in arrays)
+
+
+def _loaded(spec: WorkerSpec) -> Segmenter:
+    info = spec.info
+    module, _, name = FAMILIES[info.family].partition(":")
+    try:
+        info = on_this_node(info, allow_pickle=spec.config.model.allow_pickle)
+        family = getattr(importlib.import_module(module), name)
+        options = loosest_limits(spec.config.model, spec.config.refine)
+        model: Segmenter = family(info, options, spec.tasks)
+        model.load(spec.device)
+        if spec.config.tiling.size:
+            tiling = spec.config.tiling
+            model = Tiled(model, info, spec.tasks, options=options, tiling=tiling)
+    except Exception as error:
+        raise ModelLoadError(
+            f"model {info.name!r} of {info.folder} cannot be loaded on {spec.device}: "
+            f"{one_line(error)}"
+        ) from error
+    return model

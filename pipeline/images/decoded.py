@@ -1,0 +1,140 @@
+"""What every decoder returns, and the steps they share."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from schemas.config.job import ImagesConfig
+from schemas.records import ErrorCode
+
+from .stretch import stretch
+
+Pixels = npt.NDArray[np.uint8]
+
+_ORIENTATION = 0x0112
+_BAND = 1 << 24  # pixels
+
+# Pillow's limit is one for the whole process and below what a survey camera takes; every picture
+# is measured against images.max_pixels instead, before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Remarks about damaged metadata, without a file's name; what matters becomes a note or a failure.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Decoded pixels.
+
+    Attributes:
+        pixels: HWC uint8 RGB, as stored (not rotated), possibly scaled down.
+        stored_hw: (height, width) in the file.
+        orientation: EXIF orientation, 1…8.
+        notes: What was dropped or assumed.
+        values: HxW or HxWxC, as stored, where `pixels` could not hold them: deeper than 8 bits,
+            or of more bands; turned over where 0 was white. None where `pixels` says it all.
+    """
+
+    pixels: Pixels
+    stored_hw: tuple[int, int]
+    orientation: int
+    notes: tuple[str, ...] = ()
+    values: npt.NDArray[Any] | None = None
+
+
+class UndecodableError(Exception):
+    """An image that cannot be decoded, and why."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(re.sub(r" at 0x[0-9a-f]+", "", " ".join(message.split()))[:300])
+        self.code = code
+
+
+def check_size(height: int, width: int, config: ImagesConfig) -> None:
+    """Refuses more pixels than the limit; called before any pixel is decoded.
+
+    Raises:
+        UndecodableError: TOO_LARGE.
+    """
+    if height * width > config.max_pixels:
+        raise UndecodableError(
+            ErrorCode.TOO_LARGE,
+            f"{width} × {height} pixels are more than images.max_pixels = {config.max_pixels}",
+        )
+
+
+def exif_orientation(image: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
+    """Orientation 1…8 as Pillow's `exif_transpose` finds it, and a note if it cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block is no reason to lose the picture
+        return 1, ("EXIF unreadable, taken as upright",)
+    return (value, ()) if isinstance(value, int) and 1 <= value <= 8 else (1, ())
+
+
+def from_pillow(
+    image: ImageFile.ImageFile, orientation: int, notes: tuple[str, ...] = ()
+) -> Decoded:
+    """A loaded 8-bit Pillow image of any mode, its alpha dropped."""
+    plain: Image.Image = image
+    if image.mode in ("RGBa", "La"):  # colours multiplied by alpha: divide it out
+        plain = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+    if _is_transparent(plain):
+        notes += ("alpha dropped",)
+    if plain.mode != "RGB":
+        plain = plain.convert("RGB")
+    return Decoded(_pixels(plain), (image.height, image.width), orientation, notes)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """An RGB image as an array; a large one in bands, for Pillow makes two copies on the way."""
+    width, height = image.size
+    rows = max(1, _BAND // width)
+    if height <= rows:
+        return np.asarray(image)
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        out[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return out
+
+
+def from_deep(
+    pixels: npt.NDArray[Any],
+    orientation: int,
+    notes: tuple[str, ...],
+    config: ImagesConfig,
+    *,
+    inverted: bool = False,
+    bands: npt.NDArray[Any] | None = None,
+) -> Decoded:
+    """HxW or HxWx3 values of any type, stretched to 8 bits; `inverted` where 0 is white.
+
+    `bands` are all the values of the file, where those are a choice of them.
+    """
+    shallow = pixels if pixels.dtype == np.uint8 else stretch(pixels, config.stretch_16bit)
+    if inverted:
+        shallow = 255 - shallow
+    height, width = shallow.shape[:2]
+    rgb = np.broadcast_to(shallow[..., None], (height, width, 3)) if shallow.ndim == 2 else shallow
+    whole = pixels if bands is None else bands
+    plain = whole.dtype == np.uint8 and whole.shape == pixels.shape
+    values = None if plain else _turned_over(whole) if inverted else whole
+    return Decoded(np.ascontiguousarray(rgb), (height, width), orientation, notes, values)
+
+
+def _turned_over(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of which 0 was white, as values of which 0 is black."""
+    return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if "transparency" in image.info:
+        return True
+    return image.mode in ("RGBA", "LA", "PA") and image.getextrema()[-1] != (255, 255)

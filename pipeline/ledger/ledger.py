@@ -1,0 +1,260 @@
+"""The ledger: shards as pairs of Parquet files, receipts, the manifest; streaming reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri, join
+from schemas.categories import Categories
+from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
+from schemas.records import Failure, ImageRecord, Segmentation, Task
+
+from .parts import Row, annotation_rows, image_row, read_part, rows_by_image, write_part
+from .views import SEEN_IN, annotations_of_task, images_of_task
+
+
+class Ledger:
+    """A published dataset, read part by part.
+
+    Attributes:
+        uri: Absolute URI of the dataset.
+        manifest: The version that is read.
+        storage: File access.
+        categories: The category table.
+    """
+
+    def __init__(
+        self, uri: str, manifest: DatasetManifest, storage: Storage, *, only: Task | None = None
+    ) -> None:
+        self.uri = uri
+        self.manifest = manifest if only is None else manifest.view(only)
+        self.storage = storage
+        self.categories: Categories = manifest.category_table()
+        self._only: Task | None = only if len(manifest.tasks) > 1 else None
+
+    def view(self, task: Task) -> Ledger:
+        """The same dataset as if it held this task alone: its rows, statuses and counts.
+
+        Ids stay those of the dataset, so segment ids may have gaps.
+
+        Raises:
+            ValueError: It does not hold it.
+        """
+        if self.manifest.tasks == (task,):
+            return self
+        return Ledger(self.uri, self.manifest, self.storage, only=task)
+
+    def images(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table of image rows a part, in input order."""
+        for part in self.manifest.parts:
+            yield self.images_of(part, columns)
+
+    def annotations(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table of annotation rows a part, in the order of `images`."""
+        for part in self.manifest.parts:
+            yield self.annotations_of(part, columns)
+
+    def images_of(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """The image rows of a part."""
+        if self._only is None or not (columns is None or {"status", "num_segments"} & {*columns}):
+            return self._read("images", part, columns)
+        wanted = columns and list(dict.fromkeys(["image_id", *columns]))
+        images = self._read("images", part, wanted)
+        annotations = self._read("annotations", part, SEEN_IN)
+        images = images_of_task(images, annotations, self._only, self.categories)
+        if columns is None:
+            return images
+        return images.select([name for name in columns if name in images.column_names])
+
+    def annotations_of(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """The annotation rows of a part."""
+        if self._only is None:
+            return self._read("annotations", part, columns)
+        wanted = columns and list(dict.fromkeys(["task", *columns]))
+        own = annotations_of_task(self._read("annotations", part, wanted), self._only)
+        return own if columns is None else own.select(list(columns))
+
+    def rows(self) -> Iterator[tuple[Row, list[Row]]]:
+        """Every image row with its annotation rows, in input order; one part in memory."""
+        for images, segments in zip(self.images(), self.annotations(), strict=True):
+            by_image = rows_by_image(segments)
+            for image in images.to_pylist():
+                yield image, by_image.get(image["image_id"], [])
+
+    def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
+        return read_part(self.storage, self.uri, table, part.name, columns)
+
+
+def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
+    """Opens the current version of a dataset.
+
+    Raises:
+        ValueError: `uri` holds no dataset of ours, or one of a newer schema version.
+    """
+    storage = storage or Storage()
+    uri = absolute_uri(uri)
+    path = join(uri, "manifest.json")
+    if not storage.exists(path):
+        raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json")
+    return Ledger(uri, read_manifest(storage, path), storage)
+
+
+def read_manifest(storage: Storage, uri: str) -> DatasetManifest:
+    """The manifest in this file.
+
+    Raises:
+        StorageError: It cannot be read.
+        ValueError: It is not a manifest, or of a newer schema version; names the file.
+    """
+    try:
+        return DatasetManifest.from_json(storage.read(uri))
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from error
+
+
+def receipt_uri(dataset: str, shard: str, token: str) -> str:
+    """URI of a shard's receipt."""
+    return join(dataset, "receipts", f"{shard}-{token}.json")
+
+
+def build_manifest(
+    parts: Sequence[Part], *, version: int, categories: Categories, **fields: Any
+) -> DatasetManifest:
+    """The manifest of these parts; counts are summed from them."""
+    table = categories.to_json()
+    return DatasetManifest(
+        schema_version=SCHEMA_VERSION,
+        version=version,
+        categories=table,
+        parts=tuple(parts),
+        **totals(parts, table),
+        **fields,
+    )
+
+
+def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> DatasetManifest:
+    """Makes `manifest` the current version, atomically, unless the current one says the same.
+
+    Returns:
+        The manifest that is current now.
+
+    Raises:
+        StorageError: It cannot be written.
+        ValueError: The standing manifest is unreadable or of a newer schema version.
+    """
+    current = join(dataset, "manifest.json")
+    if storage.exists(current):
+        standing = read_manifest(storage, current)
+        if standing.same_dataset(manifest):
+            return standing
+        manifest = replace(manifest, version=standing.version + 1)
+    data = manifest.to_json().encode()
+    # The numbered copy first: a version that was never current is overwritten by the next run.
+    storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
+    storage.write(current, data)
+    return manifest
+
+
+def write_receipt(storage: Storage, dataset: str, receipt: ShardReceipt) -> None:
+    """Notes that a shard is done; written after its part."""
+    uri = receipt_uri(dataset, receipt.shard, receipt.token)
+    storage.write(uri, receipt.to_json().encode())
+
+
+def read_receipt(storage: Storage, uri: str) -> ShardReceipt | None:
+    """A receipt, or None where the file is damaged or gone: its shard is simply done again."""
+    try:
+        return ShardReceipt.from_json(storage.read(uri))
+    except (StorageError, ValueError):
+        return None
+
+
+def write_dataset(
+    uri: str,
+    images: Iterable[tuple[ImageRecord, Segmentation | Failure]],
+    *,
+    categories: Categories,
+    task: Task | tuple[Task, ...] = "panoptic",
+    model: str = "given",
+    storage: Storage | None = None,
+    shard_size: int = 256,
+) -> Ledger:
+    """Writes a dataset from segmentations that are already there: no model, no Ray.
+
+    Args:
+        uri: Where to.
+        images: Records with ids and what was found in them.
+        categories: The table that the segments refer to.
+        task: Column `task`; where there are several, each segment names its own.
+        model: Column `model`.
+        storage: File access.
+        shard_size: Images a part.
+
+    Returns:
+        The ledger of the published version.
+    """
+    storage = storage or Storage()
+    uri = absolute_uri(uri)
+    tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
+    run = hashlib.sha256(f"{','.join(tasks)} {model}".encode()).hexdigest()[:32]
+    origin = {"model": model, "model_revision": "", "run": run}
+    background = frozenset(item.id for item in categories if item.is_background)
+    parts: list[Part] = []
+    image_rows: list[Row] = []
+    segment_rows: list[Row] = []
+
+    def flush() -> None:
+        if image_rows:
+            part = write_part(
+                storage,
+                uri,
+                shard=f"{image_rows[0]['image_id']:08x}",
+                run=run,
+                images=image_rows,
+                annotations=segment_rows,
+                background=background,
+                tasks=tasks,
+            )
+            token = part.name.rpartition("-")[2]
+            receipt = ShardReceipt(
+                part.name.rpartition("-")[0], token, run, part, part.images, 0, 0.0
+            )
+            write_receipt(storage, uri, receipt)
+            parts.append(part)
+            image_rows.clear()
+            segment_rows.clear()
+
+    for record, found in images:
+        if isinstance(found, Failure):
+            image_rows.append(image_row(record, failure=found))
+        else:
+            rows = annotation_rows(
+                record.image_id, found, categories=categories, origin=origin, tasks=tasks
+            )
+            segment_rows.extend(rows)
+            size = (found.height, found.width)
+            image_rows.append(
+                image_row(record, segments=rows, background=background, original_hw=size)
+            )
+        if len(image_rows) >= shard_size:
+            flush()
+    flush()
+    manifest = build_manifest(
+        parts,
+        version=1,
+        categories=categories,
+        input="",
+        tasks=tasks,
+        model={"name": model},
+        config={},
+        config_fingerprint=run,
+        packages={},
+    )
+    return Ledger(uri, publish(storage, uri, manifest), storage)

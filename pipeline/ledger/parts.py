@@ -1,0 +1,299 @@
+"""One shard as a pair of Parquet files: image rows, annotation rows, and their idempotent write."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
+from schemas.categories import Categories
+from schemas.manifest import Part, TaskCounts
+from schemas.records import (
+    SEGMENT_BITS,
+    ErrorCode,
+    Failure,
+    ImageRecord,
+    Segmentation,
+    Status,
+    Task,
+    annotation_id,
+)
+from schemas.tables import ANNOTATIONS, IMAGES
+
+Row = dict[str, Any]
+
+RETRYABLE: frozenset[str] = frozenset(
+    {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
+)
+"""Failures that another try may not repeat: never copied from an earlier version."""
+
+
+class TooManySegmentsError(ValueError):
+    """One image has more segments than there are ids."""
+
+
+def part_uri(dataset: str, table: str, name: str) -> str:
+    """URI of a part's file; `table` is "images" or "annotations"."""
+    return join(dataset, table, f"{name}.parquet")
+
+
+def read_part(
+    storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """One Parquet file of a part as a table.
+
+    Raises:
+        StorageError: The file is missing or cannot be read.
+        ValueError: It is not Parquet.
+    """
+    uri = part_uri(dataset, table, name)
+    with storage.open(uri) as file:
+        try:
+            # Not pq.read_table: it imports pandas, two seconds a process.
+            wanted = list(columns) if columns is not None else None
+            return pq.ParquetFile(file, page_checksum_verification=True).read(columns=wanted)
+        except StorageError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            # Damage shows as any of these: OSError for a page that does not decompress.
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
+
+
+def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
+    """Annotation rows grouped by image_id, order kept."""
+    grouped: dict[int, list[Row]] = {}
+    for row in annotations.to_pylist():
+        grouped.setdefault(row["image_id"], []).append(row)
+    return grouped
+
+
+def image_row(
+    record: ImageRecord,
+    *,
+    segments: Sequence[Row] = (),
+    background: frozenset[int] = frozenset(),
+    failure: Failure | None = None,
+    original_hw: tuple[int, int] | None = None,
+    image_format: str = "",
+    orientation: int | None = None,
+    note: str = "",
+    size_bytes: int | None = None,
+    sha256: str = "",
+    fingerprint: str = "",
+) -> Row:
+    """One row of the images table.
+
+    Args:
+        record: The image, with its id.
+        segments: Its annotation rows.
+        background: Category ids whose segments count as nothing found.
+        failure: Why it failed; the status follows from this and `segments`.
+        original_hw: (height, width) after EXIF rotation where known.
+        image_format: "JPEG", …
+        orientation: EXIF orientation that was applied.
+        note: What decoding dropped or assumed.
+        size_bytes: Length of the file's bytes.
+        sha256: Of those bytes, hex.
+        fingerprint: Key of the labels.
+    """
+    found = any(row["category_id"] not in background for row in segments)
+    status = Status.FAILED if failure else Status.OK if found else Status.EMPTY
+    return {
+        "image_id": record.image_id,
+        "file_name": record.file_name,
+        "width": original_hw[1] if original_hw else None,
+        "height": original_hw[0] if original_hw else None,
+        "status": str(status),
+        "error_code": str(failure.code) if failure else None,
+        "error_message": failure.message if failure else None,
+        "num_segments": len(segments),
+        "image_format": image_format or None,
+        "exif_orientation": orientation,
+        "note": note or None,
+        "size_bytes": size_bytes,
+        "sha256": sha256 or None,
+        "fingerprint": fingerprint,
+        "split": None,
+        "parent_image_id": None,
+        "augmentation": None,
+    }
+
+
+def annotation_rows(
+    image_id: int,
+    segmentation: Segmentation,
+    *,
+    categories: Categories,
+    origin: Mapping[str, str],
+    tasks: Sequence[Task],
+) -> list[Row]:
+    """Rows of the annotations table for one image.
+
+    Args:
+        image_id: Of the image.
+        segmentation: What the model found.
+        categories: The run's table.
+        origin: Values of the columns model, model_revision and run.
+        tasks: What was asked of the model.
+
+    Raises:
+        TooManySegmentsError: More segments than ids.
+        ValueError: An unknown category, or a segment that does not follow the order of `tasks`.
+    """
+    if len(segmentation.segments) >= 1 << SEGMENT_BITS:
+        raise TooManySegmentsError(
+            f"{len(segmentation.segments)} segments, at most {(1 << SEGMENT_BITS) - 1}"
+        )
+    table = categories.by_id()
+    size = [segmentation.height, segmentation.width]
+    base = annotation_id(image_id, 1) - 1
+    task, only = tasks[0], len(tasks) == 1
+    rows: list[Row] = []
+    for segment_id, segment in enumerate(segmentation.segments, start=1):
+        if segment.category_id not in table:
+            raise ValueError(f"segment of unknown category {segment.category_id}")
+        if segment.task != task and not (only and segment.task is None):
+            task = _next_task(segment.task, tasks[tasks.index(task) :])
+        category = table[segment.category_id]
+        row = {
+            "annotation_id": base + segment_id,
+            "image_id": image_id,
+            "segment_id": segment_id,
+            "category_id": category.id,
+            "category": category.name,
+            "isthing": category.isthing,
+            "iscrowd": int(segment.iscrowd),
+            "area": segment.area,
+            "bbox_xywh": list(segment.bbox_xywh),
+            "rle": {"size": size, "counts": segment.counts.decode("ascii")},
+            "score": segment.score,
+            "tta_agreement": segment.tta_agreement,
+            "task": task,
+            "prompt": segment.prompt,
+            "visible_fraction": None,
+            **origin,
+        }
+        if segment.evidence is not None:
+            row.update(asdict(segment.evidence))
+        rows.append(row)
+    return rows
+
+
+def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
+    """A segment's task, if it is one of those that may still come."""
+    if task is None or task not in tasks:
+        raise ValueError(f"a segment of task {task} where {' or '.join(tasks)} is due")
+    return task
+
+
+def part_name(shard: str, images: Sequence[Row], run: str) -> str:
+    """A part's name: a function of the shard, what its images are and the config alone."""
+    digest = hashlib.sha256(run.encode())
+    for row in images:
+        key = (row["file_name"], row["image_id"], row["sha256"], row["error_code"])
+        digest.update(repr(key).encode())
+    return f"{shard}-{digest.hexdigest()[:16]}"
+
+
+def write_part(
+    storage: Storage,
+    dataset: str,
+    *,
+    shard: str,
+    run: str,
+    images: Sequence[Row],
+    annotations: Sequence[Row],
+    background: frozenset[int] = frozenset(),
+    tasks: Sequence[Task] = (),
+) -> Part:
+    """Writes a shard's two files; the images file last. Writing again changes nothing.
+
+    A worker that was given up for dead may write the same part at the same time. The first file
+    stays; where its annotations differ in bytes (GPU arithmetic) they are adopted, so that both
+    files always agree.
+
+    Raises:
+        StorageError: The files cannot be written.
+    """
+    name = part_name(shard, images, run)
+    annotation_bytes = _parquet(pa.Table.from_pylist(list(annotations), schema=ANNOTATIONS))
+    uri = part_uri(dataset, "annotations", name)
+    if not storage.create(uri, annotation_bytes):
+        standing = storage.read(uri)
+        if standing != annotation_bytes:
+            annotation_bytes = standing
+            annotations = pq.ParquetFile(io.BytesIO(standing)).read().to_pylist()
+            images = [_recount(row, annotations, background) for row in images]
+    image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
+    uri = part_uri(dataset, "images", name)
+    if not storage.create(uri, image_bytes):
+        image_bytes = storage.read(uri)
+    return Part(
+        name=name,
+        images=len(images),
+        annotations=len(annotations),
+        copies=sum(row.get("parent_image_id") is not None for row in images),
+        statuses=_count(row["status"] for row in images),
+        errors=_count(row["error_code"] for row in images if row["error_code"]),
+        categories=_count(str(row["category_id"]) for row in annotations),
+        tasks=_per_task(tasks, images, annotations, background) if len(tasks) > 1 else {},
+        images_sha256=hashlib.sha256(image_bytes).hexdigest(),
+        annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
+        size=len(image_bytes) + len(annotation_bytes),
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, compression="zstd", row_group_size=65_536, write_page_checksum=True
+    )
+    return buffer.getvalue()
+
+
+def _recount(row: Row, annotations: Sequence[Row], background: frozenset[int]) -> Row:
+    if row["status"] == str(Status.FAILED):
+        return row
+    own = [item for item in annotations if item["image_id"] == row["image_id"]]
+    found = any(item["category_id"] not in background for item in own)
+    status = Status.OK if found else Status.EMPTY
+    return {**row, "num_segments": len(own), "status": str(status)}
+
+
+def _per_task(
+    tasks: Sequence[Task],
+    images: Sequence[Row],
+    annotations: Sequence[Row],
+    background: frozenset[int],
+) -> dict[Task, TaskCounts]:
+    """Each task's share of the counts."""
+    shares: dict[Task, TaskCounts] = {}
+    for task in tasks:
+        own = [row for row in annotations if row["task"] == task]
+        found = {row["image_id"] for row in own if row["category_id"] not in background}
+        statuses = (
+            row["status"]
+            if row["error_code"]
+            else str(Status.OK if row["image_id"] in found else Status.EMPTY)
+            for row in images
+        )
+        shares[task] = TaskCounts(
+            annotations=len(own),
+            statuses=_count(statuses),
+            categories=_count(str(row["category_id"]) for row in own),
+        )
+    return shares
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,0 +1,112 @@
+"""Which labels are already there: fingerprint → the part that holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Storage
+
+from .parts import RETRYABLE, Row, read_part, rows_by_image
+
+_KEEP_PARTS = 4
+
+
+def image_fingerprint(sha256: str, run: str) -> str:
+    """Key of an image's labels: its bytes and everything else they depend on, 32 hex digits."""
+    return hashlib.sha256(f"{sha256} {run}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseIndex:
+    """Sorted fingerprints and their parts: 12 bytes an image, shared by all workers of a node.
+
+    Attributes:
+        keys: First 64 bits of each fingerprint, ascending, uint64.
+        parts: Index into `names`, int32, same length.
+        names: Part names.
+    """
+
+    keys: npt.NDArray[np.uint64]
+    parts: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    def find(self, fingerprint: str) -> str | None:
+        """Name of a part that probably holds `fingerprint` (the reader of the part makes sure)."""
+        if not len(self.keys):
+            return None
+        key = np.uint64(int(fingerprint[:16], 16))
+        at = int(np.searchsorted(self.keys, key))
+        if at < len(self.keys) and self.keys[at] == key:
+            return self.names[int(self.parts[at])]
+        return None
+
+
+def build_index(storage: Storage, dataset: str, names: Iterable[str]) -> ReuseIndex:
+    """Reads the fingerprints of these parts; parts that are gone or damaged are left out."""
+    kept: list[str] = []
+    keys: list[npt.NDArray[np.uint64]] = []
+    wanted = ["fingerprint", "error_code"]
+    for name in sorted(set(names)):
+        try:
+            table = read_part(storage, dataset, "images", name, wanted)
+            own = [
+                int(key[:16], 16)
+                for key, code in zip(*(table[c].to_pylist() for c in wanted), strict=True)
+                if key and code not in RETRYABLE
+            ]
+        except (StorageError, ValueError, KeyError):
+            continue
+        kept.append(name)
+        keys.append(np.array(own, np.uint64))
+    flat = np.concatenate(keys) if keys else np.empty(0, np.uint64)
+    parts = np.repeat(np.arange(len(kept), dtype=np.int32), [len(k) for k in keys] or 0)
+    order = np.argsort(flat, kind="stable")
+    return ReuseIndex(flat[order], parts[order], tuple(kept))
+
+
+EMPTY_INDEX = ReuseIndex(np.empty(0, np.uint64), np.empty(0, np.int32), ())
+
+
+class StandingLabels:
+    """Rows of earlier parts by fingerprint, a few parts in memory; safe to call from threads."""
+
+    def __init__(self, storage: Storage, dataset: str, index: ReuseIndex) -> None:
+        self._storage = storage
+        self._dataset = dataset
+        self._index = index
+        self._parts: OrderedDict[str, dict[str, tuple[Row, list[Row]]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, fingerprint: str) -> tuple[Row, list[Row]] | None:
+        """The image row and annotation rows of these labels, or None where there are none."""
+        part = self._index.find(fingerprint)
+        if part is None:
+            return None
+        with self._lock:
+            try:
+                return self._rows(part).get(fingerprint)
+            except (StorageError, ValueError, KeyError):
+                return None  # removed or damaged since planning: the image is done again
+
+    def _rows(self, part: str) -> dict[str, tuple[Row, list[Row]]]:
+        if part not in self._parts:
+            images = read_part(self._storage, self._dataset, "images", part).to_pylist()
+            table = read_part(self._storage, self._dataset, "annotations", part)
+            by_image = rows_by_image(table)
+            self._parts[part] = {
+                row["fingerprint"]: (row, by_image.get(row["image_id"], []))
+                for row in images
+                if row["fingerprint"]
+            }
+            while len(self._parts) > _KEEP_PARTS:
+                self._parts.popitem(last=False)
+        self._parts.move_to_end(part)
+        return self._parts[part]

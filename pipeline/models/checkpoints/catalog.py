@@ -1,0 +1,158 @@
+"""Finds weights that torchvision publishes, in the folder where torch keeps them. No torch here.
+
+They are pickles, so each use needs `--allow-pickle`. torchvision knows where they come from.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from schemas.records import Task
+
+from .category_tables import category_table
+
+# The catalog: models that `--model` knows by name, from catalog.toml. No torch here.
+
+_FILE = Path(__file__).with_name("catalog.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model that can be fetched; catalog.toml says what each key means.
+
+    Attributes:
+        name: For `--model`.
+        family: A key of `FAMILIES`.
+        tasks: The default first.
+        categories: Name of the table of its outputs, "" for a promptable model.
+        input: What pictures are resized to, in words.
+        licence: Of the weights.
+        parameters: Millions.
+        repo: Hub id, "" for torchvision's.
+        revision: Of the hub id: a commit, "refs/pr/N" or a branch.
+        gated: Whether access has to be asked for.
+        weights: torchvision's "Enumeration.NAME", "" for a hub id.
+        file: Name that torchvision keeps them under.
+        architecture: torchvision's name of the network.
+    """
+
+    name: str
+    family: str
+    tasks: tuple[Task, ...]
+    categories: str
+    input: str
+    licence: str
+    parameters: float
+    repo: str = ""
+    revision: str = ""
+    gated: bool = False
+    weights: str = ""
+    file: str = ""
+    architecture: str = ""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision can never be another: a commit, or a hash in the file's name."""
+        return bool(self.file) or len(self.revision) == 40
+
+
+@cache
+def catalog() -> Mapping[str, CatalogEntry]:
+    """Short name → entry, in the order of the file."""
+    entries: dict[str, CatalogEntry] = {}
+    for group in tomllib.loads(_FILE.read_text(encoding="utf-8")).values():
+        models = group.pop("models")
+        tasks = tuple(group.pop("tasks"))
+        for name, own in models.items():
+            entries[name] = CatalogEntry(name=name, tasks=tasks, **group, **own)
+    return entries
+
+
+def entry_of(repo: str) -> CatalogEntry | None:
+    """The entry of a hub id."""
+    return next((entry for entry in catalog().values() if repo and entry.repo == repo), None)
+
+
+_OUTPUTS = 91
+"""COCO's networks: number = category id, with gaps; 0 is background."""
+
+
+def torchvision_file(entry: CatalogEntry) -> Path:
+    """Where torch keeps the weights of an entry: under TORCH_HOME, else the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
+    return Path(home).expanduser().absolute() / "hub" / "checkpoints" / entry.file
+
+
+def torchvision_command(entry: CatalogEntry) -> str:
+    """The command that fetches the weights."""
+    return f'python -c "{_code(entry)}"'
+
+
+def torchvision_config(entry: CatalogEntry) -> dict[str, Any]:
+    """What a folder of our own format would say of the weights in its config.json."""
+    table = category_table(entry.categories)
+    ids = [item.id for item in table.categories]
+    if entry.family == "maskrcnn":
+        ids = [number if number in set(ids) else 0 for number in range(_OUTPUTS)]
+    architecture: dict[str, Any] = {"name": entry.architecture}
+    if entry.architecture == "maskrcnn_resnet50_fpn":
+        architecture["norm_eps"] = 0.0  # its weights were made with frozen norms without it
+    return {
+        "format": "maskmill",
+        "family": entry.family,
+        "tasks": list(entry.tasks),
+        "licence": entry.licence,
+        "categories": table.categories.to_json(),
+        "category_ids": ids,
+        "architecture": architecture,
+        "weights": entry.file,
+    }
+
+
+def find_torchvision(entry: CatalogEntry, *, allow_pickle: bool) -> Path:
+    """The file of an entry's weights: where it is, else fetched.
+
+    Raises:
+        ValueError: Pickles are not allowed, or it is not here and cannot be fetched.
+    """
+    path = torchvision_file(entry)
+    if not allow_pickle:
+        raise ValueError(
+            f"model {entry.name!r}: torchvision publishes its weights as a pickle, which may run "
+            "code of its author's when it is read; --allow-pickle reads weights alone from it"
+        )
+    if path.is_file():
+        return path
+    why = "HF_HUB_OFFLINE is set"
+    if not constants.HF_HUB_OFFLINE:
+        done = subprocess.run(
+            [sys.executable, "-c", _code(entry)], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0 and path.is_file():
+            return path
+        why = (done.stderr.strip().splitlines() or ["it is not where it should be"])[-1][:200]
+    raise ValueError(
+        f"model {entry.name!r} is not on this machine and could not be fetched: {why}. Where there "
+        f"is a network: {torchvision_command(entry)} – it must then be {path}; "
+        "or give a local folder: --model FOLDER"
+    )
+
+
+def _code(entry: CatalogEntry) -> str:
+    enumeration, _, name = entry.weights.partition(".")
+    package = "detection" if entry.family == "maskrcnn" else "segmentation"
+    return (
+        f"from torchvision.models.{package} import {enumeration} as W; "
+        f"W.{name}.get_state_dict(check_hash=True, weights_only=True)"
+    )

@@ -1,0 +1,180 @@
+"""Reads a checkpoint's config.json in transformers' format. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.records import TASKS, Task
+from schemas.suggest import nearest
+
+from .category_tables import plain_name
+from .description import CategoryMap, Described, in_order, map_chosen, map_outputs, named_task
+from .families import PROMPTABLE, read_promptable
+from .files import TOKENIZERS, class_info_files, read_json
+from .hf_preprocessor import preprocessor, read_fit_rule
+from .smp import SIDECAR, json_table
+
+_SEMANTIC = (
+    "beit",
+    "data2vec-vision",
+    "dpt",
+    "mobilenet_v2",
+    "mobilevit",
+    "mobilevitv2",
+    "segformer",
+    "upernet",
+)
+FAMILY_OF: dict[str, str] = {
+    **dict.fromkeys(_SEMANTIC, "semantic"),
+    "eomt": "eomt",
+    "eomt_dinov3": "eomt",
+    "mask2former": "mask2former",
+    "maskformer": "mask2former",
+    "oneformer": "oneformer",
+}
+"""`model_type` of a config.json → family."""
+
+_HEADS = {
+    "semantic": ("ForSemanticSegmentation",),
+    "mask2former": ("Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation"),
+    "eomt": ("ForUniversalSegmentation",),
+    "oneformer": ("ForUniversalSegmentation",),
+}
+"""Family → how the names of its architectures end."""
+
+
+def read_transformers(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    categories: str = "",
+    table: str = "",
+) -> Described:
+    """What the folder's files say, weights apart.
+
+    Args:
+        folder: The checkpoint.
+        config: Its config.json.
+        name: Hub id or short name; the task in it is the default one.
+        categories: A table that the user chose, "" = find it.
+        table: The one that is known to be the model's, for names that tell nothing.
+
+    Raises:
+        ValueError: No family knows this model, or a file is missing or bad.
+    """
+    if (asked := read_promptable(config)) is not None:
+        check_preprocessor(folder)
+        if categories:
+            raise ValueError("model.categories: a promptable model finds what it is asked for")
+        return asked
+    family = _family(folder / "config.json", config)
+    settings = check_preprocessor(folder)
+    names = output_names(folder / "config.json", config)
+    # jobs.train writes it: ids and colours, which transformers' own file has no place for.
+    beside = json_table(folder / SIDECAR)
+    chosen = categories or beside.get("categories")
+    if chosen:
+        outputs = map_chosen(names, chosen)
+        sure = True
+    else:
+        info = _class_info(folder)
+        sure = _says(info, names)
+        guess = [family != "semantic" and info.get(plain_name(each), True) for each in names]
+        outputs = map_outputs(names, isthing=guess)
+        if table and not outputs.table:
+            outputs = map_chosen(names, table)
+        sure = sure or bool(outputs.table)
+    if family == "semantic":
+        return Described(family, ("semantic",), outputs, str(beside.get("licence", "")))
+    if family == "oneformer":
+        if not any((folder / each).is_file() for each in TOKENIZERS):
+            raise ValueError(
+                f"{folder} holds no tokenizer ({' or '.join(TOKENIZERS)}), with which a OneFormer "
+                "is told its task"
+            )
+        return Described(family, in_order(TASKS, first="panoptic"), outputs)
+    if family == "eomt" and settings.get("do_split_image"):
+        return Described(family, ("semantic",), outputs)
+    return Described(family, _tasks(outputs, name=name, sure=sure), outputs)
+
+
+def check_preprocessor(folder: Path) -> dict[str, Any]:
+    """The image processor's settings, if pictures can be brought in by them.
+
+    Raises:
+        ValueError: There are none, or of an unknown kind; names the folder.
+    """
+    settings = preprocessor(folder)
+    try:
+        read_fit_rule(settings)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return settings
+
+
+def _tasks(outputs: CategoryMap, *, name: str, sure: bool) -> tuple[Task, ...]:
+    """A model that is known to find things alone was trained for instances."""
+    stuff = any(not item.isthing for item in outputs.categories)
+    if sure and not stuff:
+        return ("instance",)
+    return in_order(TASKS, first=named_task(name, TASKS) or ("panoptic" if stuff else "instance"))
+
+
+def _family(path: Path, config: Mapping[str, Any]) -> str:
+    kind = config.get("model_type")
+    heads = config.get("architectures") or []
+    if not isinstance(kind, str) or not isinstance(heads, list):
+        raise ValueError(
+            f'{path} has neither "format": "maskmill" nor a model_type of transformers nor the '
+            "keys of segmentation-models-pytorch; other formats are not supported"
+        )
+    family = FAMILY_OF.get(kind)
+    if family is None and any(str(head).endswith(_HEADS["semantic"]) for head in heads):
+        family = "semantic"  # whatever AutoModelForSemanticSegmentation loads
+    if family is None:
+        raise ValueError(
+            f"{path}: model_type {kind!r} segments nothing that is known here"
+            f"{nearest(kind, FAMILY_OF)}; known: {', '.join(sorted({*FAMILY_OF, *PROMPTABLE}))}"
+        )
+    if heads and not any(str(head).endswith(_HEADS[family]) for head in heads):
+        raise ValueError(
+            f"{path}: {heads[0]} does not segment; a {' or '.join(_HEADS[family])} does"
+        )
+    return family
+
+
+def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
+    """Name of each output, in order.
+
+    Raises:
+        ValueError: The numbers of `id2label` are not 0, 1, 2, …
+    """
+    given = config.get("id2label")
+    if given is None:
+        count = config.get("num_labels", 2)
+        given = {index: f"LABEL_{index}" for index in range(count if type(count) is int else 0)}
+    try:
+        pairs = enumerate(given) if isinstance(given, list) else given.items()
+        by_index = {int(index): str(name) for index, name in pairs}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: id2label is no table of numbers and names") from error
+    if not by_index or sorted(by_index) != list(range(len(by_index))):
+        raise ValueError(f"{path}: the numbers of id2label must be 0, 1, 2, …")
+    return [by_index[index] for index in range(len(by_index))]
+
+
+def _class_info(folder: Path) -> dict[str, bool]:
+    """`plain_name` → thing or not, from OneFormer's file in the folder."""
+    things: dict[str, bool] = {}
+    for path in class_info_files(folder):
+        for entry in read_json(path).values():
+            if isinstance(entry, dict) and {"name", "isthing"} <= entry.keys():
+                things.setdefault(plain_name(str(entry["name"])), bool(entry["isthing"]))
+    return things
+
+
+def _says(info: Mapping[str, bool], names: Sequence[str]) -> bool:
+    return bool(info) and all(plain_name(name) in info for name in names)

@@ -1,0 +1,197 @@
+"""TorchSegmenter: what the families on PyTorch share. Pictures in, segments out.
+
+    pictures → fit → network → outputs on its grid → merges → runs → segments
+
+Everything stays on the device until the runs of a whole batch come back in one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.grids.geometry import FitRule, Frame
+from pipeline.models.grids.outputs import TileAnswer
+from pipeline.models.postprocess.merge import Merging, Outputs, Thresholds
+from schemas.config.model import ModelConfig
+from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, answer
+
+from .fit import PLAIN, Fitter, View
+from .forward import Passes, Shapes
+
+T = TypeVar("T")
+
+
+class Net(Protocol):
+    """A loaded network of one family."""
+
+    def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
+        """What the network says for each task; called in inference mode.
+
+        Args:
+            pixels: B×3×h×w float32 on the device.
+            frames: B frames, where the pictures lie in it.
+
+        Returns:
+            Task → B outputs.
+        """
+        ...
+
+
+class TorchSegmenter:
+    """The `segment` of a family; the family gives the rule and the network.
+
+    Args:
+        info: The checkpoint.
+        options: Of the job.
+        tasks: What is wanted, in the order of `TASKS`.
+        rule: How pictures go in.
+        thresholds: The family's own; None = 0.5, 0.5 and 0.8.
+
+    Attributes:
+        fitter: Brings pictures into the input.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        options: ModelConfig,
+        tasks: tuple[Task, ...],
+        *,
+        rule: FitRule,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._rule = rule
+        self._views = _views(options)
+        self._merging = Merging(info, (thresholds or Thresholds()).under(options))
+        self._passes = Passes(options.batch_size)
+        self.fitter = Fitter(rule, "cpu")
+        self._net: Net | None = None
+
+    def start(self, device: str, build: Callable[[str], Net]) -> None:
+        """Loads the network.
+
+        Args:
+            device: Where it runs.
+            build: Makes it, on the device.
+        """
+        if torch.device(device).type == "cpu":
+            # One at a time is as fast on a CPU, and no sum is ever ordered by a neighbour.
+            self._passes = Passes(1)
+        self.fitter = Fitter(self._rule, device)
+        self._net = build(device)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes; see `families.Segmenter`.
+
+        Raises:
+            RuntimeError: `start` was not called.
+        """
+
+        def work(net: Net, some: Sequence[Sample], after: Sequence[Sample]) -> list[Segmentation]:
+            return self._label(net, some, after, self._tasks)[0]
+
+        return self._run(batch, work, _plain)
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """As `segment`, but with the maps of the semantic task in place of its segments.
+
+        Raises:
+            RuntimeError: `start` was not called.
+            ValueError: The network has no maps.
+        """
+        others: tuple[Task, ...] = tuple(task for task in self._tasks if task != "semantic")
+
+        def work(net: Net, some: Sequence[Sample], after: Sequence[Sample]) -> list[TileAnswer]:
+            found, outputs = self._label(net, some, after, others)
+            maps = self._merging.dense(outputs["semantic"])
+            return [TileAnswer(*pair) for pair in zip(found, maps, strict=True)]
+
+        return self._run(batch, work, TileAnswer)
+
+    def close(self) -> None:
+        """Frees the weights and the GPU's memory."""
+        self._net = None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _shapes(self, sample: Sample) -> Shapes:
+        hws = [sample.original_hw]
+        return tuple(self.fitter.frames(hws, view)[0].input_hw for view in self._views)
+
+    def _run(
+        self,
+        batch: Sequence[Sample],
+        work: Callable[[Net, Sequence[Sample], Sequence[Sample]], list[T]],
+        failed: Callable[[Segmentation], T],
+    ) -> list[T]:
+        net = self._net
+        if net is None:
+            raise RuntimeError("load() has to be called before segment()")
+        with torch.inference_mode():
+            return self._passes.run(
+                [self._shapes(sample) for sample in batch],
+                lambda some, after: work(
+                    net, [batch[index] for index in some], [batch[index] for index in after]
+                ),
+                lambda index, why: failed(
+                    Segmentation(
+                        *batch[index].original_hw, failure=Failure(ErrorCode.MODEL_ERROR, why)
+                    )
+                ),
+            )
+
+    def _label(
+        self,
+        net: Net,
+        samples: Sequence[Sample],
+        after: Sequence[Sample],
+        tasks: tuple[Task, ...],
+    ) -> tuple[list[Segmentation], Outputs]:
+        """Pictures whose inputs have the same shapes, and what the network said of them."""
+        outputs = self._outputs(net, samples)
+        with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
+            self.fitter.ahead(after, self._views[0])
+        maps = [each for task in tasks for each in self._merging(task, outputs[task])]
+        found = self._merging.segments(maps) if maps else []
+        return [
+            answer(*sample.original_hw, dict(zip(tasks, found[i :: len(samples)], strict=True)))
+            for i, sample in enumerate(samples)
+        ], outputs
+
+    def _outputs(self, net: Net, samples: Sequence[Sample]) -> Outputs:
+        if len(self._views) == 1:
+            return self._look(net, samples, self._views[0])
+        from .tta import merge_views
+
+        seen = (self._look(net, samples, view) for view in self._views)
+        return merge_views(seen, self._views, tasks=self._tasks)
+
+    def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
+        pixels, frames = self.fitter.batch(samples, view)
+        spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
+        if not spare or not self._options.compile:
+            return net.look(pixels, frames)
+        # A shape is compiled once: the last batch is filled up.
+        filled = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
+        outputs = net.look(filled, frames + frames[-1:] * spare)
+        return {task: each[: len(samples)] for task, each in outputs.items()}
+
+
+def _views(options: ModelConfig) -> tuple[View, ...]:
+    if not options.tta.active:
+        return (PLAIN,)
+    from .tta import views_of
+
+    return views_of(options.tta)
+
+
+def _plain(found: Segmentation) -> Segmentation:
+    return found

@@ -1,0 +1,130 @@
+"""Merging: from a network's outputs to segments, for whichever task and kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.grids.maps import LabelMap, MaskStack
+from pipeline.models.grids.outputs import BoxOutput, DenseOutput, QueryOutput
+from schemas.config.model import ModelConfig
+from schemas.records import Segment, Task
+
+from .boxes import paste_instances
+from .encode import segments_of
+from .instance import merge_instance
+from .panoptic import merge_panoptic
+from .semantic import merge_semantic, query_semantic
+
+Output = DenseOutput | QueryOutput | BoxOutput
+T = TypeVar("T", DenseOutput, QueryOutput, BoxOutput)
+Outputs = Mapping[Task, Sequence[Output]]
+"""Task → one output a picture, all of one kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """A family's own values, for what the job leaves unset.
+
+    Attributes:
+        score: Least score of a query or a detection.
+        mask: Least probability of a mask's pixel.
+        overlap: Panoptic: share of a query's mask that must stay visible.
+    """
+
+    score: float = 0.5
+    mask: float = 0.5
+    overlap: float = 0.8
+
+    def under(self, options: ModelConfig) -> Thresholds:
+        """The job's values where it gives some."""
+        return Thresholds(
+            score=self.score if options.threshold is None else options.threshold,
+            mask=self.mask if options.mask_threshold is None else options.mask_threshold,
+            overlap=self.overlap
+            if options.overlap_threshold is None
+            else options.overlap_threshold,
+        )
+
+
+class Merging:
+    """Decides which segments there are.
+
+    Args:
+        info: Says which category each of the network's outputs is.
+        thresholds: What has to be reached.
+    """
+
+    def __init__(self, info: ModelInfo, thresholds: Thresholds) -> None:
+        things = {category.id for category in info.categories if category.isthing}
+        self._category_ids = info.category_ids
+        self._isthing = [id_ in things for id_ in info.category_ids]
+        self._thresholds = thresholds
+
+    def __call__(self, task: Task, outputs: Sequence[Output]) -> Sequence[LabelMap | MaskStack]:
+        """What is where, one map a picture, on the device.
+
+        Raises:
+            ValueError: Such outputs cannot answer the task.
+        """
+        limits = self._thresholds
+        match task, outputs[0]:
+            case "semantic", _:
+                return merge_semantic(self.dense(outputs))
+            case "panoptic", QueryOutput():
+                return merge_panoptic(
+                    of_kind(QueryOutput, outputs),
+                    isthing=self._isthing,
+                    threshold=limits.score,
+                    mask_threshold=limits.mask,
+                    overlap_threshold=limits.overlap,
+                )
+            case "instance", QueryOutput():
+                return merge_instance(
+                    of_kind(QueryOutput, outputs),
+                    isthing=self._isthing,
+                    threshold=limits.score,
+                    mask_threshold=limits.mask,
+                )
+            case "instance", BoxOutput():
+                sure = [_above(one, limits.score) for one in of_kind(BoxOutput, outputs)]
+                return paste_instances(sure, mask_threshold=limits.mask)
+        raise ValueError(f"{type(outputs[0]).__name__} cannot answer the task {task!r}")
+
+    @staticmethod
+    def dense(outputs: Sequence[Output]) -> list[DenseOutput]:
+        """The maps of the semantic task, from whatever answers it.
+
+        Raises:
+            ValueError: The outputs have none.
+        """
+        maps: list[DenseOutput] = []
+        for one in outputs:
+            if isinstance(one, BoxOutput):
+                raise ValueError("BoxOutput cannot answer the task 'semantic'")
+            maps.append(query_semantic(one) if isinstance(one, QueryOutput) else one)
+        return maps
+
+    def segments(self, maps: Sequence[LabelMap | MaskStack]) -> list[list[Segment]]:
+        """The segments of each map: one device-to-host copy for all of them."""
+        return segments_of(maps, category_ids=self._category_ids)
+
+
+def of_kind(kind: type[T], outputs: Sequence[Output]) -> list[T]:
+    """The same outputs, which are all of one kind, under the kind's own name."""
+    return [one for one in outputs if isinstance(one, kind)]
+
+
+def _above(output: BoxOutput, score: float) -> BoxOutput:
+    """The detections of more than a score. Several views' mean may fall below what each has."""
+    kept = output.scores > score
+    return BoxOutput(
+        boxes_xyxy=output.boxes_xyxy[kept],
+        labels=output.labels[kept],
+        scores=output.scores[kept],
+        mask_probs=output.mask_probs[kept],
+        frame=output.frame,
+        agreement=None if output.agreement is None else output.agreement[kept],
+    )

@@ -1,0 +1,147 @@
+"""What object stores need beyond fsspec's own calls: streaming listings, conflicts told apart.
+
+`fs` is an fsspec file system; `attempt(action)` runs a call, tries again and explains failures.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, cast
+
+from .errors import MissingError
+
+Attempt = Callable[[Callable[[], Any]], Any]
+Found = tuple[str, int, str]
+"""(path relative to the root, bytes, token)."""
+
+_PAGE = 1000
+
+
+def walk_s3(
+    fs: Any, root: str, *, recursive: bool, wanted: Callable[[str], bool], attempt: Attempt
+) -> Iterator[Found]:
+    """Keys under `root`, a page at a time, in the order in which S3 lists: by code point."""
+    bucket, _, prefix = root.partition("://")[2].partition("/")
+    prefix = prefix + "/" if prefix else ""
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE}
+    if not recursive:
+        request["Delimiter"] = "/"
+    anything = not prefix
+    while True:
+        page = attempt(lambda: fs.call_s3("list_objects_v2", **request))
+        for item in page.get("Contents", ()):
+            anything = True
+            path = item["Key"][len(prefix) :]
+            if path and not path.endswith("/") and wanted(path):
+                yield path, item["Size"], item["ETag"].strip('"')
+        anything = anything or bool(page.get("CommonPrefixes"))
+        if not page.get("IsTruncated"):
+            break
+        request["ContinuationToken"] = page["NextContinuationToken"]
+    if not anything:
+        raise MissingError(f"no such file or folder: {root}")
+
+
+def walk_remote(
+    fs: Any, root: str, *, recursive: bool, wanted: Callable[[str], bool], attempt: Attempt
+) -> Iterator[Found]:
+    """Files under `root` of any other file system, one folder at a time, in the same order."""
+    top = fs._strip_protocol(root).rstrip("/")
+
+    def enter(folder: str) -> Iterator[Found]:
+        children = {
+            child["name"].rstrip("/")[len(top) + 1 :] + "/" * is_folder(child): child
+            for child in attempt(lambda: fs.ls(folder, detail=True))
+        }
+        for path in sorted(children):
+            if not wanted(path):
+                continue
+            child = children[path]
+            if not path.endswith("/"):
+                yield path, int(child.get("size") or 0), token(child)
+            elif recursive:
+                yield from enter(child["name"])
+
+    yield from enter(top)
+
+
+def is_s3(fs: Any) -> bool:
+    """Whether `fs` is s3fs, whose own calls are used where fsspec has none."""
+    return "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def is_folder(info: dict[str, Any]) -> bool:
+    """Whether fsspec's description of an entry is that of a folder."""
+    return info["type"] == "directory"
+
+
+def is_conflict(error: OSError) -> bool:
+    """Whether an exclusive write found something there."""
+    if isinstance(error, FileExistsError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
+
+
+def token(info: dict[str, Any]) -> str:
+    """What changes when the bytes may have changed: the etag, else a time, else ""."""
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
+
+
+# A remote object as a seekable file: every read is one ranged request.
+
+BLOCK = 1 << 20
+"""Bytes fetched at once. A request costs about what a megabyte costs, so reading a block where
+a few bytes were asked for is never more than twice too slow."""
+
+
+class _Ranges(io.RawIOBase):
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek before the start of the file: {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        data = self._fetch(self._position, wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def readall(self) -> bytes:
+        data = self._fetch(self._position, max(self._size - self._position, 0))
+        self._position += len(data)
+        return data
+
+
+def range_file(fetch: Callable[[int, int], bytes], size: int, *, block: int = BLOCK) -> BinaryIO:
+    """Opens an object of `size` bytes for reading.
+
+    Args:
+        fetch: Called as `fetch(offset, length)`; returns the bytes there.
+        size: Of the whole object.
+        block: Bytes fetched at once for small reads; larger reads are one request each.
+    """
+    return cast(BinaryIO, io.BufferedReader(_Ranges(fetch, size), block))

@@ -1,0 +1,318 @@
+"""All file access: local paths, s3:// and what else fsspec reaches, behind one small class."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+
+from schemas.config.job import StorageConfig
+
+from . import local as local_files
+from . import remote
+from .errors import MissingError, StorageError, explain, is_transient
+from .remote import range_file
+from .uris import absolute_uri, join, local_path, scheme
+
+__all__ = [
+    "Entry",
+    "MissingError",
+    "Storage",
+    "StorageError",
+    "absolute_uri",
+    "join",
+    "local_path",
+]
+
+T = TypeVar("T")
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_FIRST_CONTACT_S = (0.3, 1.0)
+_LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
+_log = logging.getLogger(__name__)
+_filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
+_answered: set[tuple[str, StorageConfig]] = set()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that a listing found.
+
+    Attributes:
+        uri: Absolute.
+        path: Relative to the listed root, "/"-separated.
+        size: Bytes, −1 where unknown (a link that leads nowhere).
+        token: Changes when the bytes may have changed: etag, or mtime in ns of a local file.
+    """
+
+    uri: str
+    path: str
+    size: int
+    token: str
+
+
+class Storage:
+    """File access of one process. Pickles as its config; safe to use from many threads.
+
+    Every method raises `StorageError` (`MissingError` where nothing is there) with one line.
+    Transient failures are tried again: for a second or two where the store has never answered
+    (an address that is wrong stays wrong), for most of a minute where it has.
+    """
+
+    def __init__(self, config: StorageConfig | None = None) -> None:
+        self.config = config or StorageConfig()
+
+    def __repr__(self) -> str:
+        return f"Storage({self.config!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(self.config)
+
+    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file, or up to `length` of them from `offset`."""
+        if length == 0:
+            return b""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: _read_local(path, offset, length))
+        fs = self._filesystem(uri)
+        if offset == 0 and length is None:
+            # One request: s3fs would ask for the size first to fetch parts in parallel.
+            extra = {"max_concurrency": 1} if remote.is_s3(fs) else {}
+            return self._try(uri, lambda: fs.cat_file(uri, **extra))
+        end = None if length is None else offset + length
+        return self._try(uri, lambda: fs.cat_file(uri, start=offset, end=end))
+
+    def open(self, uri: str) -> BinaryIO:
+        """A seekable file for reading; a remote one fetches ranges, each tried again by itself."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: path.open("rb"))
+        size = self.info(uri).size
+        return range_file(lambda offset, length: self.read(uri, offset=offset, length=length), size)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Puts `data` there in one step, replacing what was; makes parent folders."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.write(path, data))
+        fs = self._filesystem(uri)
+        return self._try(uri, lambda: _discard(fs.pipe_file(uri, data)))
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """Like `write`, but only where nothing is: of many writers exactly one gets True."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.create(path, data))
+        fs = self._filesystem(uri)
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                fs.pipe_file(uri, data, mode="create")
+            except OSError as error:
+                if not remote.is_conflict(error):
+                    raise
+                # Our own first attempt may have arrived though its answer was lost.
+                return attempts > 1 and fs.cat_file(uri) == data
+            return True
+
+        return self._try(uri, attempt)
+
+    def put_file(self, local: Path, uri: str) -> None:
+        """Moves a finished local file to `uri` in one step; `local` is gone afterwards."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, lambda: local_files.publish_file(local, path))
+        fs = self._filesystem(uri)
+        self._try(uri, lambda: _discard(fs.put_file(str(local), uri)))
+        return local.unlink()
+
+    def info(self, uri: str) -> Entry:
+        """Size and token of one file; `path` is its name."""
+        name = uri.rstrip("/").rpartition("/")[2]
+        if (path := local_path(uri)) is not None:
+            stat = self._try(uri, path.stat)
+            return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+        found = self._try(uri, lambda: self._filesystem(uri).info(uri))
+        if remote.is_folder(found):
+            raise StorageError(f"this is a folder, not a file: {uri}")
+        return Entry(uri, name, int(found.get("size") or 0), remote.token(found))
+
+    def list(
+        self,
+        root: str,
+        *,
+        recursive: bool = True,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+    ) -> Iterator[Entry]:
+        """Files under a folder in the order of their paths (by code point), one at a time.
+
+        Args:
+            root: A folder, a bucket or a prefix.
+            recursive: Also what lies in sub-folders.
+            exclude: URIs of sub-folders to leave out.
+            hidden: Also files and folders whose name starts with a dot.
+        """
+        root = absolute_uri(root)
+        inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
+
+        def wanted(path: str) -> bool:
+            if not hidden and ("/" + path).find("/.") >= 0:
+                return False
+            return not any(path.startswith(folder) for folder in inside)
+
+        if (path := local_path(root)) is not None:
+            return self._list_local(path, recursive, wanted)
+        fs = self._filesystem(root)
+        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
+        found = walk(
+            fs,
+            root,
+            recursive=recursive,
+            wanted=wanted,
+            attempt=lambda action: self._try(root, action),
+        )
+        return (Entry(f"{root}/{path}", path, size, token) for path, size, token in found)
+
+    def exists(self, uri: str) -> bool:
+        """Whether a file or folder is there."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.exists)
+        try:
+            self._try(uri, lambda: self._filesystem(uri).info(uri))
+        except MissingError:
+            return False
+        return True
+
+    def is_dir(self, uri: str) -> bool:
+        """Whether a folder is there; in an object store, a prefix that some key has."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.is_dir)
+        try:
+            return remote.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
+        except MissingError:
+            return False
+
+    def remove(self, uri: str, *, missing_ok: bool = True) -> None:
+        """Removes one file."""
+        try:
+            if (path := local_path(uri)) is not None:
+                self._try(uri, path.unlink)
+            else:
+                fs = self._filesystem(uri)
+                if not missing_ok:
+                    self.info(uri)  # S3 deletes what is not there without a word
+                self._try(uri, lambda: fs.rm_file(uri))
+        except MissingError:
+            if not missing_ok:
+                raise
+
+    def check_writable(self, root: str) -> None:
+        """Writes and removes a small file under `root`; raises `StorageError` if it cannot."""
+        probe = join(root, f".write-test-{os.getpid()}-{threading.get_ident()}")
+        try:
+            self.write(probe, b"maskmill may remove this\n")
+            self.remove(probe)
+        except StorageError as error:
+            reason = explain(error.__cause__ or error, root, self._endpoint())
+            raise StorageError(f"cannot write: {reason}") from error
+
+    def _filesystem(self, uri: str) -> Any:
+        key = (os.getpid(), scheme(uri), self.config)
+        with _lock:
+            if key not in _filesystems:
+                _filesystems[key] = _connect(scheme(uri), self.config)
+            return _filesystems[key]
+
+    def _try(self, uri: str, action: Callable[[], T]) -> T:
+        for attempt in count():
+            try:
+                result = action()
+            except Exception as error:
+                delays = _LATER_S if self._has_answered(uri) else _FIRST_CONTACT_S
+                if not is_transient(error):
+                    _answered.add((scheme(uri), self.config))
+                elif attempt < len(delays):
+                    delay = delays[attempt] * random.uniform(0.75, 1.25)
+                    _log.warning("%s, trying again in %.1f s: %s", type(error).__name__, delay, uri)
+                    time.sleep(delay)
+                    continue
+                raise explain(error, uri, self._endpoint()) from error
+            _answered.add((scheme(uri), self.config))
+            return result
+        raise AssertionError("count() never ends")
+
+    def _has_answered(self, uri: str) -> bool:
+        return (scheme(uri), self.config) in _answered
+
+    def _endpoint(self) -> str:
+        named = (self.config.endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
+        return next(filter(None, named), "")
+
+    def _list_local(
+        self, root: Path, recursive: bool, wanted: Callable[[str], bool]
+    ) -> Iterator[Entry]:
+        # Not through `_try`: a generator that has raised would look like one that has ended.
+        try:
+            for path, stat in local_files.walk_folder(root, recursive=recursive, wanted=wanted):
+                size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
+                yield Entry(os.path.join(root, path), path, size, token)
+        except OSError as error:
+            raise explain(error, str(error.filename or root).rstrip("/")) from error
+
+
+def _connect(protocol: str, config: StorageConfig) -> Any:
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol in ("s3", "s3a"):
+        region = config.region or os.environ.get("AWS_REGION", "")
+        options |= {
+            "anon": config.anonymous,
+            "config_kwargs": {
+                # Trying again is our own business (`Storage._try`), in one place.
+                "retries": {"mode": "standard", "total_max_attempts": 1},
+                "connect_timeout": 5,
+                "read_timeout": 20,
+                "max_pool_connections": 64,
+            },
+            **({"client_kwargs": {"region_name": region}} if region else {}),
+            **({"endpoint_url": config.endpoint_url} if config.endpoint_url else {}),
+            **({"key": config.key} if config.key else {}),
+            **({"secret": config.secret} if config.secret else {}),
+        }
+    try:
+        cls = fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise StorageError(f"{protocol}:// needs another package: {error}") from error
+    except ValueError as error:
+        raise StorageError(f"{protocol}:// is no file system that fsspec knows") from error
+    fs = cls(**options)
+    if remote.is_s3(fs):
+        fs.retries = 1
+    return fs
+
+
+def _under(uri: str, root: str) -> bool:
+    return uri.startswith(root + "/")
+
+
+def _read_local(path: Path, offset: int, length: int | None) -> bytes:
+    with path.open("rb") as file:
+        if offset:
+            file.seek(offset)
+        return file.read() if length is None else file.read(length)
+
+
+def _discard(_: Any) -> None:
+    return None

@@ -1,0 +1,256 @@
+"""A job's configuration: one TOML file, every field also a flag or `--set key=value`.
+
+What changes labels (`LABEL_SECTIONS`) enters the fingerprint; where and how fast a job runs
+does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.manifest import SCHEMA_VERSION
+from schemas.records import TASKS, Task
+
+from .augment import AugmentConfig, SplitConfig
+from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
+from .preprocess import PreprocessConfig
+from .prompts import ConflictsConfig, EverythingConfig, PromptsConfig
+from .section import Section
+
+LABEL_SECTIONS = (
+    "model",
+    "images",
+    "preprocess",
+    "tiling",
+    "refine",
+    "prompts",
+    "everything",
+    "conflicts",
+)
+_PLACEMENT = {
+    "model": {"name", "revision", "allow_pickle", "device", "batch_size", "compile"},
+    "prompts": {"text", "ontology", "file", "format", "exemplars"},
+    "everything": {"points_per_batch"},
+}
+"""Keys that say where something is and how fast it runs; hashes and contents say what it is."""
+
+
+_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
+"""What changes no row of the tables: changing it alone publishes no new version."""
+
+
+class InputConfig(Section):
+    """Where the images are."""
+
+    uri: Annotated[str, Field(min_length=1, description="folder, tar, Parquet file or s3:// URI")]
+    format: Literal["auto", "folder", "webdataset", "parquet"] = "auto"
+    column: Annotated[str, Field(description="Parquet column; '' = find it")] = ""
+    limit: Annotated[int, Field(ge=0, description="first N images only; 0 = all")] = 0
+
+
+class ImagesConfig(Section):
+    """How bytes become pixels."""
+
+    max_pixels: Annotated[int, Field(ge=1, description="larger pictures fail as too_large")] = (
+        500_000_000
+    )
+    stretch_16bit: Annotated[
+        Literal["percentile", "full"],
+        Field(description="16-bit → 8-bit: the 0.1…99.9 percentiles of the picture, or 0…65535"),
+    ] = "percentile"
+
+
+class ExecutionConfig(Section):
+    """Where and how wide a job runs. Never changes a label."""
+
+    inline: Annotated[bool, Field(description="no Ray: one process, for debugging")] = False
+    address: Annotated[
+        str, Field(description="Ray address; '' = RAY_ADDRESS, else a cluster of its own")
+    ] = ""
+    workers: Annotated[int, Field(ge=0, description="actors; 0 = as many as fit")] = 0
+    cpus_per_worker: Annotated[
+        float | None,
+        Field(gt=0, description="unset = 1, or a worker's share of the CPUs where it holds a GPU"),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None, Field(ge=0, description="0 = CPU; unset = 1 where the cluster has GPUs")
+    ] = None
+    read: Annotated[
+        Literal["actor", "tasks"],
+        Field(description="who reads: threads beside the model, or Ray tasks on other nodes"),
+    ] = "actor"
+    prefetch: Annotated[int, Field(ge=1, description="pictures read ahead in a worker")] = 16
+    shard_size: Annotated[int, Field(ge=0, description="images a shard, mean; 0 = by size")] = 0
+    max_crashes: Annotated[
+        int,
+        Field(ge=1, description="worker deaths before a shard is searched for its poison image"),
+    ] = 3
+    ray_logs: bool = False
+
+
+class StorageConfig(Section):
+    """S3 access; unset values come from the environment (AWS_ACCESS_KEY_ID, …)."""
+
+    endpoint_url: str = ""
+    key: str = ""
+    secret: Annotated[str, Field(repr=False)] = ""
+    region: str = ""
+    anonymous: bool = False
+
+
+class ReportConfig(Section):
+    """The HTML report."""
+
+    max_images: Annotated[int, Field(ge=0, description="pictures shown; counts cover all")] = 2000
+
+
+class ExportConfig(Section):
+    """What is written beside the Parquet."""
+
+    formats: Annotated[tuple[str, ...], Field(description="empty = all that the task yields")] = ()
+
+
+class JobConfig(Section):
+    """One labelling job."""
+
+    input: InputConfig
+    output: Annotated[str, Field(min_length=1)]
+    model: ModelConfig
+    task: Annotated[
+        tuple[Task, ...] | None,
+        Field(description="one or several of semantic, instance, panoptic; unset = the model's"),
+    ] = None
+    max_failures: Annotated[
+        str,
+        Field(
+            description="failed images allowed: a count, '5%', or 'any' (all but every one)",
+            pattern=r"^(any|\d+|\d+(\.\d+)?%)$",
+        ),
+    ] = "any"
+    images: ImagesConfig = ImagesConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    tiling: TilingConfig = TilingConfig()
+    refine: RefineConfig = RefineConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    everything: EverythingConfig = EverythingConfig()
+    conflicts: ConflictsConfig = ConflictsConfig()
+    naming: NamingConfig = NamingConfig()
+    split: SplitConfig = SplitConfig()
+    augment: AugmentConfig = AugmentConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+    storage: StorageConfig = StorageConfig()
+    export: ExportConfig = ExportConfig()
+    report: ReportConfig = ReportConfig()
+
+    @field_validator("max_failures", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """`"panoptic"`, `"semantic,instance"` or a list; kept in the order of `TASKS`."""
+        if isinstance(value, str):
+            value = [item.strip() for item in value.split(",")]
+        if isinstance(value, list | tuple) and set(value) <= set(TASKS):
+            return tuple(task for task in TASKS if task in value) or None
+        return value
+
+    @model_validator(mode="after")
+    def _prompts_fit(self) -> Self:
+        given = "file" if self.prompts.file else "exemplars" if self.prompts.exemplars else ""
+        if given and any(item.step == "resize" for item in self.preprocess.steps):
+            raise ValueError(
+                f"preprocess.steps: resize and prompts.{given} exclude one another: points and "
+                "boxes are in the original's pixels, and the models that take them resize by "
+                "themselves"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_of_something(self) -> Self:
+        if self.augment.copies and not self.split.active and "train" not in self.augment.splits:
+            raise ValueError(
+                "augment.splits: without [split] every picture is in train, which is not named"
+            )
+        return self
+
+    def copies_wording(self) -> str:
+        """What copies and splits depend on beside the labels; "" without either."""
+        data: dict[str, Any] = {}
+        if self.split.active:
+            data["split"] = self.split.model_dump(mode="json")
+        if self.augment.copies:
+            steps = [step.model_dump(mode="json") for step in self.augment.chain()]
+            data["augment"] = {**self.augment.model_dump(mode="json"), "steps": steps}
+        return json.dumps(data, sort_keys=True, separators=(",", ":")) if data else ""
+
+    def label_config(
+        self,
+        *,
+        tasks: tuple[Task, ...],
+        weights_sha256: str,
+        revision: str,
+        categories: Sequence[Mapping[str, Any]],
+        category_ids: Sequence[int] = (),
+        asked: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Everything besides an image's bytes that its labels depend on.
+
+        Args:
+            tasks: What is asked of the model.
+            weights_sha256: Of the weights and the files that say how to use them.
+            revision: Of the weights.
+            categories: `Categories.to_json` of the table that its labels are given in.
+            category_ids: The category of each of the model's outputs, where it has a table.
+            asked: Contents of the files of prompts.
+        """
+        data = self.model_dump(mode="json")
+        sections = {
+            name: {k: v for k, v in data[name].items() if k not in _PLACEMENT.get(name, ())}
+            for name in LABEL_SECTIONS
+        }
+        sections["preprocess"] = self.preprocess.identity()
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tasks": list(tasks),
+            "weights_sha256": weights_sha256,
+            "revision": revision,
+            "categories": list(categories),
+            **({"category_ids": list(category_ids)} if category_ids else {}),
+            **({"asked": dict(asked)} if asked else {}),
+            **sections,
+        }
+
+    def published(self) -> dict[str, Any]:
+        """The part that goes into the manifest: no secrets, nothing that only says where it ran."""
+        data = self.model_dump(mode="json", exclude=_UNPUBLISHED)
+        data["model"] = {
+            k: v for k, v in data["model"].items() if k not in ("device", "batch_size", "compile")
+        }
+        return data
+
+
+def config_fingerprint(label_config: Mapping[str, Any]) -> str:
+    """128 bits of SHA-256 over the canonical JSON of `JobConfig.label_config`, hex."""
+    text = json.dumps(label_config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def failure_limit(max_failures: str, images: int) -> int:
+    """How many failed images a run of `images` may have and still exit 0.
+
+    "any" allows all but every single one: a run in which nothing worked is no success.
+    """
+    if max_failures == "any":
+        return max(images - 1, 0)
+    if max_failures.endswith("%"):
+        return int(images * Decimal(max_failures[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
+    return int(max_failures)

@@ -1,0 +1,103 @@
+"""Section: base of every part of a config; its errors name the key and the allowed values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from schemas.suggest import nearest
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Validates plain data (a parsed TOML file with flags laid over it).
+
+        Raises:
+            ValueError: One line per problem, naming the key, the nearest valid key and the
+                allowed values.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError("\n".join(_explain(cls, item) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    key, kind, value = ".".join(path), error["type"], error.get("input")
+    section, field = _descend(model, path)
+    if kind == "extra_forbidden":
+        keys = list(section.model_fields)
+        return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
+    if kind.startswith("union_tag"):
+        return f"{key}: {_tag_problem(field, error['ctx'])}"
+    if kind == "missing":
+        return f"{key}: missing"
+    if kind in ("model_type", "model_attributes_type"):
+        keys = list(section.model_fields)
+        return f"{key}: must be a section with some of the keys {', '.join(keys)}"
+    message = re.sub(r"^(Input|String|Value error,) ?", "", error["msg"])
+    if kind == "string_pattern_mismatch":
+        message = "not in an allowed form"
+    hint = about = ""
+    expected = (error.get("ctx") or {}).get("expected", "")
+    if isinstance(value, str) and expected:
+        hint = nearest(value, re.findall(r"'([^']+)'", expected))
+    if field is not None and field.description:
+        about = f" ({field.description})"
+    if kind == "value_error" and not isinstance(value, str | int | float):
+        return f"{key}: {message}" if key else message  # what broke a rule is in the message
+    got = f", got {value!r}" if field is None or field.repr else ""  # never a secret
+    return f"{key}: {message}{got}{hint}{about}"
+
+
+def _descend(
+    model: type[BaseModel], path: Sequence[str]
+) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The innermost section on a path, and the last field of it that the path names."""
+    section, field = model, None
+    choices: list[type[BaseModel]] = []
+    for part in path:
+        tagged = [choice for choice in choices if part in _tags(choice)]
+        if tagged:
+            section, choices = tagged[0], []
+        elif part in section.model_fields and len(choices) < 2:
+            field = section.model_fields[part]
+            choices = _sections_in(field.annotation)
+            section = choices[0] if choices else section
+        # else an index of a list, or a key of a table
+    return section, field
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field holds: itself, or as the items of a list, a table or a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _sections_in(inner)]
+
+
+def _tags(section: type[BaseModel]) -> list[str]:
+    """The words by which a union knows a section: values of fields that have only one."""
+    values = (get_args(field.annotation) for field in section.model_fields.values())
+    return [found[0] for found in values if len(found) == 1 and isinstance(found[0], str)]
+
+
+def _tag_problem(field: FieldInfo | None, context: Mapping[str, Any]) -> str:
+    name = context["discriminator"].strip("'")
+    choices = _sections_in(field.annotation) if field is not None else []
+    allowed = [tag for choice in choices for tag in _tags(choice)]
+    if "tag" not in context:
+        return f"has no {name!r}; allowed: {', '.join(allowed)}"
+    tag = context["tag"]
+    return f"no {name} is called {tag!r}{nearest(tag, allowed)}; allowed: {', '.join(allowed)}"

@@ -1,0 +1,167 @@
+"""Ontology: which prompts mean which category. One TOML file, or the `--prompt` flags.
+
+```toml
+[[category]]
+name = "traffic light"
+prompts = ["traffic light", "stop light"]
+negative = ["street lamp"]
+min_score = 0.3
+parent = "signal"
+```
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from schemas.config.section import Section
+
+from .categories import Categories, Category, color_at
+
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class OntologyCategory(Section):
+    """One category and the words that find it."""
+
+    name: Text
+    id: Annotated[int | None, Field(ge=1, le=2**31 - 1, description="unset = its position")] = None
+    prompts: Annotated[
+        tuple[Text, ...], Field(description="what to look for; empty = its name")
+    ] = ()
+    negative: Annotated[
+        tuple[Text, ...],
+        Field(description="what is mistaken for it: a region that fits one better is dropped"),
+    ] = ()
+    isthing: bool = True
+    parent: Annotated[str, Field(description="COCO's supercategory")] = ""
+    color: Annotated[str, Field(pattern=r"^(#[0-9a-f]{6})?$")] = ""
+    min_score: Annotated[
+        float | None, Field(ge=0, le=1, description="unset = the model's threshold")
+    ] = None
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The prompts, or the name where there are none."""
+        return self.prompts or (self.name,)
+
+
+class Ontology(Section):
+    """All categories that are looked for, in order of priority."""
+
+    category: Annotated[tuple[OntologyCategory, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        for key, values in (
+            ("name", [item.name for item in self.category]),
+            ("id", [str(id_) for id_ in self.ids()]),
+            ("prompt", [text.lower() for item in self.category for text in item.phrases]),
+        ):
+            twice = sorted(value for value, times in Counter(values).items() if times > 1)
+            if twice:
+                raise ValueError(f"more than one category has the {key} {', '.join(twice[:3])}")
+        for item in self.category:
+            both = {text.lower() for text in item.phrases} & {t.lower() for t in item.negative}
+            if both:
+                raise ValueError(f"{item.name}: {min(both)!r} is both a prompt and a negative one")
+        return self
+
+    def ids(self) -> list[int]:
+        """The category id of each entry: its own, else its position from 1."""
+        return [item.id or place for place, item in enumerate(self.category, start=1)]
+
+    def categories(self) -> Categories:
+        """The category table; colours that are unset go round the colour circle."""
+        return Categories(
+            tuple(
+                Category(
+                    id_,
+                    item.name,
+                    isthing=item.isthing,
+                    color=item.color or color_at(place),
+                    supercategory=item.parent,
+                )
+                for place, (id_, item) in enumerate(zip(self.ids(), self.category, strict=True))
+            )
+        )
+
+    @classmethod
+    def of_prompts(cls, prompts: Sequence[str]) -> Ontology:
+        """One category a prompt, named like it."""
+        return cls.parse({"category": [{"name": text.strip()} for text in prompts]})
+
+    @classmethod
+    def from_toml(cls, data: bytes | str, source: str) -> Ontology:
+        """An ontology file.
+
+        Args:
+            data: Its content.
+            source: Its name, for errors.
+
+        Raises:
+            ValueError: Not TOML, or not an ontology; names the file and the key.
+        """
+        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+        try:
+            plain: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"ontology {source} is not TOML: {error}") from error
+        try:
+            return cls.parse(plain)
+        except ValueError as error:
+            raise ValueError(f"ontology {source}: {error}") from error
+
+
+# ExemplarText: one `--exemplar`, read.
+
+_FORM = re.compile(r"(?P<image>.+?):(?P<box>[^:=]*,[^:=]*)=(?P<category>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ExemplarText:
+    """An object in a picture that shows what to look for.
+
+    Attributes:
+        image: Path or URI of the picture, as written.
+        bbox_xywh: Around the object, pixels of the upright picture; width and height above 0.
+        category: What it is.
+    """
+
+    image: str
+    bbox_xywh: tuple[float, float, float, float]
+    category: str
+
+    @classmethod
+    def parse(cls, text: str) -> ExemplarText:
+        """Reads `IMAGE:x,y,w,h=category`.
+
+        Raises:
+            ValueError: It has another form, or the box is none; names the flag.
+        """
+        where = f"--exemplar {text!r}"
+        found = _FORM.fullmatch(text)
+        if found is None or not found["category"].strip():
+            raise ValueError(f"{where}: expected IMAGE:x,y,w,h=CATEGORY")
+        try:
+            x, y, width, height = (float(part) for part in found["box"].split(","))
+        except ValueError:
+            raise ValueError(f"{where}: {found['box']!r} are not four numbers x,y,w,h") from None
+        box = (x, y, width, height)
+        if not all(map(isfinite, box)) or width <= 0 or height <= 0:
+            raise ValueError(f"{where}: the box needs a width and a height above 0")
+        return cls(found["image"], box, found["category"].strip())
+
+    @property
+    def name(self) -> str:
+        """The file's own name and the box: what a row's `prompt` says."""
+        file = re.split(r"[/\\]", self.image)[-1]
+        return f"{file}:{','.join(f'{value:g}' for value in self.bbox_xywh)}"

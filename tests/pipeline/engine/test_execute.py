@@ -1,0 +1,168 @@
+"""Shards on real Ray actors: same bytes as in one process, deaths survived."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from pictures import write_pictures
+from ray_cluster import RayCluster
+
+from pipeline.engine import execute
+from pipeline.engine.execute import ray_session, run_inline, run_on_ray
+from pipeline.engine.prepare import ShardWork, WorkerSpec
+from pipeline.engine.shards import Listing
+from pipeline.errors import ExecutionError
+from pipeline.ledger.reuse import EMPTY_INDEX
+from pipeline.models.checkpoints.info import describe
+from pipeline.readers import Reader, open_reader
+from schemas.config.job import ExecutionConfig, JobConfig
+from schemas.manifest import ShardReceipt
+from schemas.records import ImageRecord
+
+
+@dataclass(frozen=True)
+class DeadlyReader:
+    """Reads like `inner`, but some images kill the process that reads them.
+
+    A stand-in for a decoder with a memory error: the process is gone before it can say a word.
+    """
+
+    inner: Reader
+    deadly: frozenset[str]
+    ignored: dict[str, int]
+
+    def list(self) -> Iterator[ImageRecord]:
+        return self.inner.list()
+
+    def read(self, record: ImageRecord) -> bytes:
+        if record.file_name in self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner.read(record)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> tuple[WorkerSpec, list[ShardWork]]:
+    write_pictures(tmp_path / "in", 24)
+    config = JobConfig.parse(
+        {
+            "input": {"uri": str(tmp_path / "in")},
+            "output": str(tmp_path / "ray"),
+            "model": {"name": "otsu", "batch_size": 4},
+            "execution": {"workers": 2, "shard_size": 6, "gpus_per_worker": 0},
+        }
+    )
+    reader = open_reader(config.input)
+    listing = Listing(reader.list())
+    works = [
+        ShardWork(s.id, s.token, tuple(listing.records(s)))
+        for s in listing.shards(run="r", mean_size=6)
+    ]
+    info = describe("otsu")
+    spec = WorkerSpec(config, reader, info, "panoptic", str(tmp_path / "ray"), "r", "cpu")
+    return spec, works
+
+
+def files(folder: str) -> dict[str, bytes]:
+    root = Path(folder)
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for table in ("images", "annotations")
+        for p in sorted((root / table).iterdir())
+    }
+
+
+def with_execution(spec: WorkerSpec, **changes: object) -> WorkerSpec:
+    execution = ExecutionConfig.model_validate({**spec.config.execution.model_dump(), **changes})
+    return replace(spec, config=spec.config.model_copy(update={"execution": execution}))
+
+
+def inline_files(spec: WorkerSpec, works: list[ShardWork]) -> dict[str, bytes]:
+    other = replace(spec, dataset=spec.dataset + "-inline")
+    run_inline(other, EMPTY_INDEX, works, lambda _: None)
+    return files(other.dataset)
+
+
+@pytest.mark.parametrize("read", ["actor", "tasks"])
+def test_the_same_bytes_as_in_one_process(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster, read: str
+) -> None:
+    spec, works = job
+    receipts: list[ShardReceipt] = []
+    with ray_session(ExecutionConfig(address=ray_cluster.address)):
+        run_on_ray(with_execution(spec, read=read), EMPTY_INDEX, works, receipts.append)
+    assert sorted(r.shard for r in receipts) == sorted(w.shard for w in works)
+    assert files(spec.dataset) == inline_files(spec, works)
+
+
+@pytest.mark.parametrize("read", ["actor", "tasks"])
+def test_images_that_kill_their_worker_become_failed_rows(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster, read: str
+) -> None:
+    spec, works = job
+    names = [r.file_name for w in works for r in w.records]
+    deadly = frozenset({names[3], names[17]})
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    spec = with_execution(replace(spec, reader=DeadlyReader(spec.reader, deadly, {})), read=read)
+    receipts: list[ShardReceipt] = []
+    try:
+        with ray_session(ExecutionConfig(address=ray_cluster.address)):
+            run_on_ray(spec, EMPTY_INDEX, works, receipts.append)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert sum(r.part.images for r in receipts) == len(names)
+    assert sum(r.part.errors.get("crashed", 0) for r in receipts) == 2
+    assert sum(r.part.statuses.get("failed", 0) for r in receipts) == 2
+
+
+def test_a_worker_that_cannot_fit_is_an_error_that_says_so(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster
+) -> None:
+    spec, works = job
+    greedy = with_execution(spec, workers=0, cpus_per_worker=64)
+    with (
+        ray_session(ExecutionConfig(address=ray_cluster.address)),
+        pytest.raises(ExecutionError, match=r"no room for a worker of 64 CPU"),
+    ):
+        run_on_ray(greedy, EMPTY_INDEX, works, lambda _: None)
+
+
+def test_workers_hold_the_gpus_they_are_given(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster
+) -> None:
+    """Two logical GPUs: half of one each makes four workers, one each makes two."""
+    spec, works = job
+    with ray_session(ExecutionConfig(address=ray_cluster.address)):
+        unset = execute._placed(with_execution(spec, gpus_per_worker=None))
+        assert (unset.device, unset.config.execution.gpus_per_worker) == ("cuda", 1)
+        assert unset.config.execution.cpus_per_worker == 2  # a GPU's share of four cores
+        assert execute._RayCrew(unset, EMPTY_INDEX).capacity() == 2
+        half = execute._placed(with_execution(spec, gpus_per_worker=0.5, cpus_per_worker=1))
+        assert execute._RayCrew(half, EMPTY_INDEX).capacity() == 4
+        receipts: list[ShardReceipt] = []
+        run_on_ray(half, EMPTY_INDEX, works, receipts.append)
+    assert len(receipts) == len(works)
+
+
+def test_no_cluster_at_the_address_is_one_line() -> None:
+    with (
+        pytest.raises(ExecutionError, match="Ray") as caught,
+        ray_session(ExecutionConfig(address="127.0.0.1:1")),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "settled"),
+    [("auto", 0, "cpu"), ("auto", None, "cpu"), ("auto", 0.5, "cuda"), ("cpu", 1, "cpu")],
+)
+def test_auto_is_the_gpu_that_a_worker_holds(device: str, gpus: float, settled: str) -> None:
+    assert execute.resolve_device(device, gpus) == settled

@@ -1,0 +1,186 @@
+"""The driver's loop with a crew of pretend workers: who dies, who is blamed, what is done again."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pipeline.engine.pool import Pool, WorkerLostError
+from pipeline.engine.prepare import ShardWork
+from pipeline.errors import ExecutionError
+from schemas.manifest import Part, ShardReceipt
+from schemas.records import ImageRecord
+
+
+def works(sizes: Sequence[int]) -> list[ShardWork]:
+    made = []
+    for shard, size in enumerate(sizes):
+        records = tuple(ImageRecord(f"{shard}/{i}.png", "", image_id=i + 1) for i in range(size))
+        made.append(ShardWork(f"{shard:08x}", "t", records))
+    return made
+
+
+class PretendCrew:
+    """Workers that die on given images; calls end in random order."""
+
+    def __init__(
+        self, poison: set[str], *, seed: int = 0, places: int = 3, unlucky: int = 0
+    ) -> None:
+        self.poison = poison
+        self.rng = random.Random(seed)
+        self.places = places
+        self.unlucky = unlucky  # calls that die for no reason of the work
+        self.alive: set[int] = set()
+        self.numbers = itertools.count()
+        self.calls: dict[int, tuple[int, ShardWork | None, ShardWork | None, bool]] = {}
+        self.runs: Counter[str] = Counter()
+
+    def capacity(self) -> int:
+        return self.places
+
+    def start(self) -> int:
+        worker = next(self.numbers)
+        self.alive.add(worker)
+        return worker
+
+    def _call(
+        self, worker: int, work: ShardWork | None, upcoming: ShardWork | None, writes: bool
+    ) -> int:
+        assert worker in self.alive, "a dead worker was called"
+        assert worker not in [c[0] for c in self.calls.values()], "two calls at once"
+        call = next(self.numbers)
+        self.calls[call] = (worker, work, upcoming, writes)
+        return call
+
+    def ready(self, worker: int) -> int:
+        return self._call(worker, None, None, False)
+
+    def run(self, worker: int, work: ShardWork, upcoming: ShardWork | None) -> int:
+        return self._call(worker, work, upcoming, True)
+
+    def probe(self, worker: int, work: ShardWork) -> int:
+        return self._call(worker, work, None, False)
+
+    def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+        assert calls, "waited for nothing: the loop would hang"
+        return [self.rng.choice(list(calls))]
+
+    def result(self, call: int) -> ShardReceipt | None:
+        worker, work, upcoming, writes = self.calls.pop(call)
+        if self.unlucky and self.rng.random() < 0.3:
+            self.unlucky -= 1
+            self.alive.discard(worker)
+            raise WorkerLostError("node died", blame=False)
+        if work is None:
+            return None
+        read = [r.file_name for r in work.records if r.file_name not in work.poison]
+        ahead = [r.file_name for r in upcoming.records] if upcoming else []
+        if not self.poison.isdisjoint(read + ahead):
+            self.alive.discard(worker)
+            raise WorkerLostError("segmentation fault", blame=True)
+        if not writes:
+            return None
+        self.runs[work.shard] += 1
+        part = Part(f"{work.shard}-x", len(work.records), 0, {}, {}, {}, "", "", 0)
+        return ShardReceipt(work.shard, ",".join(sorted(work.poison)), "r", part, 0, 0, 0.0)
+
+    def stop(self, worker: int) -> None:
+        self.alive.discard(worker)
+
+
+class HastyCrew(PretendCrew):
+    """All calls in flight end at once."""
+
+    def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+        assert calls, "waited for nothing: the loop would hang"
+        return list(calls)
+
+
+@pytest.mark.parametrize(("places", "shards"), [(3, 4), (4, 5), (2, 9)])
+def test_calls_that_end_together_leave_nobody_waiting(places: int, shards: int) -> None:
+    assert len(drive(HastyCrew(set(), places=places), works([1] * shards))) == shards
+
+
+def drive(crew: PretendCrew, work: list[ShardWork]) -> list[ShardReceipt]:
+    receipts: list[ShardReceipt] = []
+    pool = Pool(crew, work, receipts.append, workers=0, max_crashes=3)
+    pool.drive()
+    pool.stop()
+    assert not crew.alive
+    return receipts
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.integers(0, 10_000),
+    st.integers(1, 5),
+    st.integers(0, 6),
+    st.data(),
+)
+def test_every_shard_once_and_exactly_the_poison_is_left_out(
+    sizes: list[int], seed: int, places: int, unlucky: int, data: st.DataObject
+) -> None:
+    work = works(sizes)
+    names = [r.file_name for w in work for r in w.records]
+    poison = set(data.draw(st.lists(st.sampled_from(names), max_size=3)))
+    crew = PretendCrew(poison, seed=seed, places=places, unlucky=unlucky)
+    try:
+        receipts = drive(crew, work)
+    except ExecutionError:
+        assume(unlucky < 3)  # bad luck at three starts in a row ends a run, and only that
+        raise
+    assert sorted(r.shard for r in receipts) == [w.shard for w in work]
+    found = {name for r in receipts for name in r.token.split(",") if name}
+    assert found == poison
+
+
+def test_a_shard_is_not_blamed_for_the_one_read_ahead() -> None:
+    work = works([4, 4])
+    crew = PretendCrew({"1/2.png"}, places=1)
+    receipts = {r.shard: r.token for r in drive(crew, work)}
+    assert receipts == {"00000000": "", "00000001": "1/2.png"}
+
+
+def test_a_shard_that_kills_without_a_guilty_image_ends_the_run() -> None:
+    class Heavy(PretendCrew):
+        def result(self, call: int) -> ShardReceipt | None:
+            worker, work, _, writes = self.calls[call]
+            if writes and work is not None and len(work.records) == 3:
+                self.calls.pop(call)
+                self.alive.discard(worker)
+                raise WorkerLostError("out of memory", blame=True)
+            return super().result(call)
+
+    with pytest.raises(ExecutionError, match="none of its images does so alone"):
+        drive(Heavy(set()), works([2, 3]))
+
+
+def test_workers_that_never_start_end_the_run() -> None:
+    class Broken(PretendCrew):
+        def result(self, call: int) -> ShardReceipt | None:
+            self.alive.discard(self.calls.pop(call)[0])
+            raise WorkerLostError("no such weights", blame=True)
+
+    with pytest.raises(ExecutionError, match="while they start: no such weights"):
+        drive(Broken(set()), works([2]))
+
+
+def test_a_lost_read_task_keeps_its_worker() -> None:
+    class Reads(PretendCrew):
+        lost = 2
+
+        def result(self, call: int) -> ShardReceipt | None:
+            if self.lost and self.calls[call][1] is not None:
+                self.lost -= 1
+                self.calls.pop(call)
+                raise WorkerLostError("read task", blame=True, worker_lives=True)
+            return super().result(call)
+
+    crew = Reads(set(), places=1)
+    assert len(drive(crew, works([1, 1]))) == 2
