@@ -20,7 +20,7 @@ from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
 from pipeline.errors import ExecutionError
 from pipeline.ledger.ledger import open_ledger
-from pipeline.models.checkpoints import info
+from pipeline.models.checkpoints.locate import WEIGHTS_ROOT
 from pipeline.readers import EmptyInputError
 from pipeline.storage.storage import Storage
 from pipeline.validation.validate import validate
@@ -175,7 +175,7 @@ def test_the_input_may_move(folder: Path) -> None:
 
 def test_a_renamed_model_is_not_computed_again_and_its_rows_say_the_new_name(folder: Path) -> None:
     for name in ("one", "two"):
-        shutil.copytree(Path(info.__file__).parent / "weights/otsu", folder / name)
+        shutil.copytree(WEIGHTS_ROOT / "otsu", folder / name)
     run(folder, model={"name": str(folder / "one")})
     result = run(folder, model={"name": str(folder / "two")})
     assert (result.computed, result.reused) == (0, COUNT)
