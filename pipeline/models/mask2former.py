@@ -60,7 +60,8 @@ def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNe
     """
     lean_mask2former(model.model.transformer_module.decoder)
 
-    def masks(answer: Any) -> Tensor:
-        return masks_of(answer.masks_queries_logits, answer.pixel_decoder_last_hidden_state)
+    def queries(answer: Any) -> tuple[Tensor, Tensor]:
+        features = answer.pixel_decoder_last_hidden_state
+        return answer.class_queries_logits, masks_of(answer.masks_queries_logits, features)
 
-    return QueryNet(model, device=device, options=options, masks=masks)
+    return QueryNet(model, device=device, options=options, queries=queries)

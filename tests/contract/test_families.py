@@ -23,6 +23,7 @@ INSTANCE: tuple[Task, ...] = ("instance",)
 ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "beit": ("semantic", SEMANTIC),
     "data2vec": ("semantic", SEMANTIC),
+    "detr": ("detr", ALL),
     "dpt": ("semantic", SEMANTIC),
     "eomt": ("eomt", ALL),
     "eomt-dinov3": ("eomt", ALL),

@@ -159,6 +159,12 @@ FAMILIES: dict[str, Family] = {
         views=True,
         prompts=Promptable(by_text=True),
     ),
+    "detr": Family(
+        "pipeline.models.detr:DetrSegmenter",
+        model_types=("detr",),
+        heads=("DetrForSegmentation",),
+        views=True,
+    ),
     "embedder": Family(
         "pipeline.models.embedder:EmbedderSegmenter",
         tasks=_THINGS,
