@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Any
 from pipeline.errors import ExecutionError, ModelLoadError
 from pipeline.ledger.reuse import ReuseIndex
 from pipeline.storage.errors import StorageError
+from pipeline.storage.local import socket_folder
 from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
@@ -121,8 +121,7 @@ def ray_session(options: ExecutionConfig) -> Iterator[None]:
     address = options.address or os.environ.get("RAY_ADDRESS", "")
     own = not address or address == "local"
     _answers(address)
-    # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="mm", dir="/tmp") if own else ""
+    folder = socket_folder() if own else ""
     level = logging.INFO if options.ray_logs else logging.CRITICAL
     quiet: dict[str, Any] = {"logging_level": level, "log_to_driver": options.ray_logs}
     try:

@@ -9,7 +9,7 @@ asked only of the same operations in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.masks import codec
 from pipeline.models.sam_core.masks import Enlarging
 from pipeline.models.sam_core.net import Encoded, SamNet
-from schemas.records import Segment
+from pipeline.models.sam_core.prompted import _asked as small_masks
+from schemas.records import Prompt, Segment
 
 Flags = NDArray[np.bool_]
 
@@ -91,6 +93,35 @@ def logits_of_alternatives(
         small, quality = net.reference(picture, prompts)
         whole = [enlarging(each) for each in small]
     return torch.stack(whole).double().numpy(), quality.double().numpy()
+
+
+def logits_of_prompt(
+    net: SamNet, picture: Encoded, enlarging: Enlarging, prompt: Prompt, *, single: bool = False
+) -> Judged:
+    """The logits of the mask that a prompt is answered with."""
+    with torch.inference_mode():
+        small = small_masks(net, picture, enlarging, [prompt], single)
+        return Judged(enlarging(small.logits)[0].double().numpy())
+
+
+def assert_same_prompted(found: Segment, expected: Segment, judged: Judged) -> None:
+    """One prompt's segments of two computations: all but rounding alike."""
+    hw = judged.logits.shape
+    mask, other = (codec.decode(one.counts, *hw) for one in (found, expected))
+    turned = assert_same_masks(mask, other, judged.unsure())
+    assert abs(found.area - expected.area) <= turned
+    for one in (found, expected):
+        assert one.bbox_xywh == codec.bbox_xywh(one.counts, *hw)
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    alike = ("category_id", "prompt", "iscrowd", "task")
+    assert [getattr(found, key) for key in alike] == [getattr(expected, key) for key in alike]
+    assert found.evidence is not None
+    assert expected.evidence is not None
+    quality = found.evidence.predicted_iou
+    assert quality == pytest.approx(expected.evidence.predicted_iou, abs=1e-4)
+    assert replace(found.evidence, predicted_iou=None) == replace(
+        expected.evidence, predicted_iou=None
+    )
 
 
 def nearest(
