@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import socket
-import tempfile
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.errors import ExecutionError, ModelLoadError
 from pipeline.ledger.reuse import ReuseIndex
 from pipeline.storage.errors import StorageError
+from pipeline.storage.local import socket_folder
 from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
@@ -27,6 +28,16 @@ from schemas.records import ImageRecord
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .worker import ShardWorker
+
+INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL takes on every maker's processors
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""What `execution.reproducible` sets before torch is imported. AVX2 is what x86 processors have had
+since 2013; sums of several threads are parted by how many there are."""
 
 _CHUNK = 32  # pictures an object in read = "tasks": 0.6 ms a picture, against 16.5 ms one by one
 
@@ -37,8 +48,11 @@ def run_inline(
     """Does every shard in this process, without Ray; same files, byte for byte.
 
     Raises:
+        ExecutionError: `execution.reproducible`, and torch is loaded already under other settings.
         StorageError: The output cannot be written.
     """
+    if spec.config.execution.reproducible:
+        _hold_instructions(spec.device)
     caller = _ShardCaller(spec, index)
     try:
         pending = iter(works)
@@ -49,6 +63,26 @@ def run_inline(
             work = upcoming
     finally:
         caller.close()
+
+
+def _hold_instructions(device: str) -> None:
+    """Sets `INSTRUCTIONS` in this process, and refuses where that is of no use any more."""
+    _refuse_gpu(device)
+    if "torch" in sys.modules and any(os.environ.get(k) != v for k, v in INSTRUCTIONS.items()):
+        wanted = " ".join(f"{key}={value}" for key, value in INSTRUCTIONS.items())
+        raise ExecutionError(
+            "execution.reproducible: torch was loaded before it could be told: leave out "
+            f"execution.inline, or start Python with {wanted}"
+        )
+    os.environ.update(INSTRUCTIONS)
+
+
+def _refuse_gpu(device: str) -> None:
+    if not device.startswith("cpu"):
+        raise ExecutionError(
+            f"execution.reproducible holds CPUs alone, and a worker would run on {device!r}: set "
+            "model.device = 'cpu'"
+        )
 
 
 def run_on_ray(
@@ -92,7 +126,10 @@ def _placed(spec: WorkerSpec) -> WorkerSpec:
         cpus = min(8.0, max(1.0, share))
     settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
     config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
-    return replace(spec, config=config, device=resolve_device(device, gpus))
+    placed = replace(spec, config=config, device=resolve_device(device, gpus))
+    if execution.reproducible:
+        _refuse_gpu(placed.device)
+    return placed
 
 
 def resolve_device(device: str, gpus: float | None) -> str:
@@ -121,8 +158,7 @@ def ray_session(options: ExecutionConfig) -> Iterator[None]:
     address = options.address or os.environ.get("RAY_ADDRESS", "")
     own = not address or address == "local"
     _answers(address)
-    # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="mm", dir="/tmp") if own else ""
+    folder = socket_folder() if own else ""
     level = logging.INFO if options.ray_logs else logging.CRITICAL
     quiet: dict[str, Any] = {"logging_level": level, "log_to_driver": options.ray_logs}
     try:
@@ -268,11 +304,13 @@ class _RayCrew:
         self._gpus = self._options.gpus_per_worker or 0.0
         self._arguments = (ray.put(spec), ray.put(index))
         # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
+        held = {"runtime_env": {"env_vars": INSTRUCTIONS}} if self._options.reproducible else {}
         self._actor = ray.remote(_Actor).options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             max_restarts=0,
             max_task_retries=0,
+            **held,
         )
 
     def capacity(self) -> int:

@@ -16,7 +16,7 @@ from pipeline.images.preprocess import resolve_references
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.parts import RETRYABLE
 from pipeline.masks.refine import Refiner
-from pipeline.models.checkpoints.families import TAKES_VIEWS
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
@@ -68,10 +68,11 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     asked = resolve_model(config, storage)
     info = asked.info
     tasks = _tasks(config, info)
-    if config.model.tta.active and info.family not in TAKES_VIEWS:
+    if config.model.tta.active and not FAMILIES[info.family].views:
+        several = sorted(name for name, row in FAMILIES.items() if row.views)
         raise ValueError(
             f"model.tta: models of the family {info.family!r} look at a picture once; "
-            f"several times do {', '.join(sorted(TAKES_VIEWS))}"
+            f"several times do {', '.join(several)}"
         )
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     check_pasted(config.augment, info.categories)

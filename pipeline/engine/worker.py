@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ from pipeline.ledger.parts import (
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex
 from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import on_this_node
 from pipeline.models.tiling.tiled import Tiled
 from pipeline.storage.storage import Storage
@@ -271,10 +270,9 @@ def _held(item: Prepared) -> int:
 
 def _loaded(spec: WorkerSpec) -> Segmenter:
     info = spec.info
-    module, _, name = FAMILIES[info.family].partition(":")
     try:
         info = on_this_node(info, allow_pickle=spec.config.model.allow_pickle)
-        family = getattr(importlib.import_module(module), name)
+        family = segmenter_class(info.family)
         options = loosest_limits(spec.config.model, spec.config.refine)
         model: Segmenter = family(info, options, spec.tasks)
         model.load(spec.device)

@@ -20,13 +20,14 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import autocast
+from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.phrases import Chunk, chunked
 from pipeline.models.text.request import TextRequest, read_asking
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 _CLASSES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
@@ -37,10 +38,8 @@ _CLASSES = {
 _DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """BERT's ids, by which the networks (transformers 5.23) tell where a phrase ends."""
 
-_THRESHOLD = 0.3
 
-
-class GroundingDino:
+class GroundingDino(NetworkFamily):
     """Labels pictures with what a text asks for; see `families.Segmenter`.
 
     Args:
@@ -55,7 +54,7 @@ class GroundingDino:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD, scores_tokens=True)
+        self._asking = read_asking(info, options, scores_tokens=True)
         self._chunks = text_chunks(info, self._asking)
         self._shared = TextSegmenter(
             self._asking,
@@ -64,22 +63,6 @@ class GroundingDino:
             rule=read_fit_rule(preprocessor(info.folder)),
             outliner=masks_beside(info, options),
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights of both networks.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> PhraseFinder:
         import transformers

@@ -18,18 +18,16 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, boxes_in_picture
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
-
-_THRESHOLD = 0.1
-"""The family's scores are low; transformers' post-processing has the same."""
+from schemas.records import Task
 
 
-class Owlv2:
+class Owlv2(NetworkFamily):
     """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
@@ -44,7 +42,7 @@ class Owlv2:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._asking = read_asking(info, options)
         self._texts = read_texts(info, self._asking, longest=16)
         self._shared = TextSegmenter(
             self._asking,
@@ -53,22 +51,6 @@ class Owlv2:
             rule=read_fit_rule(preprocessor(info.folder)),
             outliner=masks_beside(info, options),
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights of both networks and embeds the prompts.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> PatchFinder:
         from transformers import Owlv2ForObjectDetection

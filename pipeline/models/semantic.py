@@ -12,12 +12,12 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 _STRIDE = 32
 """Pixels of the input a cell of the coarsest features, at most."""
@@ -26,7 +26,7 @@ _ONE_SIZE = {"data2vec-vision"}
 """Networks that take the size they were trained with, and no other."""
 
 
-class SemanticSegmenter:
+class SemanticSegmenter(DenseFamily):
     """SegFormer, UperNet, DPT, BEiT, data2vec, MobileViT, MobileNetV2-DeepLab and their like.
 
     See `pipeline.models.checkpoints.families.Segmenter`.
@@ -50,26 +50,6 @@ class SemanticSegmenter:
             # Other sides than those of training: without whole strides a cell would be narrower.
             rule = replace(rule, padding=Padding(divisor=_STRIDE))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
-
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> SemanticNet:
         from transformers import AutoModelForSemanticSegmentation

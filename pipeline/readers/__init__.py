@@ -1,4 +1,7 @@
-"""Input formats: one file each behind `Reader`, found through a lazy table."""
+"""Input formats: one file each behind `Reader`, found through a lazy table.
+
+In: a URI. Out: `ImageRecord`s, and their bytes. Open `sources` first, then a format's file.
+"""
 
 from __future__ import annotations
 

@@ -8,11 +8,23 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_SHORT = 24
 _log = logging.getLogger(__name__)
+
+
+def socket_folder() -> str:
+    """A new temporary folder whose name is short enough for Ray, whose caller removes it.
+
+    Ray puts Unix sockets under it, and their paths end at 107 bytes, of which its own names take
+    about 70. Where TMPDIR is longer than that leaves room for, it lies in /tmp.
+    """
+    root = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="mm", dir=root if len(os.fsencode(root)) <= _SHORT else "/tmp")
 
 
 def write(path: Path, data: bytes) -> None:

@@ -91,6 +91,13 @@ class ExecutionConfig(Section):
         int,
         Field(ge=1, description="worker deaths before a shard is searched for its poison image"),
     ] = 3
+    reproducible: Annotated[
+        bool,
+        Field(
+            description="CPU: one instruction set and one thread in every worker, so that unlike "
+            "processors come closest to the same bytes; slower"
+        ),
+    ] = False
     ray_logs: bool = False
 
 

@@ -124,6 +124,42 @@ def _maskformer(folder: Path) -> None:
     _save(folder, model, processor)
 
 
+def _detr(folder: Path) -> None:
+    config = hf.DetrConfig(
+        backbone_config=hf.ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 8, 16, 16],
+            depths=[1, 1, 1, 1],
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        ),
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        num_queries=8,
+        id2label=ID2LABEL,
+    )
+    model = hf.DetrForSegmentation(config)
+    with torch.no_grad():  # else all queries are alike, and nothing is what they find
+        for key, value in model.named_parameters():
+            if key.endswith(
+                (
+                    "_proj.weight",
+                    "query_position_embeddings.weight",
+                    "class_labels_classifier.weight",
+                )
+            ):
+                value.mul_(8)
+            elif key.endswith("class_labels_classifier.bias"):
+                value[-1] = -8
+            elif key.endswith("mask_head.output_conv.weight"):
+                value.mul_(10)
+    _save(folder, model, hf.DetrImageProcessor(size=EDGES))
+
+
 def _oneformer(folder: Path) -> None:
     tokenizer = clip_tokenizer()
     info = {str(i): {"name": name, "isthing": int(i < 3)} for i, name in ID2LABEL.items()}
@@ -269,6 +305,7 @@ def _mobilenetv2(folder: Path) -> None:
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "beit": _beit("Beit"),
     "data2vec": _beit("Data2VecVision"),
+    "detr": _detr,
     "dpt": _dpt,
     "eomt": _eomt("Eomt", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),
     "eomt-dinov3": _eomt("EomtDinov3", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),

@@ -21,7 +21,7 @@ from .catalog import (
 )
 from .category_tables import category_table
 from .description import Described
-from .families import BUNDLED, OBJECT, WEIGHTLESS
+from .families import BUNDLED, FAMILIES, OBJECT
 from .files import card_licence, count_parameters, read_json, weight_files, weights_hash
 from .hf_config import read_transformers
 from .locate import (
@@ -98,7 +98,7 @@ def describe(
     own = _described(place, config, categories=categories)
     weights = (
         []
-        if own.family in WEIGHTLESS
+        if FAMILIES[own.family].weightless
         else weight_files(
             place.folder,
             named=own.named,

@@ -203,7 +203,7 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Mod
     if revision and (model in BUNDLED or (entry and entry.file) or folder.is_dir()):
         raise ValueError("model.revision: only a model of the hub has revisions")
     if model in BUNDLED:
-        return ModelLocation("bundled", model, WEIGHTS_ROOT / BUNDLED[model])
+        return ModelLocation("bundled", model, WEIGHTS_ROOT / model)
     if entry and model == entry.name and entry.file:
         file = find_torchvision(entry, allow_pickle=allow_pickle)
         digits = file.stem.rpartition("-")[2]

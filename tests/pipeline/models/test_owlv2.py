@@ -28,7 +28,7 @@ def model_of(folder: Any) -> Any:
 
 def finder(ontology: Ontology) -> PatchFinder:
     info = text_info("owlv2", ontology)
-    asking = read_asking(info, OPTIONS, threshold=0.0)
+    asking = read_asking(info, ModelConfig(name="x", threshold=0.0))
     texts = read_texts(info, asking, longest=16)
     return PatchFinder(model_of(info.folder), texts, asking, device="cpu", options=OPTIONS)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numeric_claims import assert_same_prompted, logits_of_prompt
 from tiny_sam import KINDS, tiny_sam
 
 from pipeline.masks import codec
@@ -45,12 +46,14 @@ def loaded(kind: str) -> tuple[SamNet, Encoded]:
         return net, net.encode(torch.randn(1, 3, 64, 64))[0]
 
 
+def enlarging(kind: str) -> Enlarging:
+    return Enlarging(RULE.frame(HW), kind != "sam2")
+
+
 def asked(kind: str, prompts: tuple[Prompt, ...], **more: Any) -> Any:
     net, picture = loaded(kind)
     with torch.inference_mode():
-        return masks_of_prompts(
-            net, picture, Enlarging(RULE.frame(HW), kind != "sam2"), prompts, **more
-        )
+        return masks_of_prompts(net, picture, enlarging(kind), prompts, **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,12 +70,14 @@ def test_one_segment_a_prompt_whoever_is_asked_with_it(kind: str) -> None:
         mask = codec.decode(one.counts, *HW)
         assert one.area == mask.sum() > 0
         assert one.bbox_xywh == codec.bbox_xywh(one.counts, *HW)
+    net, picture = loaded(kind)
     for index, prompt in enumerate(PROMPTS):
         (alone,) = asked(kind, (prompt,))
-        assert abs(alone.area - found[index].area) <= 2
-        assert alone.evidence.predicted_iou == pytest.approx(
-            found[index].evidence.predicted_iou, abs=1e-4
-        )
+        if prompt.iscrowd:
+            assert alone == found[index]
+            continue
+        logits = logits_of_prompt(net, picture, enlarging(kind), prompt)
+        assert_same_prompted(alone, found[index], logits)
 
 
 def test_a_crowd_is_handed_through() -> None:
@@ -88,7 +93,10 @@ def test_more_prompts_than_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.models.sam_core.masks.CHUNK_PIXELS", 2 * (40 * 60 + 64 * 64))
     parts = asked("sam", many)
     assert [one.category_id for one in parts] == list(range(1, 8))
-    assert [one.area for one in parts] == pytest.approx([one.area for one in whole], abs=2)
+    net, picture = loaded("sam")
+    for prompt, one, other in zip(many, parts, whole, strict=True):
+        logits = logits_of_prompt(net, picture, enlarging("sam"), prompt)
+        assert_same_prompted(one, other, logits)
 
 
 @pytest.mark.parametrize(
