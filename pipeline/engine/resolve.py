@@ -142,6 +142,7 @@ def _by_points(config: JobConfig, info: ModelInfo, storage: Storage) -> Resolved
     if not asked.file:
         return ResolvedModel(replace(info, asking=_asking(config)), None, {})
     table = open_prompts(asked.file, storage, kind=asked.format)
+    table.on_size_mismatch = asked.on_size_mismatch
     info = replace(info, asking=_asking(config, from_file=True), categories=table.categories)
     return ResolvedModel(info, table, {"prompts": table.digest})
 
