@@ -175,6 +175,7 @@ def _describe(config: JobConfig, name: str, *, revision: str = "") -> ModelInfo:
         revision=revision,
         categories=config.model.categories,
         allow_pickle=config.model.allow_pickle,
+        architecture=config.model.architecture if name == config.model.name else None,
     )
 
 

@@ -163,6 +163,7 @@ class FitRule:
         mean: Of each channel, after `rescale`; None = nothing is subtracted or divided.
         std: Of each channel.
         bgr: The network wants blue first.
+        channels: Of the input: 3, 2 = the picture's first two, 1 = grey.
         padding: What is put around.
     """
 
@@ -174,6 +175,7 @@ class FitRule:
     mean: tuple[float, ...] | None = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     bgr: bool = False
+    channels: int = 3
     padding: Padding = Padding()
 
     def frame(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -58,7 +59,7 @@ class Fitter:
         """Several pictures whose frames have one `input_hw`.
 
         Returns:
-            B×3×h×w float32 on the device, and B frames.
+            B×C×h×w float32 on the device, and B frames.
         """
         frames = self.frames([sample.original_hw for sample in samples], view)
         begun, self._ahead = self._ahead, None
@@ -80,14 +81,14 @@ class Fitter:
         """One picture.
 
         Args:
-            pixels: HWC uint8 RGB; may be smaller than `frame.picture_hw`.
+            pixels: HxWx3 uint8 RGB; may be smaller than `frame.picture_hw`.
             frame: Of `frames`, for the same view.
             view: How it is looked at.
 
         Returns:
-            3×h×w float32 of size `frame.input_hw`, on the device.
+            C×h×w float32 of size `frame.input_hw`, C as the rule says, on the device.
         """
-        image = self._upload(pixels).permute(2, 0, 1)
+        image = self._upload(_channels(pixels, self.rule.channels)).permute(2, 0, 1)
         if image.shape[-2:] != frame.content_hw:
             image = image.float() if self.rule.exact else image
             image = F.resize(
@@ -131,6 +132,13 @@ class Fitter:
             after = outer - inner - offset
             sides = [after, offset, *sides] if flipped else [offset, after, *sides]
         return torch.nn.functional.pad(image, sides)
+
+
+def _channels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """The channels that a network takes: grey as OpenCV makes it (Rec. 601), or the first ones."""
+    if count == 1:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+    return pixels[..., :count]
 
 
 def _same(these: Sequence[Sample], those: Sequence[Sample]) -> bool:
