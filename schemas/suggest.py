@@ -15,6 +15,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     and merely not all of it.
     """
     by_lower = {name.lower(): name for name in valid}
+    if word.lower() in by_lower:
+        return f"; did you mean {by_lower[word.lower()]!r}?"
     begun = [name for lower, name in by_lower.items() if word and lower.startswith(word.lower())]
     if len(begun) > 1:
         shown = ", ".join(repr(name) for name in begun[:_SHOWN])

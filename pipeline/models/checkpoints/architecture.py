@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.categories import color_at
 from schemas.suggest import nearest
 
 from .smp import KEY
@@ -75,7 +76,12 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": ["semantic"],
         "licence": "",
         "categories": [
-            {"id": number, "name": f"category {number}", "isthing": False}
+            {
+                "id": number,
+                "name": f"category {number}",
+                "isthing": False,
+                "color": color_at(number - 1),
+            }
             for number in range(1, classes)
         ],
         "category_ids": list(range(classes)),

@@ -20,6 +20,8 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 _PICKLES = ("*.pth", "*.pt", "*.ckpt", "*.bin")
+_TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args)")
+"""What trainers leave beside weights."""
 _LONGEST_HEAD = 100_000_000
 """Bytes; the format allows no more."""
 DECIDING = (
@@ -75,6 +77,12 @@ def weight_files(
         pickled = not files
         if pickled:
             files = _listed(folder, PICKLED, _PICKLES if any_name else ())
+            named_alike = all(path.name.startswith("pytorch_model") for path in files)
+            if len(files) > 1 and not named_alike:
+                raise ValueError(
+                    f"{folder} holds several files of weights, "
+                    f"{', '.join(path.name for path in files[:4])}: name one, as --model {files[0]}"
+                )
     if pickled and files and not allow_pickle:
         raise ValueError(
             f"{folder} holds weights as a pickle only, {files[0].name}, which may run code of its "
@@ -90,24 +98,15 @@ def weight_files(
 
 
 def _listed(folder: Path, whole_and_index: tuple[str, str], other: tuple[str, ...]) -> list[Path]:
-    """The one file, those that the index names, shards without one, or what matches `other`.
-
-    Raises:
-        ValueError: Some shards are missing, or several files match and none is named.
-    """
+    """The one file, those that the index names, shards without one, or what matches `other`."""
     whole, index = (folder / name for name in whole_and_index)
     if whole.is_file():
         return [whole]
     if not index.is_file():
         if shards := _shards(folder, whole):
             return shards
-        found = sorted({path for pattern in other for path in folder.glob(pattern)})
-        if len(found) > 1:
-            raise ValueError(
-                f"{folder} holds several files of weights, {', '.join(p.name for p in found[:4])}: "
-                f"name one, as --model {found[0]}"
-            )
-        return found
+        found = {path for pattern in other for path in folder.glob(pattern)}
+        return sorted(path for path in found if not _TRAINING.match(path.name))
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not all(_plain(name) for name in shards.values()):
         raise ValueError(f"{index} names no files of weights")
@@ -115,11 +114,7 @@ def _listed(folder: Path, whole_and_index: tuple[str, str], other: tuple[str, ..
 
 
 def _shards(folder: Path, whole: Path) -> list[Path]:
-    """Shards of which nobody says which there are, but their own names: all of them, or an error.
-
-    Raises:
-        ValueError: Names those that are missing.
-    """
+    """Shards without an index: all that there should be by their own names."""
     pattern = re.compile(rf"{whole.stem}-(\d+)-of-(\d+){re.escape(whole.suffix)}")
     found = {
         path.name: match for path in folder.iterdir() if (match := pattern.fullmatch(path.name))
@@ -140,6 +135,7 @@ def _others(folder: Path) -> str:
         path.name
         for path in (folder.iterdir() if folder.is_dir() else ())
         if path.suffix in (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+        and not _TRAINING.match(path.name)
     )
     if not found:
         return ""

@@ -64,6 +64,8 @@ def read_transformers(
         sure = sure or bool(outputs.table)
     if painted:
         return Described(family, ("semantic",), outputs, str(beside.get("licence", "")))
+    if FAMILIES[family].tasks == ("instance",):
+        return Described(family, ("instance",), outputs)
     if family == "oneformer":
         if not any((folder / each).is_file() for each in TOKENIZERS):
             raise ValueError(

@@ -15,8 +15,12 @@ from typing import Any
 from pipeline.models.grids.geometry import Filter, FitRule, Padding, Size
 from schemas.suggest import nearest
 
-_TYPES = ("image_processor_type", "feature_extractor_type")
-FILES = ("preprocessor_config.json", "processor_config.json")
+_TYPES = ("image_processor_type", "feature_extractor_type", "video_processor_type")
+FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 _WARPED = 384
 """From this shortest edge on, ConvNext's processor stretches and crops nothing."""
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -38,6 +42,7 @@ class _Kind:
         square: A size that is one number means a square.
         crop_share: Below 384 pixels the shortest edge is made larger by `crop_pct`, whose part the
             crop then takes; from there on the picture is stretched to a square.
+        floats: Pictures are rescaled first and resized as floats, without antialias.
     """
 
     size: Mapping[str, int]
@@ -51,6 +56,7 @@ class _Kind:
     pad: Mapping[str, int] | None = None
     squared: bool = False
     crop_share: bool = False
+    floats: bool = False
 
 
 _UNIVERSAL = _Kind({"shortest_edge": 800, "longest_edge": 1333}, square=False)
@@ -94,11 +100,18 @@ _KINDS: dict[str, _Kind] = {
     ),
     "oneformer": _UNIVERSAL,
     "owlv2": _Kind({"height": 960, "width": 960}, mean_std=_CLIP, squared=True),
+    "owlvit": _Kind(
+        {"height": 768, "width": 768}, "bicubic", _CLIP, crop={"height": 768, "width": 768}
+    ),
+    "rfdetr": replace(_UNIVERSAL, floats=True),
     "sam": _Kind({"longest_edge": 1024}, square=False, pad={"height": 1024, "width": 1024}),
     "sam2": _Kind({"height": 1024, "width": 1024}),
     "sam3": _Kind({"height": 1008, "width": 1008}, mean_std=_HALF),
+    "sapiens2": _Kind({"height": 1024, "width": 768}),
     "segformer": _Kind({"height": 512, "width": 512}),
     "siglip": _Kind({"height": 224, "width": 224}, "bicubic", _HALF),
+    "tipsv2dpt": _Kind({"height": 448, "width": 448}, mean_std=None),
+    "videomt": _Kind({"height": 640, "width": 640}),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
 }
 
@@ -127,15 +140,22 @@ KIND_OF: dict[str, str] = {
     "omdet-turbo": "detr",
     "oneformer": "oneformer",
     "owlv2": "owlv2",
+    "owlvit": "owlvit",
+    "rf_detr": "rfdetr",
     "sam": "sam",
     "sam2": "sam2",
     "sam2_video": "sam2",
     "sam3": "sam3",
+    "sam3_lite_text": "sam3",
+    "sam3_tracker": "sam3",
     "sam3_video": "sam3",
     "sam_hq": "sam",
+    "sapiens2": "sapiens2",
     "segformer": "segformer",
     "siglip": "siglip",
+    "tipsv2_dpt": "tipsv2dpt",
     "upernet": "segformer",
+    "videomt": "videomt",
 }
 """`model_type` → image processor of a file that names none, as transformers' own table has it."""
 
@@ -155,7 +175,7 @@ def preprocessor(folder: str | Path) -> dict[str, Any]:
             continue
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            settings = dict(data.get("image_processor", data))
+            settings = dict(data.get("image_processor", data.get("video_processor", data)))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no image processor's configuration: {error}") from error
         if not any(settings.get(key) for key in _TYPES):
@@ -182,6 +202,9 @@ def read_fit_rule(settings: Mapping[str, Any], *, split: bool = False) -> FitRul
     rule = FitRule(
         size=_size(settings, kind),
         resample=_filter(settings.get("resample"), kind.resample),
+        antialias=not kind.floats,
+        exact=kind.floats,
+        blurred=kind.squared and _is(settings, "do_pad", True),
         rescale=settings.get("rescale_factor", 1 / 255) if _is(settings, "do_rescale", True) else 1,
         bgr=kind.bgr and _is(settings, "do_flip_channel_order", True),
         padding=_padding(settings, kind, split=split),
@@ -210,7 +233,7 @@ def _is(settings: Mapping[str, Any], key: str, default: bool) -> bool:
 
 def _name(settings: Mapping[str, Any]) -> str:
     name = str(next((settings[key] for key in _TYPES if settings.get(key)), ""))
-    for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+    for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor", "VideoProcessor"):
         name = name.removesuffix(ending)
     return name.lower()
 

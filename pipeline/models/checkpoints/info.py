@@ -26,6 +26,7 @@ from .families import BUNDLED, FAMILIES, OBJECT
 from .files import card_licence, count_parameters, read_json, weight_files, weights_hash
 from .hf_config import read_transformers
 from .locate import (
+    WEIGHTS,
     ModelLocation,
     Source,
     access_note,
@@ -220,10 +221,22 @@ def _config(place: ModelLocation, architecture: Mapping[str, Any]) -> dict[str, 
         return config_of(architecture)
     if path.is_file():
         return read_json(path)
-    what = place.folder / place.file if place.file else place.folder
-    raise ValueError(
-        f"{what} is no checkpoint: it holds no config.json, or none is beside it, that says what "
-        f"network it is. Of weights alone the job says it: model.architecture = {EXAMPLE}"
+    if place.file:
+        raise ValueError(
+            f"{place.folder / place.file} is no checkpoint: no config.json beside it says what "
+            f"network it is; the job can: model.architecture = {EXAMPLE}"
+        )
+    raise ValueError(f"{place.folder} is no checkpoint: it holds no config.json{_alone(place)}")
+
+
+def _alone(place: ModelLocation) -> str:
+    """What to do with a folder of weights and nothing else."""
+    files = sorted(path for path in place.folder.iterdir() if path.suffix in WEIGHTS)
+    if not files:
+        return ""
+    return (
+        f" that says what network {files[0].name} is; the job can: --model {files[0]} with "
+        f"model.architecture = {EXAMPLE}"
     )
 
 

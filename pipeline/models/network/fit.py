@@ -89,6 +89,8 @@ class Fitter:
             C×h×w float32 of size `frame.input_hw`, C as the rule says, on the device.
         """
         image = self._upload(_channels(pixels, self.rule.channels)).permute(2, 0, 1)
+        if self.rule.blurred:
+            return self._squared(image, frame)
         if image.shape[-2:] != frame.content_hw:
             image = image.float() if self.rule.exact else image
             image = F.resize(
@@ -102,6 +104,29 @@ class Fitter:
         if self.rule.padding.raw:
             return self._normalise(self._pad(image, frame, view))
         return self._pad(self._normalise(image), frame, view)
+
+    def _squared(self, image: torch.Tensor, frame: Frame) -> torch.Tensor:
+        """See `FitRule.blurred`; the order and the kernel are those of transformers' OWLv2."""
+        height, width = image.shape[-2:]
+        side = max(height, width)
+        image = torch.nn.functional.pad(
+            image * self.rule.rescale, [0, side - width, 0, side - height]
+        )
+        factors = torch.tensor([side, side]) / torch.tensor(frame.input_hw)
+        sigma = ((factors - 1) / 2).clamp(min=0)
+        if not torch.any(sigma == 0):
+            kernel = (2 * torch.ceil(3 * sigma).int() + 1).tolist()
+            image = F.gaussian_blur(image[None], kernel, sigma=sigma.tolist())[0]
+        image = F.resize(
+            image, list(frame.input_hw), interpolation=self._interpolation(), antialias=False
+        )
+        if self.rule.mean is None:
+            return image
+        mean, std = (
+            torch.tensor(values, device=image.device)[:, None, None]
+            for values in (self.rule.mean, self.rule.std)
+        )
+        return (image - mean) / std
 
     def _upload(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))

@@ -21,6 +21,7 @@ _CLASSES = {
     "sam2_video": "Sam2Model",
     "edgetam": "EdgeTamModel",
     "edgetam_video": "EdgeTamModel",
+    "sam3_tracker": "Sam3TrackerModel",
 }
 """model_type → class of transformers."""
 

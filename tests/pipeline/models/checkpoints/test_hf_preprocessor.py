@@ -73,6 +73,9 @@ def test_a_file_without_a_type_is_of_transformers_own_choice(
     tmp_path: Path, model_type: str
 ) -> None:
     mapping: Any = IMAGE_PROCESSOR_MAPPING_NAMES
+    if model_type not in mapping:  # transformers loads the file only if it names its type
+        assert model_type in ("dinov2_with_registers", "edgetam_video", "videomt")
+        return
     theirs = mapping[model_type]["torchvision"]
     assert theirs.removesuffix("ImageProcessor").lower() == KIND_OF[model_type]
     (tmp_path / "preprocessor_config.json").write_text('{"resample": 2}')

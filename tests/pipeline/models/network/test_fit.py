@@ -42,6 +42,9 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mobilevit": ("MobileViT", {"size": {"shortest_edge": 64}, "do_center_crop": False}),
     "oneformer": ("OneFormer", {"size": EDGES}),
+    "owlvit": ("OwlViT", {"size": SQUARE}),
+    "sapiens2": ("Sapiens2", {"size": {"height": 64, "width": 48}}),
+    "tipsv2": ("Tipsv2Dpt", {"size": SQUARE}),
     "segformer": ("Segformer", {"size": {"height": 64, "width": 48}}),
     "segformer-raw": ("Segformer", {"size": SQUARE, "do_normalize": False, "resample": 0}),
 }
