@@ -77,8 +77,8 @@ def weight_files(
         pickled = not files
         if pickled:
             files = _listed(folder, PICKLED, _PICKLES if any_name else ())
-            named_alike = all(path.name.startswith("pytorch_model") for path in files)
-            if len(files) > 1 and not named_alike:
+            listed = any((folder / name).is_file() for name in PICKLED)
+            if len(files) > 1 and not listed and not _shards(folder, folder / PICKLED[0]):
                 raise ValueError(
                     f"{folder} holds several files of weights, "
                     f"{', '.join(path.name for path in files[:4])}: name one, as --model {files[0]}"
