@@ -11,7 +11,7 @@ from typing import Any
 from .categories import Categories
 from .records import TASKS, Status, Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
 
@@ -46,6 +46,7 @@ class Part:
         size: Bytes of both files.
         tasks: task → its share of the counts; empty where the dataset has one task.
         copies: Rows of the images file that are copies of others.
+        prompts: outcome → prompts of a file of prompts.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Part:
     size: int
     tasks: Mapping[Task, TaskCounts] = field(default_factory=dict)
     copies: int = 0
+    prompts: Mapping[str, int] = field(default_factory=dict)
 
     def view(self, task: Task) -> Part:
         """The part as if it held this task alone."""
@@ -85,9 +87,9 @@ class Part:
         return cls(**{**data, "tasks": tasks})
 
     def plain(self) -> dict[str, Any]:
-        """Plain data for JSON; says nothing of tasks where there is one, nor of no copies."""
+        """Plain data for JSON; says nothing of one task, no copies or prompts."""
         data = asdict(self)
-        for key in ("tasks", "copies"):
+        for key in ("tasks", "copies", "prompts"):
             if not data[key]:
                 del data[key]
         return data
@@ -151,6 +153,8 @@ class DatasetManifest:
         category_counts: category id as text → annotations.
         error_counts: error code → images.
         parts: In the order of the input.
+        prompt_counts: outcome → prompts of a file of prompts, and `absent_images`, which it names
+            and the input lacks.
     """
 
     schema_version: int
@@ -166,6 +170,7 @@ class DatasetManifest:
     category_counts: Mapping[str, int]
     error_counts: Mapping[str, int]
     parts: tuple[Part, ...]
+    prompt_counts: Mapping[str, int] = field(default_factory=dict)
 
     def category_table(self) -> Categories:
         """The categories as objects."""
@@ -208,6 +213,8 @@ class DatasetManifest:
     def to_json(self) -> str:
         """Readable, stable JSON."""
         data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
+        if not self.prompt_counts:
+            del data["prompt_counts"]
         if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text
             (data["task"],) = data.pop("tasks")
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -113,7 +113,7 @@ class Prompt:
         bbox_xyxy: Left, top, right, bottom; None where only points are given.
         points_xy: Positions; may be empty beside a box.
         inside: One flag a point: True = on the object, False = beside it.
-        source_id: Id of the annotation in the file of prompts, or None.
+        source_id: Id of the annotation in the file of prompts, number or text, or None.
         iscrowd: A region of many objects. It asks nothing: `counts` is handed through.
         counts: Compressed RLE string that the file has for it, or None.
     """
@@ -122,7 +122,7 @@ class Prompt:
     bbox_xyxy: tuple[float, float, float, float] | None = None
     points_xy: tuple[tuple[float, float], ...] = ()
     inside: tuple[bool, ...] = ()
-    source_id: int | None = None
+    source_id: int | str | None = None
     iscrowd: bool = False
     counts: bytes | None = None
 
@@ -192,7 +192,8 @@ class Evidence:
         point_xy: The point that prompted it, pixels of the original picture.
         crop_xywh: The crop of the picture that the model saw, pixels.
         prompt_bbox_xywh: The box that prompted it, pixels; `bbox_xywh` is the mask's own.
-        source_id: Id of the annotation in the file of prompts.
+        source_id: Id of the annotation in the file of prompts, number or text.
+        prompt_index: Place among the picture's prompts, from 0.
     """
 
     predicted_iou: float | None = None
@@ -200,7 +201,8 @@ class Evidence:
     point_xy: tuple[float, float] | None = None
     crop_xywh: tuple[int, int, int, int] | None = None
     prompt_bbox_xywh: tuple[float, float, float, float] | None = None
-    source_id: int | None = None
+    source_id: int | str | None = None
+    prompt_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,22 @@ _REAL = pa.field("element", pa.float32())
 RLE_TYPE = pa.struct([("size", pa.list_(_ELEMENT, 2)), ("counts", pa.string())])
 """pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
 
+PROMPTS_TYPE = pa.list_(
+    pa.field(
+        "element",
+        pa.struct(
+            [
+                ("source_id", pa.string()),
+                ("category_id", pa.int32()),
+                ("bbox_xywh", pa.list_(_REAL, 4)),
+                ("outcome", pa.string()),
+                ("segment_id", pa.int32()),
+            ]
+        ),
+    )
+)
+"""What came of each prompt of a file of prompts, in the file's order."""
+
 _VERSION_KEY = "maskmill_schema_version"
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION)}
 
@@ -35,6 +51,7 @@ IMAGES = pa.schema(
         pa.field("split", pa.string()),
         pa.field("parent_image_id", pa.int64()),
         pa.field("augmentation", pa.string()),
+        pa.field("prompts", PROMPTS_TYPE),
     ],
     metadata=_METADATA,
 )
@@ -62,6 +79,7 @@ ANNOTATIONS = pa.schema(
         pa.field("crop_xywh", pa.list_(_ELEMENT, 4)),
         pa.field("prompt_bbox_xywh", pa.list_(_REAL, 4)),
         pa.field("source_id", pa.int64()),
+        pa.field("source_key", pa.string()),
         pa.field("visible_fraction", pa.float32()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_revision", pa.string(), nullable=False),
@@ -85,6 +103,7 @@ _SINCE: dict[str, int] = {
         2,
     ),
     **dict.fromkeys(("split", "parent_image_id", "augmentation", "visible_fraction"), 3),
+    **dict.fromkeys(("source_key", "prompts"), 4),
 }
 """Column → the schema version that brought it, where it was not there from the beginning."""
 

@@ -47,6 +47,7 @@ class Plan:
         shards: All of them, in input order.
         receipts: Shard id → receipt of the finished shards; grows while the run works.
         spec: For the workers.
+        absent: Pictures that the file of prompts names and the input lacks.
     """
 
     config: JobConfig
@@ -55,6 +56,7 @@ class Plan:
     shards: list[Shard]
     receipts: dict[str, ShardReceipt]
     spec: WorkerSpec
+    absent: tuple[str, ...] = ()
 
 
 def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -> Plan:
@@ -86,8 +88,16 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
     reader = open_reader(config.input, storage, exclude=[dataset])
+    records, absent = islice(reader.list(), config.input.limit or None), ()
+    if asked.prompts is not None:
+        held = list(records)
+        # A limit leaves out pictures that the file names with every right.
+        least = 0.0 if config.input.limit else config.prompts.min_matched
+        names = [record.file_name for record in held]
+        absent = asked.prompts.match(names, least=least).absent
+        records = iter(held)
     listing = Listing(
-        islice(reader.list(), config.input.limit or None),
+        records,
         image_id=asked.prompts.image_id if asked.prompts else None,
         copies=config.augment.copies,
     )
@@ -107,7 +117,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
     storage.write(join(dataset, _MARKER), _marker(config))
     receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
-    return Plan(config, storage, listing, shards, receipts, spec)
+    return Plan(config, storage, listing, shards, receipts, spec, absent)
 
 
 class Works(Sequence[ShardWork]):

@@ -133,7 +133,10 @@ class Preparer:
         except Exception as error:
             return Prepared(record, Failure(ErrorCode.READ_ERROR, one_line(error)))
         sha256 = hashlib.sha256(data).hexdigest()
-        fingerprint = image_fingerprint(sha256, self._run)
+        run = self._run
+        if self._prompts is not None:  # the same picture under another name is asked other things
+            run = f"{run} {self._prompts.key(record.file_name)}"
+        fingerprint = image_fingerprint(sha256, run)
         rows = self._standing.get(fingerprint)
         outcome = ReusedRows(*rows) if rows else self._decode(data, record)
         if isinstance(outcome, Sample) and self._prompts is not None:
@@ -187,7 +190,9 @@ class Preparer:
 def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:
     """The picture with what the file of prompts asks of it."""
     try:
-        own = prompts.of(sample.record.file_name, *sample.original_hw)
+        own = prompts.of(
+            sample.record.file_name, *sample.original_hw, orientation=sample.orientation
+        )
     except ValueError as error:
         return Failure(ErrorCode.BAD_PROMPT, str(error))
     note = sample.note

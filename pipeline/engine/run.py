@@ -56,6 +56,7 @@ class RunResult:
         report: Path of the HTML report, "" without one.
         failure_limit: Failed images allowed.
         seconds: Wall time.
+        absent: Pictures that the file of prompts names and the input lacks.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class RunResult:
     report: str
     failure_limit: int
     seconds: float
+    absent: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -125,6 +127,7 @@ def label(
         report=page,
         failure_limit=failure_limit(config.max_failures, len(plan.listing)),
         seconds=time.monotonic() - started,
+        absent=plan.absent,
     )
 
 
@@ -179,6 +182,7 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         config=plan.config.published(),
         config_fingerprint=spec.run,
         packages=_packages(),
+        absent_images=len(plan.absent),
     )
     manifest = publish(plan.storage, spec.dataset, manifest)
     return manifest, before is None or before.version != manifest.version

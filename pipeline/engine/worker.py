@@ -27,6 +27,7 @@ from pipeline.masks.resample import to_original
 from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import on_this_node
 from pipeline.models.tiling.tiled import Tiled
+from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
 from schemas.manifest import ShardReceipt
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Segmentation, annotation_id
@@ -213,6 +214,7 @@ class ShardWorker:
             return self._failed(item, failure), []
         except ValueError as error:
             return self._failed(item, Failure(ErrorCode.MODEL_ERROR, one_line(error))), []
+        asked = prompt_rows(sample.prompts, found.segments, *sample.picture_hw)
         image = image_row(
             item.record,
             segments=segments,
@@ -220,10 +222,11 @@ class ShardWorker:
             original_hw=sample.picture_hw,
             image_format=sample.image_format,
             orientation=sample.orientation,
-            note=sample.note,
+            note="; ".join(filter(None, (sample.note, outcome_note(asked)))),
             size_bytes=item.size_bytes,
             sha256=item.sha256,
             fingerprint=item.fingerprint,
+            prompts=asked,
         )
         return image, segments
 

@@ -21,6 +21,7 @@ from .json_write import (
     items,
     member,
     numbers,
+    quoted,
     write_list,
     write_object,
 )
@@ -73,6 +74,7 @@ def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
         "score",
         "iscrowd",
         "source_id",
+        "source_key",
     ]
     own = _own_ids(ledger)
     tables = (_named(table, own) for table in ledger.annotations(columns))
@@ -114,8 +116,18 @@ def _texts(batch: pa.RecordBatch) -> pa.StringArray:
         *(',"area":', numbers(batch["area"])),
         *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":', numbers(batch["iscrowd"])),
         *member("score", numbers(batch["score"])),
+        *_source_key(batch),
         "}" + END,
     )
+
+
+def _source_key(batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:
+    """`"source_key"`: the id in a file of prompts that is no number, which COCO's `id` must be."""
+    keys = batch["source_key"] if "source_key" in batch.schema.names else None
+    if keys is None or keys.null_count == len(keys):
+        return ("",)
+    text = compute.if_else(compute.is_valid(keys), quoted(keys), pa.scalar(None, pa.string()))
+    return member("source_key", text)
 
 
 # COCO results JSON: what `COCO.loadRes` reads and an evaluation server takes.

@@ -20,6 +20,7 @@ from schemas.manifest import Part, TaskCounts
 from schemas.records import (
     SEGMENT_BITS,
     ErrorCode,
+    Evidence,
     Failure,
     ImageRecord,
     Segmentation,
@@ -90,6 +91,7 @@ def image_row(
     size_bytes: int | None = None,
     sha256: str = "",
     fingerprint: str = "",
+    prompts: Sequence[Row] = (),
 ) -> Row:
     """One row of the images table.
 
@@ -105,6 +107,7 @@ def image_row(
         size_bytes: Length of the file's bytes.
         sha256: Of those bytes, hex.
         fingerprint: Key of the labels.
+        prompts: What came of each prompt of a file of prompts.
     """
     found = any(row["category_id"] not in background for row in segments)
     status = Status.FAILED if failure else Status.OK if found else Status.EMPTY
@@ -126,6 +129,7 @@ def image_row(
         "split": None,
         "parent_image_id": None,
         "augmentation": None,
+        "prompts": list(prompts) or None,
     }
 
 
@@ -184,9 +188,19 @@ def annotation_rows(
             **origin,
         }
         if segment.evidence is not None:
-            row.update(asdict(segment.evidence))
+            row.update(_evidence(segment.evidence))
         rows.append(row)
     return rows
+
+
+def _evidence(evidence: Evidence) -> Row:
+    """Its columns; an id that is text, or too large for a number, has one of its own."""
+    row = asdict(evidence)
+    del row["prompt_index"]  # the image row's `prompts` says which segment answered which
+    source = row["source_id"]
+    if isinstance(source, str) or (source is not None and abs(source) >= 1 << 63):
+        row.update(source_id=None, source_key=str(source))
+    return row
 
 
 def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
@@ -245,6 +259,12 @@ def write_part(
         copies=sum(row.get("parent_image_id") is not None for row in images),
         statuses=_count(row["status"] for row in images),
         errors=_count(row["error_code"] for row in images if row["error_code"]),
+        prompts=_count(
+            item["outcome"]
+            for row in images
+            for item in row.get("prompts") or ()
+            if row.get("parent_image_id") is None
+        ),
         categories=_count(str(row["category_id"]) for row in annotations),
         tasks=_per_task(tasks, images, annotations, background) if len(tasks) > 1 else {},
         images_sha256=hashlib.sha256(image_bytes).hexdigest(),

@@ -23,7 +23,7 @@ from pipeline.models.network.forward import autocast
 from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
 from pipeline.models.text.outlines import masks_beside
-from pipeline.models.text.phrases import Chunk, chunked
+from pipeline.models.text.phrases import Chunk, chunked, known_tokens
 from pipeline.models.text.request import TextRequest, read_asking
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
@@ -95,7 +95,8 @@ def text_chunks(info: ModelInfo, asking: TextRequest) -> list[Chunk]:
 
     def tokenize(text: str) -> list[int]:
         plain = text.lower().replace(".", " ").replace("?", " ")
-        return tokenizer(plain, add_special_tokens=False)["input_ids"]
+        found = tokenizer(plain, add_special_tokens=False)["input_ids"]
+        return known_tokens(found, tokenizer.unk_token_id)
 
     return chunked(
         asking.phrases,

@@ -1,4 +1,4 @@
-"""The family `sam3`: SAM 3, concepts in words, boxes and masks from one network.
+"""The family `sam3`: SAM 3 and SAM 3 LiteText, concepts in words, boxes and masks from one network.
 
 Every prompt is embedded once, when the weights are loaded, and a picture is encoded once; what
 follows the encoder runs once a prompt, several prompts together.
@@ -62,10 +62,11 @@ class Sam3(NetworkFamily):
         )
 
     def _net(self, device: str) -> ConceptFinder:
-        from transformers import Sam3Model
+        import transformers
 
+        light = self._info.config.get("model_type") == "sam3_lite_text"
         model: Any = load_pretrained(
-            Sam3Model,
+            transformers.Sam3LiteTextModel if light else transformers.Sam3Model,
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,

@@ -22,6 +22,10 @@ from schemas.records import Task
 _STRIDE = 32
 """Pixels of the input a cell of the coarsest features, at most."""
 
+_UNUSED = (r"^neck\.fusion_stage\.layers\.0\.residual_layer1\.",)
+"""DPT's deepest fusion layer gets no residual: the original code has no such weights (transformers
+pull request 15991), and converted checkpoints lack them."""
+
 _ONE_SIZE = {"data2vec-vision"}
 """Networks that take the size they were trained with, and no other."""
 
@@ -59,6 +63,7 @@ class SemanticSegmenter(DenseFamily):
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,
+            harmless=_UNUSED if self._info.config.get("model_type") == "dpt" else (),
         )
         if hasattr(model, "auxiliary_head"):
             model.auxiliary_head = None  # of use in training only, and computed all the same

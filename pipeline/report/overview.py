@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.manifest import DatasetManifest
+from schemas.prompts import prompt_lines
 from schemas.records import Task
 
 from .escape import isolated, text
@@ -35,13 +36,16 @@ def overview_section(
     """
     others = " and ".join(task for task in tasks if task != manifest.task)
     also = f'<p class="muted">{text(_ALSO.format(others))}</p>' if others else ""
+    asked = "".join(
+        f'<p class="muted">{text(line)}</p>' for line in prompt_lines(manifest.prompt_counts)
+    )
     model = manifest.model
     revision = str(model.get("revision", ""))[:12]
     made = f"{manifest.task} segmentation by {model.get('name', 'an unknown model')}"
     return f"""<section id="overview" aria-labelledby="title">
   <p class="eyebrow">{text(made)}{f" <code>{text(revision)}</code>" if revision else ""}</p>
   <h1 id="title">{isolated(name)}</h1>
-  <p class="muted path">{isolated(manifest.input)}</p>{also}
+  <p class="muted path">{isolated(manifest.input)}</p>{also}{asked}
   {_numbers(manifest, tally)}
   {_bar(manifest)}
   <div class="charts">
@@ -169,6 +173,7 @@ MEANING = {
     "unsupported": "a kind of picture that is not supported",
     "model_error": "the model failed on it",
     "too_many_segments": "more segments than an image may have",
+    "bad_prompt": "the file of prompts asks of it what cannot be",
     "crashed": "the worker died on it again and again",
 }
 

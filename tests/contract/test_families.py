@@ -35,9 +35,13 @@ ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "mobilenetv2": ("semantic", SEMANTIC),
     "mobilevit": ("semantic", SEMANTIC),
     "oneformer": ("oneformer", ALL),
+    "rf-detr": ("rf-detr", INSTANCE),
+    "sapiens2": ("semantic", SEMANTIC),
     "segformer": ("semantic", SEMANTIC),
     "smp-unet": ("smp", SEMANTIC),
+    "tipsv2-dpt": ("semantic", SEMANTIC),
     "upernet": ("semantic", SEMANTIC),
+    "videomt": ("videomt", ALL),
 }
 """Name in tests/support/tiny_checkpoints.py → family and the tasks that it answers."""
 

@@ -217,20 +217,28 @@ FAMILIES: dict[str, Family] = {
     "owlv2": Family(
         "pipeline.models.owlv2:Owlv2",
         tasks=_THINGS,
-        model_types=("owlv2",),
+        model_types=("owlv2", "owlvit"),
         prompts=_BOXES_BY_TEXT,
         thresholds=Thresholds(score=0.1),  # its scores are low; transformers has the same
+    ),
+    "rf-detr": Family(
+        "pipeline.models.rf_detr:RfDetrSegmenter",
+        tasks=("instance",),
+        model_types=("rf_detr",),
+        heads=("RfDetrForInstanceSegmentation",),
     ),
     "sam": Family(
         "pipeline.models.sam:SamSegmenter",
         tasks=_THINGS,
-        model_types=("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video"),
+        model_types=(
+            *("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_tracker"),
+        ),
         prompts=Promptable(by_text=False),
     ),
     "sam3": Family(
         "pipeline.models.sam3:Sam3",
         tasks=_THINGS,
-        model_types=("sam3", "sam3_video"),
+        model_types=("sam3", "sam3_lite_text", "sam3_video"),
         prompts=Promptable(by_text=True),
         thresholds=Thresholds(score=0.3),
     ),
@@ -239,7 +247,7 @@ FAMILIES: dict[str, Family] = {
         tasks=("semantic",),
         model_types=(
             *("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2"),
-            *("segformer", "upernet"),
+            *("sapiens2", "segformer", "tipsv2_dpt", "upernet"),
         ),
         heads=("ForSemanticSegmentation",),
         views=True,
@@ -257,6 +265,12 @@ FAMILIES: dict[str, Family] = {
     "unet": Family(
         "pipeline.models.unet:UNetSegmenter",
         bundled=("unet-nuclei",),
+    ),
+    "videomt": Family(
+        "pipeline.models.videomt:VideomtSegmenter",
+        model_types=("videomt",),
+        heads=("ForUniversalSegmentation",),
+        views=True,
     ),
 }
 """family → what is known of it. A new one is a file, its entry here, a row in tests/contract."""

@@ -64,6 +64,8 @@ def read_transformers(
         sure = sure or bool(outputs.table)
     if painted:
         return Described(family, ("semantic",), outputs, str(beside.get("licence", "")))
+    if FAMILIES[family].tasks == ("instance",):
+        return Described(family, ("instance",), outputs)
     if family == "oneformer":
         if not any((folder / each).is_file() for each in TOKENIZERS):
             raise ValueError(
@@ -125,8 +127,11 @@ def _family(path: Path, config: Mapping[str, Any]) -> str:
 def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
     """Name of each output, in order.
 
+    Some tables count from 1. They have as many names as the network has outputs, so the first name
+    is the first output's.
+
     Raises:
-        ValueError: The numbers of `id2label` are not 0, 1, 2, …
+        ValueError: The numbers of `id2label` are neither 0, 1, 2, … nor 1, 2, 3, …
     """
     given = config.get("id2label")
     if given is None:
@@ -137,9 +142,13 @@ def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
         by_index = {int(index): str(name) for index, name in pairs}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: id2label is no table of numbers and names") from error
-    if not by_index or sorted(by_index) != list(range(len(by_index))):
-        raise ValueError(f"{path}: the numbers of id2label must be 0, 1, 2, …")
-    return [by_index[index] for index in range(len(by_index))]
+    numbers = sorted(by_index)
+    if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] >= len(numbers):
+        raise ValueError(
+            f"{path}: the numbers of id2label must be 0, 1, 2, … (or 1, 2, 3, …), one for each "
+            "output of the network"
+        )
+    return [by_index[number] for number in numbers]
 
 
 def _class_info(folder: Path) -> dict[str, bool]:

@@ -15,7 +15,7 @@ from schemas.config.model import ModelConfig
 from schemas.config.prompts import ConflictsConfig
 from schemas.prompts import Ontology
 
-from .phrases import Phrase, phrases_of
+from .phrases import Phrase, known_tokens, phrases_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,9 @@ def read_texts(info: ModelInfo, asking: TextRequest, *, longest: int) -> Texts:
     return Texts(
         *single_texts(
             asking.phrases,
-            lambda text: tokenizer(text)["input_ids"],
+            lambda text: known_tokens(
+                tokenizer(text)["input_ids"], tokenizer.unk_token_id, start=1, end=1
+            ),
             limit=limit,
             filler=tokenizer.pad_token_id or 0,
         )

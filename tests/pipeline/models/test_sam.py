@@ -24,7 +24,7 @@ from schemas.config.model import ModelConfig
 from schemas.config.prompts import EverythingConfig
 from schemas.records import Prompt, Segmentation, Task
 
-KINDS = ["sam", "sam_hq", "sam2", "edgetam"]
+KINDS = ["sam", "sam_hq", "sam2", "edgetam", "sam3_tracker"]
 LOOSE: dict[str, Any] = {
     "points_per_side": 3,
     "pred_iou_thresh": -1,

@@ -158,6 +158,7 @@ LABELS_DEPEND_ON: list[dict[str, Any]] = [
     {"model": {"mask_threshold": 0.4}},
     {"model": {"overlap_threshold": 0.4}},
     {"model": {"categories": "coco-things"}},
+    {"model": {"architecture": {"name": "Unet"}}},
     {"model": {"dtype": "float16"}},
     {"model": {"tta": {"flips": ["horizontal"]}}},
     {"model": {"tta": {"scales": [1, 0.5]}}},

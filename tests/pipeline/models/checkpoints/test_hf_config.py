@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from plain_checkpoints import plain_checkpoint
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
 )
@@ -37,6 +38,7 @@ def test_every_kind_is_one_of_transformers_and_has_a_family() -> None:
     known = {
         *MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
         *MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
+        *MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,
     }
     own = {kind for row in FAMILIES.values() if not row.prompts for kind in row.model_types}
     assert own <= known

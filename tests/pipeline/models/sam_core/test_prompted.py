@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,15 +105,50 @@ def test_more_prompts_than_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (Prompt(5, bbox_xyxy=BOX, source_id=1), (5, 6, 25, 19)),
         (Prompt(5, bbox_xyxy=(-9.0, -9.0, 500.0, 3.5), source_id=1), (0, 0, 60, 4)),
-        (Prompt(5, bbox_xyxy=(70.0, 50.0, 80.0, 60.0), source_id=1), (59, 39, 1, 1)),
+        (Prompt(5, bbox_xyxy=(59.6, 39.5, 80.0, 60.0), source_id=1), (59, 39, 1, 1)),
         (Prompt(5, points_xy=((20.7, 11.2),), inside=(True,), source_id=1), (20, 11, 1, 1)),
     ],
 )
-def test_an_empty_mask_stands_in_with_score_0(prompt: Prompt, box: tuple[int, ...]) -> None:
-    (found,) = asked("sam", (prompt,), threshold=1e9)
+def test_an_empty_mask_is_no_segment_but_on_request_its_prompt(
+    prompt: Prompt, box: tuple[int, ...]
+) -> None:
+    assert asked("sam", (prompt,), threshold=1e9) == []
+    (found,) = asked("sam", (prompt,), threshold=1e9, stand_in=True)
     assert (found.score, found.bbox_xywh, found.area) == (0.0, box, box[2] * box[3])
     assert (found.category_id, found.evidence.source_id) == (5, 1)
     assert found.evidence.predicted_iou is None
+
+
+@pytest.mark.parametrize("stand_in", [False, True])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(5, bbox_xyxy=(70.0, 50.0, 80.0, 60.0)),
+        Prompt(5, bbox_xyxy=(60.0, 0.0, 90.0, 40.0)),
+        Prompt(5, bbox_xyxy=(20.0, 20.0, 20.0, 32.0)),
+        Prompt(5, bbox_xyxy=(30.0, 20.0, 20.0, 32.0)),
+        Prompt(5, points_xy=((61.0, 5.0),), inside=(True,)),
+        Prompt(5, points_xy=((61.0, 5.0), (5.0, 5.0)), inside=(True, False)),
+    ],
+)
+def test_what_touches_no_pixel_is_never_a_label(prompt: Prompt, stand_in: bool) -> None:
+    good = Prompt(7, bbox_xyxy=BOX, source_id="a")
+    (found,) = asked("sam", (prompt, good), stand_in=stand_in)
+    assert (found.category_id, found.evidence.source_id, found.evidence.prompt_index) == (7, "a", 1)
+
+
+def test_a_mask_that_sam_believes_nothing_of_is_no_segment() -> None:
+    net, picture = loaded("sam")
+    answer = net.fast.decode
+
+    def doubtful(*given: Any, **more: Any) -> Any:
+        found = answer(*given, **more)
+        return replace(found, predicted_iou=found.predicted_iou.abs().neg())
+
+    net.fast.decode = doubtful
+    with torch.inference_mode():
+        frame = Enlarging(RULE.frame(HW), True)
+        assert masks_of_prompts(net, picture, frame, PROMPTS[:1]) == []
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
