@@ -186,10 +186,10 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
 
 def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
     out = join(ledger.uri, "exports")
-    if exports_current(ledger, out, config.export.formats):
+    if exports_current(ledger, out, config.export.formats, config.export):
         return []
     progress.phase("exporting")
-    return export_all(ledger, out, formats=config.export.formats)
+    return export_all(ledger, out, formats=config.export.formats, config=config.export)
 
 
 def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:

@@ -24,7 +24,7 @@ from .json_write import (
     write_list,
     write_object,
 )
-from .table import Artifact, Report
+from .table import Artifact, Report, Traits
 from .threads import bounded_map
 
 
@@ -40,6 +40,8 @@ class CocoInstances:
     folder = "coco"
     owns = None
     file = "instances.json"
+    options: tuple[str, ...] = ()
+    traits = Traits(things_only=True, names=True)
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/instances.json."""
@@ -132,6 +134,8 @@ class CocoResults:
     folder = "coco"
     owns = None
     file = "results.json"
+    options: tuple[str, ...] = ()
+    traits = Traits(things_only=True)
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/results.json."""

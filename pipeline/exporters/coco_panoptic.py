@@ -17,7 +17,7 @@ from .coco_parts import LabelledPart, check_coco, head, image_entries, labelled_
 from .json_write import END, compute, concat, items, member, numbers, quoted, write_object
 from .png_check import RGB_8, check_pngs
 from .png_folder import PngNames, remove_others, write_pngs
-from .table import Artifact, Report
+from .table import Artifact, Report, Traits
 
 
 class CocoPanoptic:
@@ -31,6 +31,8 @@ class CocoPanoptic:
     folder = "coco"
     owns = "panoptic"
     file = "panoptic.json"
+    options: tuple[str, ...] = ()
+    traits = Traits(label_pngs=1, names=True)
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/panoptic/*.png, then `out`/panoptic.json, then removes stale PNGs."""
