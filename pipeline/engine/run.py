@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.current import show_current
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
@@ -181,6 +182,7 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         packages=_packages(),
     )
     manifest = publish(plan.storage, spec.dataset, manifest)
+    show_current(plan.storage, spec.dataset, manifest)
     return manifest, before is None or before.version != manifest.version
 
 
