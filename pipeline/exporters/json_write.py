@@ -127,7 +127,7 @@ def write_object(
         StorageError: It cannot be written; what was there before is still there.
     """
     written: dict[str, int] = {}
-    with _staged(storage, uri) as file:
+    with staged(storage, uri) as file:
         file.write(b"{")
         for key, value in head.items():
             file.write(orjson.dumps(key) + b":" + orjson.dumps(value) + b",\n")
@@ -144,7 +144,7 @@ def write_list(storage: Storage, uri: str, pieces: Iterable[pa.StringArray]) -> 
     Raises:
         StorageError: It cannot be written; what was there before is still there.
     """
-    with _staged(storage, uri) as file:
+    with staged(storage, uri) as file:
         count = _write_entries(file, pieces)
         file.write(b"\n")
     return count
@@ -167,7 +167,7 @@ def _write_entries(file: BinaryIO, pieces: Iterable[pa.StringArray]) -> int:
 
 
 @contextlib.contextmanager
-def _staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
+def staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
     """A local file that becomes `uri` when the block ends without an error."""
     target = local_path(uri)
     folder = target.parent if target else Path(tempfile.gettempdir())

@@ -18,6 +18,9 @@ EXPORTERS: dict[str, str] = {
     "coco-results": "pipeline.exporters.coco_instances:CocoResults",
     "semantic-png": "pipeline.exporters.semantic_png:SemanticPng",
     "semantic-png-stuffthing": "pipeline.exporters.semantic_png:StuffThingPng",
+    "coco-polygons": "pipeline.exporters.coco_polygons:CocoPolygons",
+    "coco-flat": "pipeline.exporters.coco_polygons:CocoFlat",
+    "csv": "pipeline.exporters.csv_table:CsvTable",
     "yolo-seg": "pipeline.exporters.yolo:YoloSeg",
     "yolo-detect": "pipeline.exporters.yolo:YoloDetect",
 }

@@ -39,8 +39,9 @@ def images_of_part(
             begin, end = part.bounds[index], part.bounds[index + 1]
             own = part.annotations.slice(begin, end - begin).to_pylist()
             index += 1
-            kept = [item for item in own if item["isthing"] and not item["iscrowd"]]
-            yield row, kept if things else own
+            if things:
+                own = [item for item in own if item["isthing"] and not item["iscrowd"]]
+            yield row, own
 
 
 def labelled_images(

@@ -93,7 +93,7 @@ def test_an_older_version_is_still_read_and_comes_back_whole(tmp_path):
     shutil.copy(tmp_path / "out/versions/000001.json", tmp_path / "out/manifest.json")
     back = open_ledger(first.dataset)
     assert sorted(row["file_name"] for row, _ in back.rows()) == before
-    report = validate(first.dataset)
+    report = validate(first.dataset, exports=False)
     assert report.ok
     assert report.stale == 2 * len(second.manifest.parts)
     again = run(tmp_path)
@@ -106,7 +106,7 @@ def test_what_a_killed_run_left_is_warned_of_and_moved_away(tmp_path):
     write_pictures(tmp_path / "in", 3)
     result = run(tmp_path)
     for table in ("images", "annotations"):
-        (path,) = (tmp_path / "out" / table).iterdir()
+        path = min((tmp_path / "out" / table).iterdir())
         shutil.copy(path, path.with_name("0000000a-dead.parquet"))
     assert validate(result.dataset).stale == 2
     run(tmp_path)
