@@ -41,6 +41,11 @@ class Loss:
             self._total += sum(ious)
             self._worst = min([self._worst, *ious])
 
+    @property
+    def worst(self) -> float:
+        """The lowest IoU of a mask with its polygons; 1 where there was none."""
+        return self._worst
+
     def __str__(self) -> str:
         mean = self._total / self._count if self._count else 1.0
         return (
@@ -70,9 +75,8 @@ class CocoPolygons(CocoInstances):
         """Writes the file; the log gives mean and worst IoU of polygons and masks."""
         self._loss = Loss()
         made = super().export(ledger, out)
-        _log.log(
-            logging.WARNING if self._tolerance else logging.INFO, "%s: %s", self.name, self._loss
-        )
+        level = logging.INFO if self._loss.worst == 1 else logging.WARNING
+        _log.log(level, "%s: %s", self.name, self._loss)
         return made
 
     def masks(self, batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:

@@ -96,9 +96,7 @@ class Cvat:
             f"{labels}      </labels>\n    </task>\n  </meta>\n"
         ).encode()
 
-    def _image(
-        self, number: int, row: dict[str, Any], items: Sequence[dict[str, Any]]
-    ) -> bytes:
+    def _image(self, number: int, row: dict[str, Any], items: Sequence[dict[str, Any]]) -> bytes:
         subset = f" subset={quoteattr(row['split'])}" if row["split"] else ""
         shapes = "".join(text for item in items for text in self._shapes(row, item))
         return (
@@ -109,7 +107,7 @@ class Cvat:
     def _shapes(self, row: dict[str, Any], item: dict[str, Any]) -> Iterator[str]:
         height, width = row["height"], row["width"]
         counts = item["rle"]["counts"]
-        label = f"label={quoteattr(item['category'], _BLANKS)} source=\"auto\" occluded=\"0\""
+        label = f'label={quoteattr(item["category"], _BLANKS)} source="auto" occluded="0"'
         if not self._polygons:
             x, y, w, h = item["bbox_xywh"]
             runs = mask_runs_in_box(counts, height, width, item["bbox_xywh"])

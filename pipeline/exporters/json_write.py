@@ -169,19 +169,26 @@ def _write_entries(file: BinaryIO, pieces: Iterable[pa.StringArray]) -> int:
 @contextlib.contextmanager
 def staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
     """A local file that becomes `uri` when the block ends without an error."""
+    with staged_file(storage, uri) as file, _plain_malloc():
+        yield file
+
+
+@contextlib.contextmanager
+def staged_file(storage: Storage, uri: str) -> Iterator[BinaryIO]:
+    """The same for blocks that do not end in the order in which they began."""
     target = local_path(uri)
     folder = target.parent if target else Path(tempfile.gettempdir())
-    staged = folder / f".{uri.rpartition('/')[2]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    local = folder / f".{uri.rpartition('/')[2]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with staged.open("xb", buffering=1 << 20) as file, _plain_malloc():
+        with local.open("xb", buffering=1 << 20) as file:
             yield file
-        storage.put_file(staged, uri)
+        storage.put_file(local, uri)
     except OSError as error:
         raise explain(error, uri) from error
     finally:
         with contextlib.suppress(OSError):
-            staged.unlink()
+            local.unlink()
 
 
 @contextlib.contextmanager

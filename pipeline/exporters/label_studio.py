@@ -51,9 +51,7 @@ class LabelStudio:
     options: tuple[str, ...] = ("shapes", "tolerance", "url_prefix")
     traits = Traits(names=True)
 
-    def __init__(
-        self, shapes: str = "mask", tolerance: float = 0.0, url_prefix: str = ""
-    ) -> None:
+    def __init__(self, shapes: str = "mask", tolerance: float = 0.0, url_prefix: str = "") -> None:
         self._polygons = shapes == "polygon"
         self._tolerance = tolerance
         self._prefix = url_prefix
@@ -129,7 +127,12 @@ class LabelStudio:
         if not self._polygons:
             rle = brush_rle(counts, height, width, item["bbox_xywh"])
             value = {"format": "rle", "rle": rle, "brushlabels": [item["category"]]}
-            yield {"id": str(item["annotation_id"]), "type": "brushlabels", **common, "value": value}
+            yield {
+                "id": str(item["annotation_id"]),
+                "type": "brushlabels",
+                **common,
+                "value": value,
+            }
             return
         parts = components_of(counts, height, width, item["bbox_xywh"], tolerance=self._tolerance)
         for place, part in enumerate(parts):
@@ -161,9 +164,7 @@ class LabelStudio:
         ).encode()
 
 
-def brush_rle(
-    counts: str | bytes, height: int, width: int, bbox_xywh: Sequence[int]
-) -> list[int]:
+def brush_rle(counts: str | bytes, height: int, width: int, bbox_xywh: Sequence[int]) -> list[int]:
     """A mask in the run-length code of Label Studio's brush: thi.ng's rle-pack of RGBA bytes.
 
     The picture is read row by row, each pixel as four bytes of 0 or 255. A stream of bits holds
@@ -180,7 +181,12 @@ def brush_rle(
 
     Returns:
         Bytes as integers 0…255.
+
+    Raises:
+        ValueError: The picture has 2**30 pixels or more, or the RLE is malformed.
     """
+    if 4 * height * width >= 1 << 32:
+        raise ValueError(f"Label Studio's brush holds no picture of {width}x{height} pixels")
     lengths, inside = _row_runs(counts, height, width, bbox_xywh)
     lengths = lengths * 4
     longest = 1 << _SIZES[-1]

@@ -21,6 +21,15 @@ EXPORTERS: dict[str, str] = {
     "coco-polygons": "pipeline.exporters.coco_polygons:CocoPolygons",
     "coco-flat": "pipeline.exporters.coco_polygons:CocoFlat",
     "csv": "pipeline.exporters.csv_table:CsvTable",
+    "label-studio": "pipeline.exporters.label_studio:LabelStudio",
+    "cvat": "pipeline.exporters.cvat:Cvat",
+    "geojson": "pipeline.exporters.geojson:GeoJson",
+    "webdataset": "pipeline.exporters.webdataset:WebDataset",
+    "hf": "pipeline.exporters.hf:HuggingFace",
+    "voc": "pipeline.exporters.maps:VocMaps",
+    "cityscapes": "pipeline.exporters.maps:CityscapesMaps",
+    "ade20k": "pipeline.exporters.maps:Ade20kMaps",
+    "overlays": "pipeline.exporters.overlays:Overlays",
     "yolo-seg": "pipeline.exporters.yolo:YoloSeg",
     "yolo-detect": "pipeline.exporters.yolo:YoloDetect",
 }
@@ -61,15 +70,15 @@ class Traits:
 
     Attributes:
         masks: What a reader gets back of a mask: "exact" to the pixel, "polygons" (exact in
-            pycocotools at tolerance 0, at the edges' mercy elsewhere), "boxes", "painted" over a
-            picture, or "none".
+            pycocotools at tolerance 0, at the edges' mercy elsewhere), "boxes", "mapped" to the
+            categories of another data set, or "painted" over a picture.
         things_only: Stuff is left out.
         label_pngs: PNGs of labels an image.
         pictures: The input's pictures are carried along, so they must still be there.
         names: Images are known by their `file_name`, which narrow readers break on.
     """
 
-    masks: Literal["exact", "polygons", "boxes", "painted", "none"] = "exact"
+    masks: Literal["exact", "polygons", "boxes", "mapped", "painted"] = "exact"
     things_only: bool = False
     label_pngs: int = 0
     pictures: bool = False

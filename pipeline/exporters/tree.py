@@ -74,7 +74,8 @@ class OwnFile:
     Attributes:
         path: Relative to the export's folder.
         make: Its bytes.
-        size_hw: Of a picture that is only looked at when it is checked, not made again.
+        size_hw: Of a picture that is only looked at when it is checked, not made again; height 0
+            where any will do.
     """
 
     path: str
@@ -122,12 +123,23 @@ class Tree:
                 return file.path, "export-file-missing"
             if file.size_hw is None:
                 return file.path, "" if data == file.make() else "export-file-differs"
-            return file.path, "" if _size(data) == file.size_hw else "export-file-differs"
+            size = picture_size(data)
+            fits = size is not None and size[1] == file.size_hw[1]
+            fits = fits and file.size_hw[0] in (0, size[0] if size else -1)
+            return file.path, "" if fits else "export-file-differs"
 
         for path, rule in bounded_map(look, files):
             self._known.append(_hash(path))
             if rule:
                 report(rule, path)
+        self.strays(report)
+
+    def know(self, path: str) -> None:
+        """Counts a file as one of the export's that was written another way."""
+        self._known.append(_hash(path))
+
+    def strays(self, report: Report) -> None:
+        """Reports files that belong to no image."""
         for path in self._strangers():
             report("export-file-stray", path)
 
@@ -155,7 +167,8 @@ def _hash(path: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def _size(data: bytes) -> tuple[int, int] | None:
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) that a picture's file says, None where it is no picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.height, image.width

@@ -102,9 +102,9 @@ def card(manifest: DatasetManifest) -> str:
         *((f"… {key}", f"{counts[key]:,}") for key in ("ok", "empty", "failed", "skipped")),
         ("segments", f"{manifest.objects:,}"),
     ]
-    lines = [f"| {key} | {_cell(str(value))} |\n" for key, value in facts]
+    lines = [f"| {key} | {markdown_cell(str(value))} |\n" for key, value in facts]
     rows = [
-        f"| {item.id} | {_cell(item.name)} | "
+        f"| {item.id} | {markdown_cell(item.name)} | "
         f"{'background' if item.is_background else 'thing' if item.isthing else 'stuff'} | "
         f"{manifest.category_counts.get(str(item.id), 0):,} |\n"
         for item in manifest.category_table()
@@ -135,7 +135,7 @@ def _head(manifest: DatasetManifest) -> str:
     return text
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Text inside a Markdown table: one line, no markup."""
     for sign in ("\\", "|", "<", "`", "*", "_", "["):
         text = text.replace(sign, f"\\{sign}")

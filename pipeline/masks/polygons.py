@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ Ring = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """One 8-connected part of a mask.
+    """One connected part of a mask.
 
     Attributes:
         outer: Its outline.
@@ -36,6 +36,7 @@ def components_of(
     bbox_xywh: Sequence[int],
     *,
     tolerance: float = 0.0,
+    connectivity: Literal[4, 8] = 8,
 ) -> list[Component]:
     """Every part of a mask, with its holes.
 
@@ -50,6 +51,9 @@ def components_of(
         bbox_xywh: The mask's tight box.
         tolerance: Pixels that a simplified ring may lie off the true one (Douglas, Peucker 1973,
             as `cv2.approxPolyDP`). A ring that would collapse stays as it is.
+        connectivity: 8: pixels that touch at a corner are one part, whose outline may pass a corner
+            twice. 4: they are two; with tolerance 0 every part is then a valid polygon of OGC's
+            simple features: rings are simple and its inside is connected.
 
     Raises:
         ValueError: The RLE is malformed or of another picture, or the box leaves the picture.
@@ -57,6 +61,19 @@ def components_of(
     x, y, w, h = bbox_xywh
     text = counts.encode() if isinstance(counts, str) else counts
     window = mask_window(text, height, width, (x, y, x + w, y + h))
+    if connectivity == 8:
+        return _traced(window, x, y, tolerance)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(window, connectivity=4)
+    found: list[Component] = []
+    for label in range(1, count):
+        left, top, across, down = stats[label, :4].tolist()
+        own = labels[top : top + down, left : left + across] == label
+        found += _traced(own.astype(np.uint8), x + left, y + top, tolerance)
+    return found
+
+
+def _traced(window: npt.NDArray[np.uint8], x: int, y: int, tolerance: float) -> list[Component]:
+    """The 8-connected parts of a mask whose top left pixel is (x, y) of the picture."""
     # OpenCV follows the centres of border pixels. In the picture doubled, pixel x has the centres
     # 2x and 2x + 1, which (c + 1) // 2 takes to its edges x and x + 1; around holes the border
     # pixels are those outside the hole, and the same rule gives the hole's own edges.

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 import numpy as np
-import pandas
 import pytest
-import yaml
+from format_readers import READ_BACK
 from PIL import Image
-from pycocotools.coco import COCO
 from small_datasets import (
     BACKGROUND,
     CATEGORIES,
     EMPTY,
-    HEIGHT,
     NAMES,
     NUCLEUS,
     SKY,
-    WIDTH,
     category_of,
     panoptic_map,
     segmentation,
     small_dataset,
     with_pictures,
 )
-from torchvision.datasets import CocoDetection
 
 from pipeline.exporters import EXPORTERS, check_exports, export, export_all
-from pipeline.exporters.png_folder import PngNames
 from pipeline.exporters.table import Traits, make_exporter
 from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
@@ -44,143 +38,6 @@ from schemas.records import SEGMENT_BITS, ImageRecord, Segmentation
 
 TASKS = ("semantic", "instance", "panoptic")
 
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a format's reader found: per image, category id → union of its masks."""
-
-    images: set[int]
-    unions: dict[tuple[int, int], np.ndarray]
-
-
-def read_instances(out: Path) -> Read:
-    coco = COCO(str(out / "instances.json"))
-    return Read(set(coco.imgs), _unions(coco, coco.anns.values()))
-
-
-def read_polygons(out: Path) -> Read:
-    coco = COCO(str(out / "instances_polygons.json"))
-    return Read(set(coco.imgs), _unions(coco, coco.anns.values()))
-
-
-def read_flat(out: Path) -> Read:
-    """With torchvision, which opens `root`/`file_name`."""
-    found = CocoDetection(str(out / "images"), str(out / "instances.json"))
-    for number, (picture, _) in zip(found.ids, found, strict=True):
-        entry = found.coco.imgs[number]
-        assert picture.size == (entry["width"], entry["height"])
-    assert not {"/", "\\"} & {*"".join(item["file_name"] for item in found.coco.imgs.values())}
-    return Read(set(found.ids), _unions(found.coco, found.coco.anns.values()))
-
-
-def read_csv(out: Path) -> Read:
-    """With pandas; images without segments have no line."""
-    table = pandas.read_csv(out / "segments.csv", keep_default_na=False, na_values=[""])
-    unions: dict[tuple[int, int], np.ndarray] = {}
-    for row in table.itertuples():
-        mask = codec.decode(row.rle_counts, row.height, row.width)
-        assert mask.sum() == row.area
-        assert codec.bbox_xywh(row.rle_counts, row.height, row.width) == (
-            row.bbox_x, row.bbox_y, row.bbox_w, row.bbox_h
-        )  # fmt: skip
-        key = (row.image_id, row.category_id)
-        unions[key] = unions.get(key, 0) | mask
-    return Read({*table["image_id"].tolist()}, unions)
-
-
-def read_results(out: Path) -> Read:
-    truth = COCO()
-    path = out / "results.json"
-    rows: Any = json.loads(path.read_bytes())
-    truth.dataset = {
-        "images": [{"id": n, "height": HEIGHT, "width": WIDTH} for n in NAMES.values()],
-        "categories": [{"id": NUCLEUS.id, "name": NUCLEUS.name}],
-        "annotations": [],
-    }
-    truth.createIndex()
-    found: Any = truth.loadRes(str(path))
-    assert len(found.anns) == len(rows)
-    return Read(set(NAMES.values()), _unions(found, found.anns.values()))
-
-
-def _unions(coco: Any, annotations: Any) -> dict[tuple[int, int], np.ndarray]:
-    unions: dict[tuple[int, int], np.ndarray] = {}
-    for item in annotations:
-        key = (item["image_id"], item["category_id"])
-        unions[key] = unions.get(key, 0) | coco.annToMask(item)
-    return unions
-
-
-def read_panoptic(out: Path) -> Read:
-    data = json.loads((out / "panoptic.json").read_bytes())
-    unions = {}
-    for item in data["annotations"]:
-        rgb = np.array(Image.open(out / "panoptic" / item["file_name"])).astype(np.uint32)
-        ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
-        for segment in item["segments_info"]:
-            key = (item["image_id"], segment["category_id"])
-            unions[key] = unions.get(key, 0) | (ids == segment["id"]).astype(np.uint8)
-    return Read({item["id"] for item in data["images"]}, unions)
-
-
-def read_semantic(out: Path) -> Read:
-    key = json.loads((out / "categories.json").read_bytes())
-    unions, names = {}, PngNames(NAMES)
-    for name, number in NAMES.items():
-        pixels = np.array(Image.open(out / names[name]))
-        for item in key["categories"]:
-            mask = (pixels == item["pixel"]).astype(np.uint8)
-            if mask.any():
-                unions[number, item["id"]] = mask
-    return Read(set(NAMES.values()), unions)
-
-
-def read_yolo(out: Path, mask_of: Any) -> Read:
-    """After ultralytics' documentation: data.yaml names folders beside it, `images` in a path
-    becomes `labels` and the suffix .txt; a line is a category and numbers divided by the size."""
-    data = yaml.safe_load((out / "data.yaml").read_text("utf-8"))
-    ids = {"nucleus": NUCLEUS.id}
-    images, unions = set(), {}
-    assert data["train"] == data["val"] == "images/train"
-    for picture in (out / data["train"]).iterdir():
-        number = int(picture.stem.rpartition("-")[2])
-        images.add(number)
-        with Image.open(picture) as opened:
-            size = opened.height, opened.width
-        label = Path(str(picture.parent).replace("images", "labels"), picture.stem + ".txt")
-        for line in label.read_text().splitlines():
-            index, *values = line.split(" ")
-            points = np.array(values, np.float64).reshape(-1, 2) * size[::-1]
-            key = (number, ids[data["names"][int(index)]])
-            unions[key] = unions.get(key, 0) | mask_of(points, size)
-    return Read(images, unions)
-
-
-def drawn_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    assert len(points) >= 3
-    counts = codec.from_coco([points.reshape(-1).tolist()], *size)
-    return codec.decode(counts, *size)
-
-
-def drawn_box(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    (left, top), (right, bottom) = points[0] - points[1] / 2, points[0] + points[1] / 2
-    mask = np.zeros(size, np.uint8)
-    mask[round(top) : round(bottom), round(left) : round(right)] = 1
-    return mask
-
-
-READ_BACK = {
-    "coco-instances": read_instances,
-    "coco-results": read_results,
-    "coco-panoptic": read_panoptic,
-    "semantic-png": read_semantic,
-    "semantic-png-stuffthing": read_semantic,
-    "coco-polygons": read_polygons,
-    "coco-flat": read_flat,
-    "csv": read_csv,
-    "yolo-seg": lambda out: read_yolo(out, drawn_polygon),
-    "yolo-detect": lambda out: read_yolo(out, drawn_box),
-}
 
 CASES = [
     ("coco-instances", "instance"),
@@ -199,6 +56,20 @@ CASES = [
     ("csv", "instance"),
     ("csv", "semantic"),
     ("csv", "panoptic"),
+    ("label-studio", "instance"),
+    ("label-studio", "panoptic"),
+    ("cvat", "instance"),
+    ("cvat", "panoptic"),
+    ("geojson", "instance"),
+    ("geojson", "panoptic"),
+    ("webdataset", "instance"),
+    ("webdataset", "panoptic"),
+    ("hf", "semantic"),
+    ("hf", "panoptic"),
+    ("voc", "semantic"),
+    ("cityscapes", "panoptic"),
+    ("ade20k", "semantic"),
+    ("overlays", "panoptic"),
     ("yolo-seg", "instance"),
     ("yolo-seg", "panoptic"),
     ("yolo-detect", "instance"),
@@ -216,6 +87,15 @@ OF_SEVERAL = [
     ("coco-polygons", TASKS, "instance"),
     ("coco-flat", TASKS, "instance"),
     ("csv", ("semantic", "panoptic"), "panoptic"),
+    ("label-studio", TASKS, "instance"),
+    ("cvat", TASKS, "instance"),
+    ("geojson", ("semantic", "panoptic"), "panoptic"),
+    ("webdataset", TASKS, "instance"),
+    ("hf", ("semantic", "panoptic"), "panoptic"),
+    ("voc", TASKS, "semantic"),
+    ("cityscapes", ("instance", "panoptic"), "panoptic"),
+    ("ade20k", TASKS, "semantic"),
+    ("overlays", TASKS, "panoptic"),
     ("yolo-seg", TASKS, "instance"),
     ("yolo-detect", ("semantic", "panoptic"), "panoptic"),
 ]
@@ -223,6 +103,10 @@ OF_SEVERAL = [
 
 BY_ROW = ("coco-instances", "coco-results", "coco-polygons")
 """Formats whose annotations name their image themselves."""
+
+
+KEEPS = {"cityscapes": [SKY.id], "ade20k": [SKY.id], "voc": [BACKGROUND.id], "overlays": []}
+"""Categories of the small dataset that come back from these: those of the other data set."""
 
 
 def traits(name: str) -> Traits:
@@ -236,6 +120,8 @@ def dataset_for(folder: Path, name: str, task: Any, **options: Any) -> Ledger:
 
 def due_of(mask: np.ndarray, name: str, labels: np.ndarray) -> np.ndarray:
     """What of a category's mask a format keeps: itself, or the boxes of its objects."""
+    if name == "voc":  # all of it is background there
+        return np.ones(mask.shape, np.uint8)
     if traits(name).masks != "boxes":
         return mask.astype(np.uint8)
     boxes = np.zeros(mask.shape, np.uint8)
@@ -272,6 +158,9 @@ def test_the_reader_finds_what_the_ledger_holds(name, task, tmp_path):
         labels = panoptic_map(number)
         things_only = task == "instance" or traits(name).things_only
         wanted = [NUCLEUS.id] if things_only else [NUCLEUS.id, SKY.id, BACKGROUND.id]
+        wanted = KEEPS.get(name, wanted)
+        if name == "geojson":
+            wanted = [category for category in wanted if category != BACKGROUND.id]
         by_category = np.vectorize(category_of)(labels)
         for category in wanted:
             if (mask := by_category == category).any():
@@ -325,7 +214,7 @@ def test_a_dataset_without_images_or_segments(name, task, tmp_path):
         pngs = list(Path(ledger.uri, "exports").rglob("*.png"))
         assert len(pngs) == images * traits(name).label_pngs
         for png in pngs:
-            empty = 255 if name == "semantic-png-stuffthing" else 0
+            empty = 255 if name in ("semantic-png-stuffthing", "voc") else 0
             assert np.unique(np.array(Image.open(png))).tolist() == [empty]
 
 
