@@ -46,7 +46,7 @@ class LabelStudio:
 
     tasks: tuple[Task, ...] = ("instance", "panoptic", "semantic")
     folder = "label-studio"
-    owns = None
+    owns = ""
     file = "tasks.json"
     options: tuple[str, ...] = ("shapes", "tolerance", "url_prefix")
     traits = Traits(names=True)
@@ -60,7 +60,7 @@ class LabelStudio:
         """Writes `out`/label_config.xml, then `out`/tasks.json."""
         ledger.storage.write(join(out, "label_config.xml"), self._config(ledger))
         count = write_list(ledger.storage, join(out, self.file), self._entries(ledger))
-        return [Artifact(self.file, "label-studio", count)]
+        return [Artifact(self.file, "label-studio", count), Artifact("./", "label-studio", 1)]
 
     def check(self, ledger: Ledger, out: str, report: Report) -> None:
         """Compares the file with the ledger, task by task."""

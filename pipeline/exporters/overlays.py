@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,9 @@ _NAMED = 60
 """Segments of a picture that are named, at most, the largest first: more is a wall of text."""
 
 _SWATCHES = 8
+
+_LEAST = 768
+"""Smaller pictures are enlarged to it, if `overlay_size` lets them: names need room."""
 
 
 class Overlays:
@@ -93,7 +97,11 @@ class Overlays:
             yield OwnFile(flat_name(row, self._suffix), make, (0, width))
 
     def _size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        return fit(size_hw, self._side) if self._side else size_hw
+        if not self._side:
+            return size_hw
+        if (longer := max(size_hw)) >= (least := min(_LEAST, self._side)):
+            return fit(size_hw, self._side)
+        return round(size_hw[0] * least / longer) or 1, round(size_hw[1] * least / longer) or 1
 
     def _make(
         self,
@@ -143,7 +151,7 @@ def paint_overlay(
     light = cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)
     thickness = max(1, round(max(size_hw) / 640))
     ordered = sorted(segments, key=lambda item: (-item["area"], item["segment_id"]))
-    names: list[tuple[tuple[int, int], str, tuple[int, int, int]]] = []
+    names: list[_Name] = []
     for item in ordered:
         (top, left), mask = _shrunk(item, full, size_hw)
         if not mask.any():
@@ -166,7 +174,9 @@ def paint_overlay(
         if len(names) < _NAMED:
             deep = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
             y, x = np.unravel_index(int(deep.argmax()), deep.shape)
-            names.append(((left + int(x) - 1, top + int(y) - 1), _title(item, table), color))
+            middle = (left + int(x) - 1, top + int(y) - 1)
+            box = (left, top, left + width, top + height)
+            names.append(_Name(_title(item, table), color, middle, float(deep.max()), box))
     return _with_names(canvas, names)
 
 
@@ -192,6 +202,34 @@ def _contrary(color: tuple[int, int, int]) -> tuple[int, int, int]:
     return (16, 16, 16) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else (245, 245, 245)
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A segment's name and where there is room for it: its deepest point, how deep, its box."""
+
+    text: str
+    color: tuple[int, int, int]
+    middle_xy: tuple[int, int]
+    depth: float
+    bbox_xyxy: tuple[int, int, int, int]
+
+    def places(self, width: float, height: float) -> list[tuple[float, float]]:
+        """Left and top that a label of this size may have, the best first.
+
+        Inside where it hides little of the segment, else above it, below it, or at its sides.
+        """
+        x, y = self.middle_xy
+        left, top, right, bottom = self.bbox_xyxy
+        outside = [
+            (x - width / 2, top - height - 8),
+            (x - width / 2, bottom + 6),
+            (right + 8, y - height / 2),
+            (left - width - 8, y - height / 2),
+        ]
+        within = [(x - width / 2, y - height / 2)]
+        roomy = self.depth > height and right - left > width
+        return [*within, *outside] if roomy else outside
+
+
 def _shrunk(
     item: dict[str, Any], full_hw: tuple[int, int], size_hw: tuple[int, int]
 ) -> tuple[tuple[int, int], Pixels]:
@@ -215,32 +253,30 @@ def _shrunk(
 
 def _title(item: dict[str, Any], table: dict[int, Category]) -> str:
     name = table[item["category_id"]].name
-    return name if item["score"] is None else f"{name} {item['score']:.2f}"
+    return name if item["score"] is None else f"{name}  {item['score']:.2f}"
 
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _with_names(
-    canvas: Pixels, names: Sequence[tuple[tuple[int, int], str, tuple[int, int, int]]]
-) -> Pixels:
-    """Writes the names over the picture's insides; one that would lie over another is left out."""
+def _with_names(canvas: Pixels, names: Sequence[_Name]) -> Pixels:
+    """Writes the names; one that has no place free of others is left out."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
-    font = _font(max(10, round(max(canvas.shape[:2]) / 80)))
+    font = _font(max(11, round(max(canvas.shape[:2]) / 75)))
     taken: list[tuple[float, float, float, float]] = []
-    for (x, y), text, color in names:
-        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    for name in names:
+        left, top, right, bottom = draw.textbbox((0, 0), name.text, font=font)
         width, height = right - left, bottom - top
-        x0 = min(max(x - width / 2, 3), canvas.shape[1] - width - 3)
-        y0 = min(max(y - height / 2, 3), canvas.shape[0] - height - 3)
-        box = (x0 - 3, y0 - 2, x0 + width + 3, y0 + height + 2)
-        if x0 < 3 or y0 < 3 or any(_meet(box, other) for other in taken):
-            continue
-        taken.append(box)
-        draw.rounded_rectangle(box, 3, fill=(18, 18, 18), outline=color)
-        draw.text((x0 - left, y0 - top), text, font=font, fill=(255, 255, 255))
+        for x0, y0 in name.places(width, height):
+            box = (x0 - 3, y0 - 2, x0 + width + 3, y0 + height + 2)
+            inside = min(box) >= 0 and box[2] < canvas.shape[1] and box[3] < canvas.shape[0]
+            if inside and not any(_meet(box, other) for other in taken):
+                taken.append(box)
+                draw.rounded_rectangle(box, 3, fill=(18, 18, 18), outline=name.color)
+                draw.text((x0 - left, y0 - top), name.text, font=font, fill=(255, 255, 255))
+                break
     return np.asarray(image, np.uint8)
 
 
@@ -264,7 +300,7 @@ def _with_legend(
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     placed: list[tuple[float, int, str, list[tuple[int, int, int]]]] = []
     x, rows = float(size), 0
-    entries = [(f"{table[key].name} {n}", hues[key]) for key, n in counts.most_common()]
+    entries = [(f"{table[key].name}: {n}", hues[key]) for key, n in counts.most_common()]
     for text, own in entries or [("nothing found", [])]:
         length = probe.textlength(text, font=font) + (len(own) + 2) * size * 0.6 + size
         if x + length > width and x > size:

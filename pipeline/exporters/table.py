@@ -42,7 +42,7 @@ _DEFAULTS: dict[Task, tuple[str, ...]] = {
 }
 
 
-SUFFIXES = (".png", ".jpg", ".webp", ".bmp", ".txt", ".tar", ".parquet", ".geojson")
+SUFFIXES = (".png", ".jpg", ".webp", ".bmp", ".txt", ".tar", ".parquet", ".geojson", ".xml")
 """Of the files in folders that exports own; nothing else in them is ever removed."""
 
 Report = Callable[[str, str], None]

@@ -241,7 +241,8 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     export_all(Ledger(local.uri, fewer, local.storage), formats=(name,))
     left = {entry.path for entry in storage.list(join(remote.uri, "exports"), hidden=True)}
     assert left == tree(tmp_path / "data" / "exports").keys()
-    assert len(left) == 2 or len(left) < len(there)
+    several = sum(path.endswith((".png", ".txt", ".jpg", ".geojson")) for path in there)
+    assert not several or len(left) < len(there)
 
 
 @pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[0] not in BY_ROW])

@@ -72,6 +72,7 @@ def test_the_layout_is_the_contract(tmp_path):
     pngs = {names[name] for name in PICTURE_NAMES}
     assert {path for path in tree(root) if path.startswith(("coco/", "semantic"))} == {
         "coco/instances.json",
+        "coco/instances_polygons.json",
         "coco/results.json",
         "coco/panoptic.json",
         *(f"coco/panoptic/{png}" for png in pngs),
