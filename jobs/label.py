@@ -205,7 +205,7 @@ def _of_tasks(manifest: DatasetManifest) -> str:
     """ " (semantic 3, instance 12)" where there are several tasks."""
     if len(manifest.tasks) == 1:
         return ""
-    each = (f"{task} {manifest.view(task).counts['annotations']}" for task in manifest.tasks)
+    each = (f"{task} {manifest.view(task).objects}" for task in manifest.tasks)
     return f" ({', '.join(each)})"
 
 
@@ -229,7 +229,8 @@ def _say(result: RunResult) -> None:
         typer.echo(f"  and {copies} augmented copies, counted below")
     typer.echo(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
-        f"skipped {counts['skipped']}; {counts['annotations']} segments{_of_tasks(result.manifest)}"
+        f"skipped {counts['skipped']}; {result.manifest.objects} segments"
+        f"{_of_tasks(result.manifest)}"
     )
     for code, count in result.manifest.error_counts.items():
         typer.echo(f"  failed: {count} × {code}")

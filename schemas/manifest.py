@@ -177,6 +177,12 @@ class DatasetManifest:
         return Categories.from_json(self.categories)
 
     @property
+    def objects(self) -> int:
+        """Annotations but those of background: what a headline counts."""
+        rest = (str(item["id"]) for item in self.categories if item.get("is_background"))
+        return self.counts["annotations"] - sum(self.category_counts.get(key, 0) for key in rest)
+
+    @property
     def task(self) -> Task:
         """The only task.
 

@@ -13,6 +13,7 @@ from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
 from pipeline.images.preprocess import resolve_references
+from pipeline.ledger.current import TABLES, bring_back
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.parts import RETRYABLE
 from pipeline.masks.refine import Refiner
@@ -202,8 +203,11 @@ def _receipts(
     """Receipts of the shards that are done and whose files are still there."""
     standing = {
         table: {entry.path for entry in listed(storage, join(dataset, table))}
-        for table in ("receipts", "images", "annotations")
+        for table in ("receipts", *TABLES)
     }
+    for table in TABLES:  # a part of an older version serves as well as one of the current
+        away = listed(storage, join(dataset, "versions", table))
+        standing[table] |= {entry.path for entry in away}
     uris = {
         shard.id: receipt_uri(dataset, shard.id, shard.token)
         for shard in shards
@@ -220,10 +224,15 @@ def _receipts(
             again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
             if not again and file in standing["images"] and file in standing["annotations"]:
                 kept[shard] = receipt
+    bring_back(storage, dataset, [receipt.part for receipt in kept.values()])
     lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
     return {shard: item for shard, item in kept.items() if item.part.name not in lost}
 
 
-def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:
+def listed(
+    storage: Storage, folder: str, *, hidden: bool = False, recursive: bool = True
+) -> list[Entry]:
     """The files of a folder that may not be there yet."""
-    return list(storage.list(folder, hidden=hidden)) if storage.exists(folder) else []
+    if not storage.exists(folder):
+        return []
+    return list(storage.list(folder, hidden=hidden, recursive=recursive))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
+from pipeline.ledger.current import TABLES
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
@@ -28,13 +29,15 @@ def prune(output: str, storage: Storage) -> int:
     if current is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
     parts = {part.name: part for part in current.parts}
-    for entry in listed(storage, join(dataset, "versions")):
+    versions = join(dataset, "versions")
+    for entry in listed(storage, versions, recursive=False):
         parts |= {part.name: part for part in read_manifest(storage, entry.uri).parts}
     removed = _prune_copies(storage, dataset, list(parts.values()))
     kept = parts.keys()
-    for table in ("images", "annotations"):
+    folders = [join(root, table) for root in (dataset, versions) for table in TABLES]
+    for folder in folders:
         # Hidden ones too: what a killed writer had not yet renamed.
-        for entry in listed(storage, join(dataset, table), hidden=True):
+        for entry in listed(storage, folder, hidden=True):
             if entry.path.removesuffix(".parquet") not in kept:
                 storage.remove(entry.uri)
                 removed += 1

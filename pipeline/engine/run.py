@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.current import show_current
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
@@ -185,15 +186,16 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         absent_images=len(plan.absent),
     )
     manifest = publish(plan.storage, spec.dataset, manifest)
+    show_current(plan.storage, spec.dataset, manifest)
     return manifest, before is None or before.version != manifest.version
 
 
 def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
     out = join(ledger.uri, "exports")
-    if exports_current(ledger, out, config.export.formats):
+    if exports_current(ledger, out, config.export.formats, config.export):
         return []
     progress.phase("exporting")
-    return export_all(ledger, out, formats=config.export.formats)
+    return export_all(ledger, out, formats=config.export.formats, config=config.export)
 
 
 def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:

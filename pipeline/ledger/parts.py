@@ -7,12 +7,12 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
@@ -47,17 +47,22 @@ def part_uri(dataset: str, table: str, name: str) -> str:
     return join(dataset, table, f"{name}.parquet")
 
 
+def archived_uri(dataset: str, table: str, name: str) -> str:
+    """URI of the same file while the current version does not use it."""
+    return join(dataset, "versions", table, f"{name}.parquet")
+
+
 def read_part(
     storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """One Parquet file of a part as a table.
+    """One Parquet file of a part as a table, wherever it lies: see `show_current`.
 
     Raises:
         StorageError: The file is missing or cannot be read.
         ValueError: It is not Parquet.
     """
     uri = part_uri(dataset, table, name)
-    with storage.open(uri) as file:
+    with _open_part(storage, dataset, table, name) as file:
         try:
             # Not pq.read_table: it imports pandas, two seconds a process.
             wanted = list(columns) if columns is not None else None
@@ -68,6 +73,26 @@ def read_part(
             # Damage shows as any of these: OSError for a page that does not decompress.
             reason = " ".join(str(error).split())
             raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
+
+
+def read_part_bytes(storage: Storage, dataset: str, table: str, name: str) -> bytes:
+    """The same file as it is.
+
+    Raises:
+        StorageError: The file is missing or cannot be read.
+    """
+    with _open_part(storage, dataset, table, name) as file:
+        return file.read()
+
+
+def _open_part(storage: Storage, dataset: str, table: str, name: str) -> BinaryIO:
+    try:
+        return storage.open(part_uri(dataset, table, name))
+    except MissingError as error:
+        try:
+            return storage.open(archived_uri(dataset, table, name))
+        except MissingError:
+            raise error from None
 
 
 def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:

@@ -59,7 +59,8 @@ def overview_section(
 
 def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
     counts = manifest.counts
-    used = sum(1 for item in manifest.category_table() if tally.category(item.id)["segments"])
+    named = [item for item in manifest.category_table() if not item.is_background]
+    used = sum(1 for item in named if tally.category(item.id)["segments"])
     copies = counts.get("copies", 0)
     note = f"{copies:,} of them copies" if copies else ""
     cells = [("Images", counts["images"], note, "")]
@@ -68,8 +69,8 @@ def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
             share = _share(counts[status], counts["images"])
             word = "OK" if status == "ok" else status.capitalize()
             cells.append((word, counts[status], share, status))
-    cells.append(("Segments", counts["annotations"], "", ""))
-    total = len(manifest.categories)
+    cells.append(("Segments", manifest.objects, "", ""))
+    total = len(named)
     cells.append(("Categories", used, f"of {total:,}" if used != total else "", ""))
     return '<dl class="numbers">' + "".join(_number(*cell) for cell in cells) + "</dl>"
 
@@ -109,11 +110,13 @@ def _bar(manifest: DatasetManifest) -> str:
 def _categories(manifest: DatasetManifest, tally: Tally) -> str:
     rows = []
     items = [(item, tally.category(item.id)) for item in manifest.category_table()]
-    items.sort(key=lambda pair: (-pair[1]["segments"], pair[0].id))
-    widest = max((entry["segments"] for _, entry in items), default=0)
+    # Background last: the remainder of every picture says nothing of what was found.
+    items.sort(key=lambda pair: (pair[0].is_background, -pair[1]["segments"], pair[0].id))
+    found = (entry["segments"] for item, entry in items if not item.is_background)
+    widest = max(found, default=0)
     for place, (item, entry) in enumerate(items):
         kind = "background" if item.is_background else "thing" if item.isthing else "stuff"
-        share = 100 * entry["segments"] / widest if widest else 0
+        share = min(100 * entry["segments"] / widest, 100) if widest else 0
         area = f"{entry['area']['mean']:,.0f}" if entry["area"] else "–"
         score = f"{entry['score']['mean']:.3f}" if entry["score"] else "–"
         name = isolated(item.name)

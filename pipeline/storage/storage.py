@@ -138,6 +138,17 @@ class Storage:
         self._try(uri, lambda: _discard(fs.put_file(str(local), uri)))
         return local.unlink()
 
+    def move(self, uri: str, target: str) -> None:
+        """Moves one file to another place of the same storage, replacing what is there.
+
+        In an object store a copy, then a removal: a kill between the two leaves both.
+        """
+        if (path := local_path(uri)) is not None and (new := local_path(target)) is not None:
+            return self._try(uri, lambda: local_files.publish_file(path, new))
+        fs = self._filesystem(uri)
+        self._try(uri, lambda: _discard(fs.copy(uri, target)))
+        return self.remove(uri)
+
     def info(self, uri: str) -> Entry:
         """Size and token of one file; `path` is its name."""
         name = uri.rstrip("/").rpartition("/")[2]

@@ -18,6 +18,7 @@ from schemas.manifest import SCHEMA_VERSION
 from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
+from .export import ExportConfig
 from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
 from .preprocess import PreprocessConfig
 from .prompts import ConflictsConfig, EverythingConfig, PromptsConfig
@@ -115,12 +116,6 @@ class ReportConfig(Section):
     """The HTML report."""
 
     max_images: Annotated[int, Field(ge=0, description="pictures shown; counts cover all")] = 2000
-
-
-class ExportConfig(Section):
-    """What is written beside the Parquet."""
-
-    formats: Annotated[tuple[str, ...], Field(description="empty = all that the task yields")] = ()
 
 
 class JobConfig(Section):
