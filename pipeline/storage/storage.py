@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -22,6 +22,7 @@ from . import remote
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
+from .walk import HIDDEN, LeftOut, Page, walk_folder
 
 __all__ = [
     "Entry",
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
+_PAGE = 1000
+_SHORT_BODY_S = (0.2, 1.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
@@ -81,8 +84,32 @@ class Storage:
     def __hash__(self) -> int:
         return hash(self.config)
 
-    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a file, or up to `length` of them from `offset`."""
+    def read(
+        self, uri: str, *, offset: int = 0, length: int | None = None, size: int | None = None
+    ) -> bytes:
+        """The bytes of a file, or up to `length` of them from `offset`.
+
+        Args:
+            uri: Of the file.
+            offset: First byte.
+            length: At most; None = to the end.
+            size: Bytes that must come, as a listing told; None = any number. Caches and gateways
+                cut bodies and call them whole: a remote one of another size is tried again.
+        """
+        for delay in (*_SHORT_BODY_S, None):
+            data = self._read(uri, offset, length)
+            if size is None or len(data) == size:
+                return data
+            if delay is None or local_path(uri) is not None:
+                break
+            _log.warning("%d of %d bytes, trying again: %s", len(data), size, uri)
+            time.sleep(delay)
+        raise StorageError(
+            f"{len(data)} of {size} bytes came: {uri} (it has changed since it was listed, or "
+            "was cut on its way)"
+        )
+
+    def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         if length == 0:
             return b""
         if (path := local_path(uri)) is not None:
@@ -100,7 +127,7 @@ class Storage:
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: path.open("rb"))
         size = self.info(uri).size
-        return range_file(lambda offset, length: self.read(uri, offset=offset, length=length), size)
+        return range_file(lambda at, n: self.read(uri, offset=at, length=n, size=n), size)
 
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` there in one step, replacing what was; makes parent folders."""
@@ -166,25 +193,34 @@ class Storage:
             hidden: Also files and folders whose name starts with a dot.
         """
         root = absolute_uri(root)
+        for page in self.pages(root, recursive=recursive, exclude=exclude, hidden=hidden):
+            for path, size, token in zip(*page, strict=True):
+                yield Entry(join(root, path), path, size, token)
+
+    def pages(
+        self,
+        root: str,
+        *,
+        recursive: bool = True,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        left_out: LeftOut | None = None,
+    ) -> Iterator[Page]:
+        """The files that `list` gives, as columns.
+
+        Args:
+            root: A folder, a bucket or a prefix.
+            recursive: Also what lies in sub-folders.
+            exclude: URIs of sub-folders to leave out.
+            hidden: Also files and folders whose name starts with a dot.
+            left_out: Told of what is passed over (see `walk_folder`). Without it a local folder
+                that may not be read is an error.
+        """
+        root = absolute_uri(root)
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
-
-        def wanted(path: str) -> bool:
-            if not hidden and ("/" + path).find("/.") >= 0:
-                return False
-            return not any(path.startswith(folder) for folder in inside)
-
         if (path := local_path(root)) is not None:
-            return self._list_local(path, recursive, wanted)
-        fs = self._filesystem(root)
-        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
-        found = walk(
-            fs,
-            root,
-            recursive=recursive,
-            wanted=wanted,
-            attempt=lambda action: self._try(root, action),
-        )
-        return (Entry(f"{root}/{path}", path, size, token) for path, size, token in found)
+            return self._pages_local(path, recursive, hidden, inside, left_out)
+        return self._pages_remote(root, recursive, hidden, inside, left_out)
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
@@ -261,17 +297,55 @@ class Storage:
         named = (self.config.endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
         return next(filter(None, named), "")
 
-    def _list_local(
-        self, root: Path, recursive: bool, wanted: Callable[[str], bool]
-    ) -> Iterator[Entry]:
+    def _pages_local(
+        self,
+        root: Path,
+        recursive: bool,
+        hidden: bool,
+        exclude: Sequence[str],
+        left_out: LeftOut | None,
+    ) -> Iterator[Page]:
         # Not through `_try`: a generator that has raised would look like one that has ended.
         try:
-            for path, stat in local_files.walk_folder(root, recursive=recursive, wanted=wanted):
-                size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
-                yield Entry(os.path.join(root, path), path, size, token)
+            yield from walk_folder(
+                root, recursive=recursive, hidden=hidden, exclude=exclude, left_out=left_out
+            )
         except OSError as error:
             raise explain(error, str(error.filename or root).rstrip("/")) from error
 
+    def _pages_remote(
+        self,
+        root: str,
+        recursive: bool,
+        hidden: bool,
+        exclude: Sequence[str],
+        left_out: LeftOut | None,
+    ) -> Iterator[Page]:
+        said = ""
+
+        def wanted(path: str) -> bool:
+            nonlocal said
+            at = -1 if hidden else ("/" + path).find("/.")
+            if at >= 0:
+                end = path.find("/", at)
+                name = path if end < 0 else path[: end + 1]
+                if left_out is not None and name != said:
+                    left_out(name, HIDDEN)
+                said = name
+                return False
+            return not any(path.startswith(folder) for folder in exclude)
+
+        fs = self._filesystem(root)
+        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
+        found = walk(
+            fs,
+            root,
+            recursive=recursive,
+            wanted=wanted,
+            attempt=lambda action: self._try(root, action),
+        )
+        while rows := list(islice(found, _PAGE)):
+            yield Page(*map(list, zip(*rows, strict=True)))
 
 def _connect(protocol: str, config: StorageConfig) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
