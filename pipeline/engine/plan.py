@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import overload
 
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
 from pipeline.images.preprocess import resolve_references
+from pipeline.images.sniff import is_picture
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.parts import RETRYABLE
 from pipeline.masks.refine import Refiner
@@ -84,9 +84,16 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     config = _absolute(config, dataset)
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
-    reader = open_reader(config.input, storage, exclude=[dataset])
-    listing = Listing(
-        islice(reader.list(), config.input.limit or None),
+    reader = open_reader(
+        config.input,
+        storage,
+        exclude=[dataset],
+        kept=join(dataset, "listings"),
+        is_picture=is_picture,
+    )
+    listing = Listing.of(
+        reader.batches(),
+        limit=config.input.limit,
         image_id=asked.prompts.image_id if asked.prompts else None,
         copies=config.augment.copies,
     )

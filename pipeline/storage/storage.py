@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import random
@@ -23,6 +24,7 @@ from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
 from .walk import HIDDEN, LeftOut, Page, walk_folder
+from .web import fetch, head
 
 __all__ = [
     "Entry",
@@ -96,14 +98,15 @@ class Storage:
             size: Bytes that must come, as a listing told; None = any number. Caches and gateways
                 cut bodies and call them whole: a remote one of another size is tried again.
         """
-        for delay in (*_SHORT_BODY_S, None):
-            data = self._read(uri, offset, length)
-            if size is None or len(data) == size:
-                return data
-            if delay is None or local_path(uri) is not None:
+        data = self._read(uri, offset, length)
+        for delay in _SHORT_BODY_S:
+            if size is None or len(data) == size or local_path(uri) is not None:
                 break
             _log.warning("%d of %d bytes, trying again: %s", len(data), size, uri)
             time.sleep(delay)
+            data = self._read(uri, offset, length)
+        if size is None or len(data) == size:
+            return data
         raise StorageError(
             f"{len(data)} of {size} bytes came: {uri} (it has changed since it was listed, or "
             "was cut on its way)"
@@ -114,6 +117,9 @@ class Storage:
             return b""
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: _read_local(path, offset, length))
+        if _is_web(uri):
+            limit = self.config.max_download
+            return self._try(uri, lambda: fetch(uri, offset=offset, length=length, limit=limit))
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
@@ -127,6 +133,8 @@ class Storage:
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: path.open("rb"))
         size = self.info(uri).size
+        if size < 0:  # a web server that does not tell
+            return io.BytesIO(self.read(uri))
         return range_file(lambda at, n: self.read(uri, offset=at, length=n, size=n), size)
 
     def write(self, uri: str, data: bytes) -> None:
@@ -171,6 +179,8 @@ class Storage:
         if (path := local_path(uri)) is not None:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+        if _is_web(uri):
+            return Entry(uri, name, *self._try(uri, lambda: head(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
         if remote.is_folder(found):
             raise StorageError(f"this is a folder, not a file: {uri}")
@@ -226,6 +236,8 @@ class Storage:
         """Whether a file or folder is there."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.exists)
+        if _is_web(uri):
+            return True  # it is asked when it is read
         try:
             self._try(uri, lambda: self._filesystem(uri).info(uri))
         except MissingError:
@@ -236,6 +248,8 @@ class Storage:
         """Whether a folder is there; in an object store, a prefix that some key has."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.is_dir)
+        if _is_web(uri):
+            return False
         try:
             return remote.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
         except MissingError:
@@ -347,6 +361,7 @@ class Storage:
         while rows := list(islice(found, _PAGE)):
             yield Page(*map(list, zip(*rows, strict=True)))
 
+
 def _connect(protocol: str, config: StorageConfig) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol in ("s3", "s3a"):
@@ -375,6 +390,10 @@ def _connect(protocol: str, config: StorageConfig) -> Any:
     if remote.is_s3(fs):
         fs.retries = 1
     return fs
+
+
+def _is_web(uri: str) -> bool:
+    return scheme(uri) in ("http", "https")
 
 
 def _under(uri: str, root: str) -> bool:

@@ -44,6 +44,15 @@ class Page(NamedTuple):
     sizes: list[int]
     tokens: list[str]
 
+    def only(self, places: Sequence[int]) -> Page:
+        """The page of the files at these places."""
+        if len(places) == len(self.paths):
+            return self
+        paths, sizes, tokens = self
+        return Page(
+            [paths[n] for n in places], [sizes[n] for n in places], [tokens[n] for n in places]
+        )
+
 
 def walk_folder(
     root: Path,
