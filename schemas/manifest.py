@@ -11,7 +11,7 @@ from typing import Any
 from .categories import Categories
 from .records import TASKS, Status, Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
 
@@ -151,6 +151,9 @@ class DatasetManifest:
         category_counts: category id as text → annotations.
         error_counts: error code → images.
         parts: In the order of the input.
+        containers: `table`, the path of the Parquet file that has a row a tar, table or list of
+            the input; how many of them are ok, partial and failed. Empty where there are none.
+        left_out: Files of the input that are no images: suffix, reason, files, picture.
     """
 
     schema_version: int
@@ -166,6 +169,13 @@ class DatasetManifest:
     category_counts: Mapping[str, int]
     error_counts: Mapping[str, int]
     parts: tuple[Part, ...]
+    containers: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def faulty_containers(self) -> int:
+        """Tars, tables and lists that could not be read, or not to their end."""
+        return self.containers.get("partial", 0) + self.containers.get("failed", 0)
 
     def category_table(self) -> Categories:
         """The categories as objects."""
@@ -208,6 +218,9 @@ class DatasetManifest:
     def to_json(self) -> str:
         """Readable, stable JSON."""
         data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
+        for key in ("containers", "left_out"):  # unknown to earlier versions
+            if not data[key]:
+                del data[key]
         if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text
             (data["task"],) = data.pop("tasks")
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -234,7 +247,8 @@ class DatasetManifest:
             if not tasks or tuple(tasks) != tuple(task for task in TASKS if task in tasks):
                 raise TypeError(f"tasks {tasks}, not some of {', '.join(TASKS)} in this order")
             parts = tuple(Part.of(part) for part in data["parts"])
-            return cls(**{**data, "tasks": tuple(tasks), "parts": parts})
+            left_out = tuple(data.get("left_out", ()))
+            return cls(**{**data, "tasks": tuple(tasks), "parts": parts, "left_out": left_out})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a maskmill manifest: {error}") from error
 

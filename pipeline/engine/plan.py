@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,7 +83,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         open_exporter(name, tasks=tasks)
     storage.check_writable(dataset)
     progress.phase("listing images")
-    config = _absolute(config, dataset)
+    config = _absolute(_with_list(config, storage, dataset), dataset)
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
     reader = open_reader(
@@ -160,13 +162,31 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
         return None
     if not storage.is_dir(dataset):
         raise ValueError(f"output {dataset} is a file, not a folder")
-    first = next(iter(storage.list(dataset)), None)
+    found = storage.list(dataset)
+    first = next((entry for entry in found if not entry.path.startswith("listings/")), None)
     if first is not None:
         raise ValueError(
             f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
             "name an empty or a new folder"
         )
     return None
+
+
+def _with_list(config: JobConfig, storage: Storage, dataset: str) -> JobConfig:
+    """The config with a list from standard input kept in the dataset: a rerun must find it."""
+    if config.input.uri != "-":
+        return config
+    lines = [line.strip() for line in sys.stdin.read().splitlines()]
+    plain = [
+        absolute_uri(line) if line and not line.startswith(("{", "#", "data:")) else line
+        for line in lines
+    ]
+    data = "".join(f"{line}\n" for line in plain if line).encode()
+    uri = join(dataset, "listings", f"stdin-{hashlib.sha256(data).hexdigest()[:16]}.txt")
+    storage.create(uri, data)
+    return config.model_copy(
+        update={"input": config.input.model_copy(update={"uri": uri, "format": "list"})}
+    )
 
 
 def _absolute(config: JobConfig, dataset: str) -> JobConfig:
