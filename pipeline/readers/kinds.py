@@ -18,6 +18,13 @@ IMAGE_EXTENSIONS = (
     ".jfif",
     ".avif",
     ".mpo",
+    ".jp2",
+    ".j2k",
+    ".jpx",
+    ".jpf",
+    ".jxl",
+    ".svs",
+    ".ndpi",
 )
 """In lower case; in the order of preference where one sample holds several."""
 
@@ -32,14 +39,10 @@ _EXTRAS = {
 
 _RAW = "camera raw is not read: develop it to TIFF or JPEG"
 _NOT_READ = {
-    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".j2c"), "JPEG 2000 is not read"),
-    ".jxl": "JPEG XL is not read",
     **dict.fromkeys(
         (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
     ),
-    **dict.fromkeys(
-        (".svs", ".ndpi", ".scn", ".mrxs", ".vsi", ".bif"), "whole-slide pictures: export a level"
-    ),
+    **dict.fromkeys((".scn", ".mrxs", ".vsi", ".bif"), "whole-slide pictures: export a level"),
     **dict.fromkeys((".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif"), "export it to OME-TIFF"),
     **dict.fromkeys((".psd", ".exr", ".hdr", ".pnm", ".ppm", ".pgm", ".pbm"), "convert it to PNG"),
     **dict.fromkeys((".tga", ".ico", ".pcx", ".dds", ".qoi", ".fits", ".fit"), "convert it to PNG"),
@@ -60,10 +63,10 @@ NO_PICTURE = "not a picture"
 
 
 @cache
-def image_extensions() -> frozenset[str]:
-    """Suffixes that are read, with those of the extras that are installed."""
+def image_extensions() -> dict[str, None]:
+    """Suffixes that are read, with those of the extras that are installed, by preference."""
     there = (suffix for suffix, (_, module) in _EXTRAS.items() if find_spec(module) is not None)
-    return frozenset((*IMAGE_EXTENSIONS, *there))
+    return dict.fromkeys((*IMAGE_EXTENSIONS, *there))
 
 
 def extension(path: str) -> str:

@@ -7,16 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from .inventory import summary
-from .kinds import IMAGE_EXTENSIONS, NO_PICTURE, extension, image_extensions, why_not
+from .kinds import NO_PICTURE, extension, image_extensions, why_not
 from .tar_headers import Members
 
 # WebDataset's rule: a key ends at the first dot of the base name, the rest is the field.
 _ODD = re.compile(r"\n[./]|/[./]")
 _META = re.compile(r"__[^/]*__($|/)")
-_FIELDS = tuple(name[1:] for name in IMAGE_EXTENSIONS)
-_PLAIN = frozenset(_FIELDS)
 _OTHER_FIELD = "another field of its sample"
 
 
@@ -160,6 +159,7 @@ def one_a_sample(members: Members, column: str = "") -> TarImages:
     if not column and _is_plain([name for _, name in picker.usable]):
         picker.chosen = picker.usable
         return picker.done()
+    plain = _plain_fields()
     samples: dict[str, list[tuple[str, int, str]]] = {}
     late: set[str] = set()
     current = ""
@@ -174,12 +174,12 @@ def one_a_sample(members: Members, column: str = "") -> TarImages:
         if sample is None:
             samples[key] = [(its_field, at, name)]
         else:
-            if key != current and its_field in _PLAIN and any(f in _PLAIN for f, *_ in sample):
+            if key != current and its_field in plain and any(f in plain for f, *_ in sample):
                 late.add(key)
             sample.append((its_field, at, name))
         current = key
     for key, sample in samples.items():
-        if len(sample) == 1 and sample[0][0] in _PLAIN and not column:
+        if len(sample) == 1 and sample[0][0] in plain and not column:
             picker.chosen.append(sample[0][1:])
         else:
             _choose(picker, key, sample, column, key in late)
@@ -191,7 +191,11 @@ def _is_plain(names: Sequence[str]) -> bool:
     split = [name.partition(".") for name in names]
     keys = {key for key, _, _ in split}
     fields = {field for _, _, field in split}
-    return len(keys) == len(names) and fields <= _PLAIN and not any(k[:2] == "__" for k in keys)
+    return (
+        len(keys) == len(names)
+        and fields <= _plain_fields().keys()
+        and not any(k[:2] == "__" for k in keys)
+    )
 
 
 def _choose(
@@ -213,13 +217,13 @@ def _choose(
             "pictures of different names each for itself"
         )
     elif wanted == _AMBIGUOUS:
-        pictures = [name for name, *_ in sample if name.rpartition(".")[2] in _FIELDS]
+        pictures = [name for name, *_ in sample if name.rpartition(".")[2] in _plain_fields()]
         picker.faults.append(
             f"sample {key!r} has several pictures ({', '.join(pictures[:4])}), for a key ends at "
             "the first dot: --input-format tar takes each of them, --column FIELD one of a sample"
         )
     if late and len(of_it) == 1:
-        second = next(name for f, _, name in reversed(sample) if f in _PLAIN)
+        second = next(name for f, _, name in reversed(sample) if f in _plain_fields())
         picker.faults.append(
             f"sample {key!r} has a second picture after it was closed ({second} comes late): "
             "--input-format tar takes each picture, or write the tar sorted by name"
@@ -236,14 +240,19 @@ def _image_field(fields: Sequence[str], column: str) -> str:
     """The field that is the image; "" where there is none, `_AMBIGUOUS` for a question."""
     if column:
         return column if column in fields else ""
-    for name in _FIELDS:
+    for name in _plain_fields():
         if name in fields:
             return name
-    endings = {ending[1:] for ending in image_extensions()}
-    pictures = {name for name in fields if name.rpartition(".")[2] in endings}
+    pictures = {name for name in fields if name.rpartition(".")[2] in _plain_fields()}
     if len(pictures) > 1:
         return _AMBIGUOUS
     return next(iter(pictures), "")
+
+
+@cache
+def _plain_fields() -> dict[str, None]:
+    """Fields that say that a sample's member is its picture, by preference."""
+    return dict.fromkeys(suffix[1:] for suffix in image_extensions())
 
 
 def _printable(name: str) -> str:

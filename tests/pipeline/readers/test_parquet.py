@@ -110,7 +110,9 @@ def test_which_column(tmp_path):
 
 def test_no_column_fits(tmp_path):
     path = written(tmp_path / "d.parquet", {"caption": ["a cat", "a dog"], "n": [1, 2]})
-    with pytest.raises(ValueError, match=r"d.parquet: it has no column of images .*caption: string, n"):
+    with pytest.raises(
+        ValueError, match=r"d.parquet: it has no column of images .*caption: string, n"
+    ):
         opened(path)
     with pytest.raises(ValueError, match=r"has no column 'image'; it has caption, n"):
         opened(path, column="image")
