@@ -16,7 +16,7 @@ from schemas.containers import Container
 from schemas.records import ImageRecord
 
 from .column import bare
-from .inventory import Inventory, summary
+from .inventory import NAMED_TWICE, Inventory, summary
 from .kinds import LISTS, extension, is_picture, kind_of
 from .listing import Batch, batches_of
 from .options import ReaderOptions
@@ -51,7 +51,7 @@ class FileListReader:
                 for line, path in self._entries(entry, faults):
                     record = self._record(entry, line, path)
                     if record is None or record.file_name in seen:
-                        self.inventory.leave(bare(path), "named twice" if record else "")
+                        self.inventory.leave(bare(path), NAMED_TWICE if record else "")
                         continue
                     seen.add(record.file_name)
                     found = True

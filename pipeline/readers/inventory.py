@@ -10,6 +10,13 @@ from schemas.containers import Container, LeftOut
 
 from .kinds import extension, is_picture, why_not
 
+APPLE_DOUBLE = "AppleDouble"
+NAMED_TWICE = "named twice"
+OTHER_FIELD = "another field of its sample"
+WEBDATASET = "WebDataset's own"
+
+_AS_MEANT = {APPLE_DOUBLE, OTHER_FIELD, NAMED_TWICE, WEBDATASET}
+"""Reasons for which no picture is lost."""
 _SUFFIX = re.compile(r"\.(tar\.)?(?!\d+$)[a-z0-9_+~-]{1,10}")
 
 
@@ -28,7 +35,7 @@ class Inventory:
     def left_out(self) -> list[LeftOut]:
         """Pictures first, then by suffix."""
         found = [
-            LeftOut(suffix, reason, files, is_picture(suffix))
+            LeftOut(suffix, reason, files, is_picture(suffix) and reason not in _AS_MEANT)
             for (suffix, reason), files in self._left_out.items()
         ]
         return sorted(found, key=lambda item: (not item.picture, item))
@@ -49,7 +56,7 @@ class Inventory:
         if suffix not in ("folder", "no extension") and not _SUFFIX.fullmatch(suffix):
             suffix = "other suffixes"  # numbers, sentences: as many as files
         if reason == "hidden" and path.rpartition("/")[2].startswith("._"):
-            reason = "AppleDouble"
+            reason = APPLE_DOUBLE
         self._left_out[suffix, reason or why_not(suffix)[0]] += 1
 
     def leave_all(self, counted: Mapping[tuple[str, str], int]) -> None:

@@ -228,6 +228,8 @@ class _Walk:
 
 def _names_of(table: npt.NDArray[np.uint8]) -> list[str]:
     """The names of headers without a prefix. N x 512."""
+    if not len(table):
+        return []
     fields = table[:, :100].copy().view("S100")[:, 0].tolist()
     text = b"/".join(fields)
     if b"\0" in text or b"\n" in text:

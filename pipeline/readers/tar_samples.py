@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from .inventory import summary
+from .inventory import APPLE_DOUBLE, OTHER_FIELD, WEBDATASET, summary
 from .kinds import NO_PICTURE, extension, image_extensions, why_not
 from .tar_headers import Members
 
 # WebDataset's rule: a key ends at the first dot of the base name, the rest is the field.
 _ODD = re.compile(r"\n[./]|/[./]")
 _META = re.compile(r"__[^/]*__($|/)")
-_OTHER_FIELD = "another field of its sample"
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class _Picker:
                     self.faults.append(f"the member {clean} points outside the tar")
                     continue
                 if parts and parts[-1].startswith("."):
-                    hidden = "AppleDouble" if parts[-1].startswith("._") else "hidden"
+                    hidden = APPLE_DOUBLE if parts[-1].startswith("._") else "hidden"
                     self.leave(parts[-1], hidden)
                     continue
             reason = self._follow(at) if kind.endswith("link") else kind
@@ -167,7 +166,7 @@ def one_a_sample(members: Members, column: str = "") -> TarImages:
         slash = name.rfind("/") + 1
         dot = name.find(".", slash)
         if dot < 0 or (name[:2] == "__" and _META.match(name)):
-            picker.leave(name, NO_PICTURE if dot < 0 else "WebDataset's own")
+            picker.leave(name, NO_PICTURE if dot < 0 else WEBDATASET)
             continue
         key, its_field = name[:dot], name[dot + 1 :].lower()
         sample = samples.get(key)
@@ -230,7 +229,7 @@ def _choose(
         )
     for its_field, _, name in sample:
         if its_field != wanted or len(of_it) > 1:
-            picker.leave_field(name, _OTHER_FIELD)
+            picker.leave_field(name, OTHER_FIELD)
 
 
 _AMBIGUOUS = "\0"
