@@ -96,8 +96,10 @@ class TableFile:
     def has_no_bytes(self, number: int) -> bool:
         """Whether a row group's images are all without bytes: paths alone, if anything."""
         column = self.column
-        return bool(column.data_field) and not column.listed and self._table.lacks(
-            number, f"{column.name}.{column.data_field}"
+        return (
+            bool(column.data_field)
+            and not column.listed
+            and self._table.lacks(number, f"{column.name}.{column.data_field}")
         )
 
     def _paths(self, number: int) -> Iterator[str | None]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,7 +23,7 @@ from . import remote
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
-from .walk import HIDDEN, LeftOut, Page, walk_folder
+from .walk import LeftOut, Page, walk_folder
 from .web import fetch, head
 
 __all__ = [
@@ -40,7 +40,6 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
-_PAGE = 1000
 _SHORT_BODY_S = (0.2, 1.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _log = logging.getLogger(__name__)
@@ -230,7 +229,15 @@ class Storage:
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
         if (path := local_path(root)) is not None:
             return self._pages_local(path, recursive, hidden, inside, left_out)
-        return self._pages_remote(root, recursive, hidden, inside, left_out)
+        return remote.pages(
+            self._filesystem(root),
+            root,
+            recursive=recursive,
+            hidden=hidden,
+            exclude=inside,
+            left_out=left_out,
+            attempt=lambda action: self._try(root, action),
+        )
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
@@ -326,40 +333,6 @@ class Storage:
             )
         except OSError as error:
             raise explain(error, str(error.filename or root).rstrip("/")) from error
-
-    def _pages_remote(
-        self,
-        root: str,
-        recursive: bool,
-        hidden: bool,
-        exclude: Sequence[str],
-        left_out: LeftOut | None,
-    ) -> Iterator[Page]:
-        said = ""
-
-        def wanted(path: str) -> bool:
-            nonlocal said
-            at = -1 if hidden else ("/" + path).find("/.")
-            if at >= 0:
-                end = path.find("/", at)
-                name = path if end < 0 else path[: end + 1]
-                if left_out is not None and name != said:
-                    left_out(name, HIDDEN)
-                said = name
-                return False
-            return not any(path.startswith(folder) for folder in exclude)
-
-        fs = self._filesystem(root)
-        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
-        found = walk(
-            fs,
-            root,
-            recursive=recursive,
-            wanted=wanted,
-            attempt=lambda action: self._try(root, action),
-        )
-        while rows := list(islice(found, _PAGE)):
-            yield Page(*map(list, zip(*rows, strict=True)))
 
 
 def _connect(protocol: str, config: StorageConfig) -> Any:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 
 import pytest
 
 from pipeline.readers import EmptyInputError, open_reader
 from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
-from schemas.config.job import InputConfig, StorageConfig
+from schemas.config.job import InputConfig
 
 
 @pytest.fixture
@@ -123,68 +121,6 @@ def test_what_is_missing_is_named(pictures):
         images(path)
     with pytest.raises(MissingError):
         images(pictures / "gone.txt")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    asked: list[str] = []  # noqa: RUF012
-
-    def do_GET(self):
-        self.asked.append(self.path)
-        body = {"/good.jpg": b"picture", "/big.jpg": bytes(5000), "/short.jpg": b"abc",
-                "/list.txt": b"good.jpg\n"}.get(self.path.partition("?")[0])  # fmt: skip
-        if self.path == "/busy.jpg" and self.asked.count(self.path) < 2:
-            self.send_error(503)
-        elif body is None and self.path != "/busy.jpg":
-            self.send_error(404)
-        else:
-            body = body or b"at last"
-            self.send_response(200)
-            extra = 5 if self.path == "/short.jpg" and self.asked.count(self.path) < 2 else 0
-            self.send_header("Content-Length", str(len(body) + extra))
-            self.end_headers()
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, format, *args):  # noqa: A002
-        pass
-
-
-@pytest.fixture
-def web():
-    Handler.asked.clear()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_pictures_on_the_web(tmp_path, web):
-    path = tmp_path / "l.txt"
-    urls = ["good.jpg", "good.jpg?key=secret", "big.jpg", "busy.jpg", "short.jpg", "gone.jpg"]
-    path.write_text("\n".join(f"{web}/{url}" for url in urls))
-    found, _ = images(path, Storage(StorageConfig(max_download=4000)))
-    named = {name.rpartition("/")[2]: data for name, data in found.items()}
-    assert not any("secret" in name for name in named)
-    secret = next(name for name in named if name.startswith("good-"))
-    assert named.pop(secret) == named.pop("good.jpg") == b"picture"
-    assert named.pop("busy.jpg") == b"at last"
-    assert named.pop("short.jpg") == b"abc"
-    assert "5000 bytes are more than storage.max_download (4000)" in named.pop("big.jpg")
-    assert "no such file" in named.pop("gone.jpg")
-    assert not named
-    assert Handler.asked.count("/gone.jpg") == 1  # final at once
-    assert Handler.asked.count("/busy.jpg") == 2
-    assert Handler.asked.count("/short.jpg") == 2
-
-
-def test_a_list_on_the_web(web):
-    found, _ = images(f"{web}/list.txt")
-    assert found == {"good.jpg": b"picture"}
-    found, _ = images(f"{web}/good.jpg")
-    assert found == {"good.jpg": b"picture"}
 
 
 def test_json_lines_may_be_long(pictures):
