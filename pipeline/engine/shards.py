@@ -254,16 +254,27 @@ class Listing:
                 break
             begin = max(self._starts[at], start)
             digest.update(f"{begin - start} {self._bases[at]}".encode())
-        part = self.table.slice(start, stop - start).combine_chunks()
+        part = self.table.slice(start, stop - start)
         for name in ("file_name", "uri", "token"):
-            for chunk in part[name].chunks:
-                digest.update("\0".join(v or "" for v in chunk.to_pylist()).encode())
+            _digest_strings(digest, part[name])
             digest.update(b"\1")
         for name in ("size", "place", "item"):
             digest.update(_integers(part[name]).astype("<i8").tobytes())
         digest.update(self.image_ids[start:stop].astype("<i8").tobytes())
         digest.update(self.copy_ids[start:stop].astype("<i8").tobytes())
         return digest.hexdigest()[:24]
+
+
+def _digest_strings(digest: Any, column: pa.ChunkedArray) -> None:
+    """Lengths, then text; however the column is cut."""
+    texts = []
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        bounds = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        digest.update(np.diff(bounds).astype("<i4").tobytes())
+        texts.append(memoryview(data or b"")[bounds[0] : bounds[-1]])
+    for text in texts:
+        digest.update(text)
 
 
 class _Chunks:

@@ -42,10 +42,8 @@ class TarIndex:
         self._storage = storage
         self._file: Any = None
         self._batches: dict[tuple[str, int, str], tuple[int, dict[str, Any]]] = {}
-        self._seen: list[dict[str, Any]] = []
-        self._sink = pa.BufferOutputStream()
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        self._writer = pa.ipc.new_file(self._sink, _COLUMNS, options=options)
+        self._seen: list[tuple[dict[str, Any], int]] = []  # tar, its batch: ~n of the fresh ones
+        self._fresh = _Batches()
         self._changed = False
         if self._uri:
             self._open()
@@ -82,31 +80,58 @@ class TarIndex:
                 reason=tar["reason"],
             )
         except (ValueError, KeyError, TypeError, OSError):
+            del self._batches[entry.uri, entry.size, entry.token]
+            self._changed = True
             return None
 
     def keep(self, entry: Entry, images: TarImages) -> None:
         """Notes what was found in a tar."""
         if not self._uri or not entry.token or (images.reason and not images.names):
             return
-        self._changed |= (entry.uri, entry.size, entry.token) not in self._batches
-        self._seen.append(
-            {
-                "uri": entry.uri,
-                "size": entry.size,
-                "token": entry.token,
-                "reason": images.reason,
-                "left_out": [[*key, files] for key, files in sorted(images.left_out.items())],
-            }
-        )
-        self._write(images.names, images.offsets, images.sizes)
+        key = (entry.uri, entry.size, entry.token)
+        if key in self._batches:
+            number, tar = self._batches[key]
+            self._seen.append((tar, number))
+            return
+        tar = {
+            "uri": entry.uri,
+            "size": entry.size,
+            "token": entry.token,
+            "reason": images.reason,
+            "left_out": [[*key, files] for key, files in sorted(images.left_out.items())],
+        }
+        self._seen.append((tar, ~self._fresh.count))
+        self._fresh.add(images.names, images.offsets, images.sizes)
 
     def save(self) -> None:
         """Writes the index of the tars that were noted, if it differs from the one that stands."""
-        if self._uri and (self._changed or len(self._seen) != len(self._batches)):
-            self._write([json.dumps(self._seen)], [0], [0])
-            self._writer.close()
-            self._storage.write(self._uri, self._sink.getvalue().to_pybytes())
+        same = not self._fresh.count and len(self._seen) == len(self._batches)
+        if not self._uri or (same and not self._changed):
+            return
+        out, fresh = _Batches(), pa.ipc.open_file(self._fresh.done())
+        for _, number in self._seen:
+            out.write(fresh.get_batch(~number) if number < 0 else self._file.get_batch(number))
+        out.add([json.dumps([tar for tar, _ in self._seen])], [0], [0])
+        self._storage.write(self._uri, out.done().to_pybytes())
 
-    def _write(self, names: list[str], offsets: list[int], sizes: list[int]) -> None:
+
+class _Batches:
+    """An Arrow file in memory that grows by compressed batches."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_file(self._sink, _COLUMNS, options=options)
+
+    def add(self, names: list[str], offsets: list[int], sizes: list[int]) -> None:
         columns = [strings(names), integers(offsets), integers(sizes)]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_COLUMNS))
+        self.write(pa.RecordBatch.from_arrays(columns, schema=_COLUMNS))
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+        self.count += 1
+
+    def done(self) -> pa.Buffer:
+        self._writer.close()
+        return self._sink.getvalue()
