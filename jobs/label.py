@@ -20,6 +20,8 @@ from schemas.prompts import prompt_lines
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 Text = str | None
+_SHOWN = 5
+_KINDS = 12
 
 
 @app.command(
@@ -28,7 +30,11 @@ Text = str | None
 )
 def main(
     input: Annotated[  # noqa: A002
-        Text, typer.Option(help="Folder, tar or Parquet file(s); local, s3://… or a pattern.")
+        Text,
+        typer.Option(
+            help="Folder, tar or Parquet file(s), a list of images; local, s3://… or a pattern; "
+            "- reads a list from stdin."
+        ),
     ] = None,
     output: Annotated[Text, typer.Option(help="The dataset's folder.")] = None,
     model: Annotated[
@@ -84,9 +90,17 @@ def main(
         typer.Option("--set", help="Any key, e.g. model.threshold=0.4; repeatable."),
     ] = None,
     input_format: Annotated[
-        Text, typer.Option(help="auto, folder, webdataset or parquet.  [default: auto]")
+        Text,
+        typer.Option(help="auto, folder, webdataset, tar, parquet or list.  [default: auto]"),
     ] = None,
     column: Annotated[Text, typer.Option(help="Image column or field of the input.")] = None,
+    any_suffix: Annotated[
+        bool | None,
+        typer.Option("--any-suffix", help="Files without a known suffix too, by their content."),
+    ] = None,
+    base64: Annotated[
+        bool | None, typer.Option("--base64", help="Strings of a table are images in base64.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
     max_failures: Annotated[
         Text,
@@ -124,6 +138,8 @@ def main(
         "input.uri": input,
         "input.format": input_format,
         "input.column": column,
+        "input.any_suffix": any_suffix,
+        "input.base64": base64,
         "input.limit": limit,
         "output": output,
         "model.name": model,
@@ -161,8 +177,8 @@ def main(
             _say_pruned(prune(result.dataset, Storage(job.storage)))
         if result.over_budget:
             typer.echo(
-                f"error: {result.failed} images failed, {result.failure_limit} allowed "
-                "(--max-failures)",
+                f"error: {result.failed} images failed{_and_containers(result)}, "
+                f"{result.failure_limit} allowed (--max-failures)",
                 err=True,
             )
             raise typer.Exit(FAILED)
@@ -236,14 +252,47 @@ def _say(result: RunResult) -> None:
         typer.echo(f"  failed: {count} × {code}")
     for line in prompt_lines(result.manifest.prompt_counts, result.absent):
         typer.echo(f"  {line}")
-    if result.ignored:
-        kinds = ", ".join(f"{n} × {e or 'no extension'}" for e, n in sorted(result.ignored.items()))
-        typer.echo(f"  not images, left out: {kinds}")
+    _say_input(result)
     typer.echo(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
         typer.echo(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
     if result.report:
         typer.echo(f"  {'report':<14} {result.report}")
+
+
+def _shown(name: str) -> str:
+    """A name without what would steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def _and_containers(result: RunResult) -> str:
+    faulty = result.manifest.faulty_containers
+    return f" and {faulty} containers could not be read whole" if faulty else ""
+
+
+def _say_input(result: RunResult) -> None:
+    """Containers that failed and files that were left out, pictures first and louder."""
+    manifest = result.manifest
+    faulty = manifest.faulty_containers
+    if faulty:
+        shown = result.containers[:_SHOWN]
+        typer.echo(f"  {faulty} of the input's tars, tables, lists and folders could not be read:")
+        for one in shown:
+            typer.echo(f"    {one.status}: {_shown(one.uri)}: {_shown(one.reason)}")
+        if faulty > len(shown):
+            typer.echo(f"    and {faulty - len(shown)} more (manifest.json: containers)")
+    for item in manifest.left_out:
+        if item["picture"]:
+            typer.echo(f"  PICTURES LEFT OUT: {item['files']} × {item['suffix']}: {item['reason']}")
+    others = [item for item in manifest.left_out if not item["picture"]]
+    if others:
+        kinds = ", ".join(
+            f"{item['files']} × {item['suffix']}"
+            + (f" ({item['reason']})" if item["reason"] != "not a picture" else "")
+            for item in others[:_KINDS]
+        )
+        more = f" and {len(others) - _KINDS} more kinds" if len(others) > _KINDS else ""
+        typer.echo(f"  not images, left out: {kinds}{more}")
 
 
 if __name__ == "__main__":

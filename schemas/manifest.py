@@ -155,6 +155,9 @@ class DatasetManifest:
         parts: In the order of the input.
         prompt_counts: outcome → prompts of a file of prompts, and `absent_images`, which it names
             and the input lacks.
+        containers: `table`, the path of the Parquet file that has a row a tar, table or list of
+            the input; how many of them are ok, partial and failed. Empty where there are none.
+        left_out: Files of the input that are no images: suffix, reason, files, picture.
     """
 
     schema_version: int
@@ -171,6 +174,13 @@ class DatasetManifest:
     error_counts: Mapping[str, int]
     parts: tuple[Part, ...]
     prompt_counts: Mapping[str, int] = field(default_factory=dict)
+    containers: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def faulty_containers(self) -> int:
+        """Tars, tables and lists that could not be read, or not to their end."""
+        return self.containers.get("partial", 0) + self.containers.get("failed", 0)
 
     def category_table(self) -> Categories:
         """The categories as objects."""
@@ -221,6 +231,9 @@ class DatasetManifest:
         data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
         if not self.prompt_counts:
             del data["prompt_counts"]
+        for key in ("containers", "left_out"):  # unknown to earlier versions
+            if not data[key]:
+                del data[key]
         if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text
             (data["task"],) = data.pop("tasks")
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -247,7 +260,8 @@ class DatasetManifest:
             if not tasks or tuple(tasks) != tuple(task for task in TASKS if task in tasks):
                 raise TypeError(f"tasks {tasks}, not some of {', '.join(TASKS)} in this order")
             parts = tuple(Part.of(part) for part in data["parts"])
-            return cls(**{**data, "tasks": tuple(tasks), "parts": parts})
+            left_out = tuple(data.get("left_out", ()))
+            return cls(**{**data, "tasks": tuple(tasks), "parts": parts, "left_out": left_out})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a maskmill manifest: {error}") from error
 

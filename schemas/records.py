@@ -76,7 +76,8 @@ class ImageRecord:
         size: Length of the image's bytes, −1 where the listing does not tell.
         token: Changes when the bytes may have changed: an etag, or "mtime_ns" of a local file.
         offset: First byte inside the file `uri` (tar member), −1 for a whole file.
-        row: Row in a Parquet file, −1 otherwise.
+        row: Row in a Parquet or Arrow file, −1 otherwise.
+        item: Position in a row that holds a list of images, −1 otherwise.
         image_id: 1…2**31−1, given by the planner from `file_name`; 0 before that.
         copy_ids: Image ids that its augmented copies would have, likewise.
     """
@@ -89,6 +90,7 @@ class ImageRecord:
     row: int = -1
     image_id: int = 0
     copy_ids: tuple[int, ...] = ()
+    item: int = -1
 
 
 @dataclass(frozen=True, slots=True)

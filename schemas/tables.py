@@ -89,6 +89,17 @@ ANNOTATIONS = pa.schema(
 )
 """One row a segment, sorted by image then segment_id. `run` = manifest's config_fingerprint."""
 
+CONTAINERS = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+"""One row a tar, table, list or closed folder of the input, in the order of the listing."""
+
 _SINCE: dict[str, int] = {
     **dict.fromkeys(
         (

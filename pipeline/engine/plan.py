@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import overload
 
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
 from pipeline.images.preprocess import resolve_references
+from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import TABLES, bring_back
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.parts import RETRYABLE
@@ -85,23 +87,24 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         open_exporter(name, tasks=tasks)
     storage.check_writable(dataset)
     progress.phase("listing images")
-    config = _absolute(config, dataset)
+    config = _absolute(_with_list(config, storage, dataset), dataset)
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
-    reader = open_reader(config.input, storage, exclude=[dataset])
-    records, absent = islice(reader.list(), config.input.limit or None), ()
+    reader = open_reader(
+        config.input,
+        storage,
+        exclude=[dataset],
+        kept=join(dataset, "listings"),
+        is_picture=is_picture,
+    )
+    listing = Listing.of(reader.batches(), limit=config.input.limit, copies=config.augment.copies)
+    absent: tuple[str, ...] = ()
     if asked.prompts is not None:
-        held = list(records)
         # A limit leaves out pictures that the file names with every right.
         least = 0.0 if config.input.limit else config.prompts.min_matched
-        names = [record.file_name for record in held]
+        names = listing.table["file_name"].to_pylist()
         absent = asked.prompts.match(names, least=least).absent
-        records = iter(held)
-    listing = Listing(
-        records,
-        image_id=asked.prompts.image_id if asked.prompts else None,
-        copies=config.augment.copies,
-    )
+        listing.take_ids(asked.prompts.image_id)
     check_groups(config.split, listing.table["file_name"])
     run = config_fingerprint(
         config.label_config(
@@ -165,13 +168,31 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
         return None
     if not storage.is_dir(dataset):
         raise ValueError(f"output {dataset} is a file, not a folder")
-    first = next(iter(storage.list(dataset)), None)
+    found = storage.list(dataset)
+    first = next((entry for entry in found if not entry.path.startswith("listings/")), None)
     if first is not None:
         raise ValueError(
             f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
             "name an empty or a new folder"
         )
     return None
+
+
+def _with_list(config: JobConfig, storage: Storage, dataset: str) -> JobConfig:
+    """The config with a list from standard input kept in the dataset: a rerun must find it."""
+    if config.input.uri != "-":
+        return config
+    lines = [line.strip() for line in sys.stdin.read().splitlines()]
+    plain = [
+        absolute_uri(line) if line and not line.startswith(("{", "#", "data:")) else line
+        for line in lines
+    ]
+    data = "".join(f"{line}\n" for line in plain if line).encode()
+    uri = join(dataset, "listings", f"stdin-{hashlib.sha256(data).hexdigest()[:16]}.txt")
+    storage.create(uri, data)
+    return config.model_copy(
+        update={"input": config.input.model_copy(update={"uri": uri, "format": "list"})}
+    )
 
 
 def _absolute(config: JobConfig, dataset: str) -> JobConfig:

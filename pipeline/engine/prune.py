@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
+from pipeline.ledger.containers import FOLDER as CONTAINERS
 from pipeline.ledger.current import TABLES
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.storage.storage import Storage
@@ -28,10 +29,9 @@ def prune(output: str, storage: Storage) -> int:
     current = standing_manifest(storage, dataset)
     if current is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    parts = {part.name: part for part in current.parts}
     versions = join(dataset, "versions")
-    for entry in listed(storage, versions, recursive=False):
-        parts |= {part.name: part for part in read_manifest(storage, entry.uri).parts}
+    standing = [read_manifest(storage, e.uri) for e in listed(storage, versions, recursive=False)]
+    parts = {part.name: part for version in (current, *standing) for part in version.parts}
     removed = _prune_copies(storage, dataset, list(parts.values()))
     kept = parts.keys()
     folders = [join(root, table) for root in (dataset, versions) for table in TABLES]
@@ -41,6 +41,11 @@ def prune(output: str, storage: Storage) -> int:
             if entry.path.removesuffix(".parquet") not in kept:
                 storage.remove(entry.uri)
                 removed += 1
+    tables = {version.containers.get("table") for version in (current, *standing)}
+    for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
+        if f"{CONTAINERS}/{entry.path}" not in tables:
+            storage.remove(entry.uri)
+            removed += 1
     for entry in listed(storage, join(dataset, "receipts"), hidden=True):
         receipt = read_receipt(storage, entry.uri)
         if receipt is None or receipt.part.name not in kept:

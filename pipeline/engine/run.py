@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.containers import left_out_json, write_containers
 from pipeline.ledger.current import show_current
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
@@ -20,6 +21,7 @@ from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
 from pipeline.storage.uris import join
 from schemas.config.job import JobConfig, failure_limit
+from schemas.containers import Container
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
@@ -52,10 +54,10 @@ class RunResult:
         new_version: Whether this run published it.
         computed: Images that the model looked at (or that failed) in this run.
         reused: Images whose labels were copied because their bytes were labelled before.
-        ignored: File extension → files that are no images.
+        containers: Tars, tables, lists and folders that could not be read, or not to their end.
         artifacts: What was exported.
         report: Path of the HTML report, "" without one.
-        failure_limit: Failed images allowed.
+        failure_limit: Failed images and containers allowed.
         seconds: Wall time.
         absent: Pictures that the file of prompts names and the input lacks.
     """
@@ -65,7 +67,7 @@ class RunResult:
     new_version: bool
     computed: int
     reused: int
-    ignored: dict[str, int]
+    containers: tuple[Container, ...]
     artifacts: tuple[Artifact, ...]
     report: str
     failure_limit: int
@@ -79,8 +81,8 @@ class RunResult:
 
     @property
     def over_budget(self) -> bool:
-        """Whether more images failed than allowed."""
-        return self.failed > self.failure_limit
+        """Whether more images and containers failed than allowed."""
+        return self.failed + self.manifest.faulty_containers > self.failure_limit
 
 
 def label(
@@ -123,10 +125,12 @@ def label(
         new_version=new,
         computed=sum(receipt.computed for receipt in fresh),
         reused=sum(receipt.reused for receipt in fresh),
-        ignored=dict(plan.spec.reader.ignored),
+        containers=tuple(plan.spec.reader.inventory.faults),
         artifacts=tuple(artifacts),
         report=page,
-        failure_limit=failure_limit(config.max_failures, len(plan.listing)),
+        failure_limit=failure_limit(
+            config.max_failures, len(plan.listing) + manifest.faulty_containers
+        ),
         seconds=time.monotonic() - started,
         absent=plan.absent,
     )
@@ -171,7 +175,7 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
 def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
     """The manifest that is current now, and whether this run made it."""
     progress.phase("publishing")
-    spec = plan.spec
+    spec, inventory = plan.spec, plan.spec.reader.inventory
     before = standing_manifest(plan.storage, spec.dataset)
     manifest = build_manifest(
         [plan.receipts[shard.id].part for shard in plan.shards],
@@ -184,6 +188,8 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         config_fingerprint=spec.run,
         packages=_packages(),
         absent_images=len(plan.absent),
+        containers=write_containers(plan.storage, spec.dataset, inventory.containers),
+        left_out=left_out_json(inventory.left_out),
     )
     manifest = publish(plan.storage, spec.dataset, manifest)
     show_current(plan.storage, spec.dataset, manifest)

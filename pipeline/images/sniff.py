@@ -72,6 +72,11 @@ def sniff(data: bytes) -> str:
     return ""
 
 
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so is one of `DECODABLE`."""
+    return sniff(start) in DECODABLE
+
+
 def is_cut(kind: str, data: bytes) -> bool:
     """Whether the container says that bytes are missing at its end (PNG, GIF, BMP, WebP, JPEG)."""
     match kind:

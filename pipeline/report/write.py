@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.ledger.containers import read_containers
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
@@ -22,6 +23,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import ImagesConfig
+from schemas.containers import Container
 from schemas.records import ImageRecord, Task
 
 from .escape import data_script, script_json
@@ -172,6 +174,7 @@ def write_report(
         missing=shelf.missing,
         evaluation=_beside(ledger, out, "evaluation.json"),
         measurements=_beside(ledger, out, "measurements.json"),
+        containers=_faulty(ledger),
     )
     index = join(out, "index.html")
     ours = ledger.storage.exists(index)
@@ -179,6 +182,18 @@ def write_report(
     if ours:
         shelf.sweep()
     return index
+
+
+def _faulty(ledger: Ledger) -> list[Container]:
+    """Containers that could not be read whole; none where their table is gone."""
+    if not ledger.manifest.faulty_containers:
+        return []
+    try:
+        rows = read_containers(ledger.storage, ledger.uri, ledger.manifest)
+    except (StorageError, ValueError) as error:
+        _log.warning("the report shows no containers: %s", error)
+        return []
+    return [one for one in rows if one.status != "ok"]
 
 
 def _most_telling(tasks: Sequence[Task]) -> Task:

@@ -1,20 +1,16 @@
-"""Local files: atomic writes and an ordered walk."""
+"""Local files, written in one step."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import secrets
 import shutil
-import stat
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _SHORT = 24
-_log = logging.getLogger(__name__)
 
 
 def socket_folder() -> str:
@@ -87,80 +83,13 @@ def publish_file(source: Path, path: Path) -> None:
     source.unlink()
 
 
-def walk_folder(
-    root: Path, *, recursive: bool, wanted: Callable[[str], bool]
-) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Regular files under `root` as (path relative to it, stat), in the order of those paths.
-
-    Holds the names of one directory a level, not the tree. Links to files are files. A linked
-    directory is entered once, and not at all where it leads back into the tree or above it.
-
-    Args:
-        root: An existing directory.
-        recursive: Also enter directories.
-        wanted: Asked for every path relative to the root; a directory's ends in "/".
-
-    Yields:
-        The stat is None where a link leads nowhere.
-
-    Raises:
-        OSError: A directory cannot be read: skipping it would silently drop its files.
-    """
-    top = os.path.realpath(root)
-    linked: set[str] = set()
-
-    def enter(prefix: str, through_link: bool) -> Iterator[tuple[str, os.stat_result | None]]:
-        folder = os.path.join(root, prefix)
-        if through_link:
-            real = os.path.realpath(folder)
-            if real in linked:
-                _log.warning("not listed again through another link: %s", folder)
-                return
-            linked.add(real)
-        with os.scandir(folder) as entries:
-            # A directory's key ends in "/", which makes depth-first order the order of paths:
-            # "a.b" < "a/b" although "a" < "a.b". Links get a "\0" mark behind.
-            names = sorted(
-                entry.name + ("/" if entry.is_dir() else "") + "\0" * entry.is_symlink()
-                for entry in entries
-                if not entry.is_dir() or recursive
-            )
-        for marked in names:
-            name = marked.rstrip("\0")
-            path = prefix + name
-            if not wanted(path):
-                continue
-            if not name.endswith("/"):
-                try:
-                    info = os.stat(os.path.join(root, path))
-                except FileNotFoundError:
-                    yield path, None
-                    continue
-                if stat.S_ISREG(info.st_mode):
-                    yield path, info
-                continue
-            is_link = marked.endswith("\0")
-            if is_link and _leads_back(os.path.join(root, path), top, wanted):
-                _log.warning("not followed, leads back into the listing: %s", root / path)
-                continue
-            yield from enter(path, through_link or is_link)
-
-    yield from enter("", False)
-
-
-def _leads_back(link: str, top: str, wanted: Callable[[str], bool]) -> bool:
-    target = os.path.realpath(link)
-    if os.path.commonpath([top, target]) == target:
-        return True
-    if os.path.commonpath([top, target]) != top:
-        return False
-    parts = os.path.relpath(target, top).split(os.sep)
-    return all(wanted("/".join(parts[:n]) + "/") for n in range(1, len(parts) + 1))
-
-
 def _beside(path: Path) -> Path:
-    """A name in the same folder that no listing shows; the pid says whose it was."""
-    return path.with_name(f".{path.name[:120]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    """A name in the same folder that no listing shows; the pid says whose it was.
+
+    Short whatever the file is called: a name may be 255 bytes long, and so may this one.
+    """
+    start = os.fsencode(path.name)[:100].decode(errors="ignore")
+    return path.with_name(f".{start}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

@@ -6,16 +6,59 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from .errors import MissingError
+from .walk import HIDDEN, LeftOut, Page
 
 Attempt = Callable[[Callable[[], Any]], Any]
 Found = tuple[str, int, str]
 """(path relative to the root, bytes, token)."""
 
 _PAGE = 1000
+
+
+def pages(
+    fs: Any,
+    root: str,
+    *,
+    recursive: bool,
+    hidden: bool,
+    exclude: Sequence[str],
+    left_out: LeftOut | None,
+    attempt: Attempt,
+) -> Iterator[Page]:
+    """Files under `root` as columns, in the order of their paths by code point.
+
+    Args:
+        fs: Where.
+        root: A bucket or a prefix.
+        recursive: Also what lies deeper.
+        hidden: Also what starts with a dot.
+        exclude: Prefixes to leave out, relative to the root, each ending in "/".
+        left_out: Told of hidden names, once a folder.
+        attempt: How calls are made.
+    """
+    said = ""
+
+    def wanted(path: str) -> bool:
+        nonlocal said
+        at = -1 if hidden else ("/" + path).find("/.")
+        if at >= 0:
+            end = path.find("/", at)
+            name = path if end < 0 else path[: end + 1]
+            if left_out is not None and name != said:
+                left_out(name, HIDDEN)
+            said = name
+            return False
+        return not any(path.startswith(folder) for folder in exclude)
+
+    walk = walk_s3 if is_s3(fs) else walk_remote
+    found = walk(fs, root, recursive=recursive, wanted=wanted, attempt=attempt)
+    while rows := list(islice(found, _PAGE)):
+        yield Page(*map(list, zip(*rows, strict=True)))
 
 
 def walk_s3(

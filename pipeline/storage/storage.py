@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import random
@@ -22,6 +23,8 @@ from . import remote
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
+from .walk import LeftOut, Page, walk_folder
+from .web import fetch, head
 
 __all__ = [
     "Entry",
@@ -37,6 +40,7 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
+_SHORT_BODY_S = (0.2, 1.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
@@ -81,12 +85,40 @@ class Storage:
     def __hash__(self) -> int:
         return hash(self.config)
 
-    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a file, or up to `length` of them from `offset`."""
+    def read(
+        self, uri: str, *, offset: int = 0, length: int | None = None, size: int | None = None
+    ) -> bytes:
+        """The bytes of a file, or up to `length` of them from `offset`.
+
+        Args:
+            uri: Of the file.
+            offset: First byte.
+            length: At most; None = to the end.
+            size: Bytes that must come, as a listing told; None = any number. Caches and gateways
+                cut bodies and call them whole: a remote one of another size is tried again.
+        """
+        data = self._read(uri, offset, length)
+        for delay in _SHORT_BODY_S:
+            if size is None or len(data) == size or local_path(uri) is not None:
+                break
+            _log.warning("%d of %d bytes, trying again: %s", len(data), size, uri)
+            time.sleep(delay)
+            data = self._read(uri, offset, length)
+        if size is None or len(data) == size:
+            return data
+        raise StorageError(
+            f"{len(data)} of {size} bytes came: {uri} (it has changed since it was listed, or "
+            "was cut on its way)"
+        )
+
+    def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         if length == 0:
             return b""
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: _read_local(path, offset, length))
+        if _is_web(uri):
+            limit = self.config.max_download
+            return self._try(uri, lambda: fetch(uri, offset=offset, length=length, limit=limit))
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
@@ -100,7 +132,9 @@ class Storage:
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: path.open("rb"))
         size = self.info(uri).size
-        return range_file(lambda offset, length: self.read(uri, offset=offset, length=length), size)
+        if size < 0:  # a web server that does not tell
+            return io.BytesIO(self.read(uri))
+        return range_file(lambda at, n: self.read(uri, offset=at, length=n, size=n), size)
 
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` there in one step, replacing what was; makes parent folders."""
@@ -155,6 +189,8 @@ class Storage:
         if (path := local_path(uri)) is not None:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+        if _is_web(uri):
+            return Entry(uri, name, *self._try(uri, lambda: head(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
         if remote.is_folder(found):
             raise StorageError(f"this is a folder, not a file: {uri}")
@@ -177,30 +213,49 @@ class Storage:
             hidden: Also files and folders whose name starts with a dot.
         """
         root = absolute_uri(root)
+        for page in self.pages(root, recursive=recursive, exclude=exclude, hidden=hidden):
+            for path, size, token in zip(*page, strict=True):
+                yield Entry(join(root, path), path, size, token)
+
+    def pages(
+        self,
+        root: str,
+        *,
+        recursive: bool = True,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        left_out: LeftOut | None = None,
+    ) -> Iterator[Page]:
+        """The files that `list` gives, as columns.
+
+        Args:
+            root: A folder, a bucket or a prefix.
+            recursive: Also what lies in sub-folders.
+            exclude: URIs of sub-folders to leave out.
+            hidden: Also files and folders whose name starts with a dot.
+            left_out: Told of what is passed over (see `walk_folder`). Without it a local folder
+                that may not be read is an error.
+        """
+        root = absolute_uri(root)
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
-
-        def wanted(path: str) -> bool:
-            if not hidden and ("/" + path).find("/.") >= 0:
-                return False
-            return not any(path.startswith(folder) for folder in inside)
-
         if (path := local_path(root)) is not None:
-            return self._list_local(path, recursive, wanted)
-        fs = self._filesystem(root)
-        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
-        found = walk(
-            fs,
+            return self._pages_local(path, recursive, hidden, inside, left_out)
+        return remote.pages(
+            self._filesystem(root),
             root,
             recursive=recursive,
-            wanted=wanted,
+            hidden=hidden,
+            exclude=inside,
+            left_out=left_out,
             attempt=lambda action: self._try(root, action),
         )
-        return (Entry(f"{root}/{path}", path, size, token) for path, size, token in found)
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.exists)
+        if _is_web(uri):
+            return True  # it is asked when it is read
         try:
             self._try(uri, lambda: self._filesystem(uri).info(uri))
         except MissingError:
@@ -211,6 +266,8 @@ class Storage:
         """Whether a folder is there; in an object store, a prefix that some key has."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.is_dir)
+        if _is_web(uri):
+            return False
         try:
             return remote.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
         except MissingError:
@@ -272,14 +329,19 @@ class Storage:
         named = (self.config.endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
         return next(filter(None, named), "")
 
-    def _list_local(
-        self, root: Path, recursive: bool, wanted: Callable[[str], bool]
-    ) -> Iterator[Entry]:
+    def _pages_local(
+        self,
+        root: Path,
+        recursive: bool,
+        hidden: bool,
+        exclude: Sequence[str],
+        left_out: LeftOut | None,
+    ) -> Iterator[Page]:
         # Not through `_try`: a generator that has raised would look like one that has ended.
         try:
-            for path, stat in local_files.walk_folder(root, recursive=recursive, wanted=wanted):
-                size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
-                yield Entry(os.path.join(root, path), path, size, token)
+            yield from walk_folder(
+                root, recursive=recursive, hidden=hidden, exclude=exclude, left_out=left_out
+            )
         except OSError as error:
             raise explain(error, str(error.filename or root).rstrip("/")) from error
 
@@ -312,6 +374,10 @@ def _connect(protocol: str, config: StorageConfig) -> Any:
     if remote.is_s3(fs):
         fs.retries = 1
     return fs
+
+
+def _is_web(uri: str) -> bool:
+    return scheme(uri) in ("http", "https")
 
 
 def _under(uri: str, root: str) -> bool:

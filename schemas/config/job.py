@@ -49,9 +49,20 @@ _UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failu
 class InputConfig(Section):
     """Where the images are."""
 
-    uri: Annotated[str, Field(min_length=1, description="folder, tar, Parquet file or s3:// URI")]
-    format: Literal["auto", "folder", "webdataset", "parquet"] = "auto"
-    column: Annotated[str, Field(description="Parquet column; '' = find it")] = ""
+    uri: Annotated[
+        str,
+        Field(
+            min_length=1, description="folder, tar, Parquet file, list or s3:// URI; '-' = stdin"
+        ),
+    ]
+    format: Literal["auto", "folder", "webdataset", "tar", "parquet", "list"] = "auto"
+    column: Annotated[
+        str, Field(description="column of a table, field of a tar's samples; '' = find it")
+    ] = ""
+    any_suffix: Annotated[
+        bool, Field(description="files whose suffix says nothing too, by their content")
+    ] = False
+    base64: Annotated[bool, Field(description="strings of a table are images in base64")] = False
     limit: Annotated[int, Field(ge=0, description="first N images only; 0 = all")] = 0
 
 
@@ -110,6 +121,9 @@ class StorageConfig(Section):
     secret: Annotated[str, Field(repr=False)] = ""
     region: str = ""
     anonymous: bool = False
+    max_download: Annotated[
+        int, Field(ge=1, description="bytes that one http:// or https:// picture may have")
+    ] = 1 << 28
 
 
 class ReportConfig(Section):

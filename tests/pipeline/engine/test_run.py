@@ -243,7 +243,7 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
         "cut.png": "truncated",
     }
     assert result.manifest.error_counts == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
-    assert result.ignored == {".txt": 1}
+    assert [(i["suffix"], i["files"]) for i in result.manifest.left_out] == [(".txt", 1)]
     assert not result.over_budget
     assert all(r["error_message"] for r in rows(folder).values() if r["error_code"])
 
