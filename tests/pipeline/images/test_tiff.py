@@ -159,7 +159,7 @@ def test_a_volume_in_one_page():
     data = written(values, photometric="minisblack", tile=(4, 32, 32), volumetric=True)
     sample = decode(data, stretch_16bit="full")
     np.testing.assert_array_equal(sample.pixels, full(values[0]))
-    assert sample.note == "first plane of a volume"
+    assert sample.note == "first of 4 planes of a z-stack"
 
 
 def test_bigtiff():
