@@ -1,8 +1,9 @@
-"""Writes and reads the notes that say an image was read in part: "first of 5 planes of a z-stack"."""
+"""Writes and reads the notes of images that were read in part: "first of 5 pages"."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 PARTS = ("planes of a z-stack", "pages", "frames", "time points", "channels", "bands", "series")
 """What a file can have several of, of which an image row shows the first."""
@@ -36,19 +37,20 @@ def without_bands(note: str) -> str:
     return "; ".join(kept)
 
 
-def partly_read(counts: dict[str, int], images: int) -> str:
+def in_part_line(counts: Mapping[str, int]) -> str:
     """One line for people: "3 images were read in part: 2 z-stacks, 1 of 2 channels; see …".
 
     Args:
-        counts: What `read_in_part` gave → how many images.
-        images: Of which something was left out.
+        counts: What `read_in_part` gave → how many images; "images" → how many in all.
 
     Returns:
         "" where there are none.
     """
+    images = counts.get("images", 0)
     if not images:
         return ""
-    order = sorted(counts, key=lambda kind: (kind != "z-stack", -counts[kind], kind))
+    kinds = counts.keys() - {"images"}
+    order = sorted(kinds, key=lambda kind: (kind != "z-stack", -counts[kind], kind))
     said = [
         f"{counts[kind]} {kind}{'s' if kind == 'z-stack' and counts[kind] > 1 else ''}"
         for kind in order[:_SHOWN]

@@ -12,6 +12,7 @@ from typing import overload
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
+from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.ledger.current import TABLES, bring_back
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
@@ -25,7 +26,7 @@ from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, ShardReceipt
-from schemas.records import Task
+from schemas.records import ErrorCode, Task
 
 from .execute import resolve_device
 from .prepare import ShardWork, WorkerSpec
@@ -35,6 +36,8 @@ from .shards import Listing, Shard
 from .splits import check_groups
 
 _MARKER = "job.json"
+_TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
+"""Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
     reader = open_reader(config.input, storage, exclude=[dataset])
+    reader = as_planes(reader, config.images)
     records, absent = islice(reader.list(), config.input.limit or None), ()
     if asked.prompts is not None:
         held = list(records)
@@ -221,7 +225,7 @@ def _receipts(
             if receipt is None:
                 continue
             file = f"{receipt.part.name}.parquet"
-            again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
+            again = retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors)
             if not again and file in standing["images"] and file in standing["annotations"]:
                 kept[shard] = receipt
     bring_back(storage, dataset, [receipt.part for receipt in kept.values()])

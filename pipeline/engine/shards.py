@@ -85,6 +85,7 @@ _LISTING = pa.schema(
         ("token", pa.string()),
         ("offset", pa.int64()),
         ("row", pa.int64()),
+        ("plane", pa.string()),
     ]
 )
 

@@ -38,6 +38,11 @@ DECODERS: dict[str, Decoder] = {
 DECODERS_VERSION = 2
 """Goes up when images that failed before may be read now: such failures are not kept."""
 
+UNREADABLE = frozenset(
+    {ErrorCode.NOT_AN_IMAGE, ErrorCode.TRUNCATED, ErrorCode.DECODE_ERROR, ErrorCode.UNSUPPORTED}
+)
+"""Failures of decoding that another version of the decoders may not have."""
+
 _PATHS = {"TIFF": "tifffile"}
 """Kinds that take another path than in version 1, whose labels are computed anew."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import imagecodecs
@@ -122,8 +123,7 @@ class _Frames:
                 raise UndecodableError(code, f"DICOM: {what}") from None
 
     def _values(self, index: int, color: str) -> Values:
-        from pydicom import pixels as tools
-
+        tools: Any = import_module("pydicom.pixels")
         frame = self._frame(index, color)
         if color in _GREY:
             values = np.asarray(tools.apply_modality_lut(frame, self._dataset))
@@ -140,9 +140,9 @@ class _Frames:
 
     def _frame(self, index: int, color: str) -> Values:
         """As stored; colours as RGB."""
-        from pydicom import pixels as tools
         from pydicom.encaps import get_frame
 
+        tools: Any = import_module("pydicom.pixels")
         dataset, decode = self._dataset, _CODECS.get(self._syntax)
         if decode is None:
             try:

@@ -47,7 +47,9 @@ def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
     image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
     check_size(image.height, image.width, config)
     if not isinstance(image, MpoImagePlugin.MpoImageFile) and config.projection == "none":
-        raise UndecodableError(ErrorCode.UNSUPPORTED, f"images.page = {config.page}: there is 1 page")
+        raise UndecodableError(
+            ErrorCode.UNSUPPORTED, f"images.page = {config.page}: there is 1 page"
+        )
     return with_channels(read_frames(image, config), config)
 
 

@@ -21,10 +21,7 @@ def choose_level(series: Any, config: ImagesConfig) -> tuple[Any, tuple[str, ...
             are.
     """
     levels = list(series.levels)
-    if config.mpp is not None:
-        place = _by_size(levels, series, config.mpp)
-    else:
-        place = config.level
+    place = config.level if config.mpp is None else _by_size(levels, series, config.mpp)
     if place >= len(levels):
         count = "1 level" if len(levels) == 1 else f"{len(levels)} levels"
         raise UndecodableError(

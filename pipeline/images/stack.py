@@ -198,34 +198,26 @@ def _project(
     said = "time points" if over == "T" else _WORDS.get(over, _PAGES)[1]
     if config.projection == "sharpest":
         # All channels of a picture show one depth: that of the first.
-        first = {**at, "C": 0} if "C" in at else at
-        best = max(range(count), key=lambda z: _sharpness(stack.plane({**first, over: z})))
+        seen = {**at, "C": 0} if "C" in at else at
+        best = max(range(count), key=lambda z: _sharpness(stack.plane({**seen, over: z})))
         return stack.plane({**at, over: best}), (f"sharpest of {count} {said}: {best + 1}",)
-    total: Values | None = None
-    first_plane = stack.plane(at)
-    for place in range(count):
+    first = stack.plane(at)
+    total = first if config.projection == "max" else first.astype(np.float64)
+    for place in range(1, count):
         plane = stack.plane({**at, over: place})
-        if plane.shape != first_plane.shape:
+        if plane.shape != first.shape:
             raise UndecodableError(
                 ErrorCode.UNSUPPORTED,
                 f'images.projection = "{config.projection}": the {said} differ in size',
             )
-        if config.projection == "max":
-            total = plane if total is None else np.maximum(total, plane)
-        else:
-            total = plane.astype(np.float64) if total is None else total + plane
-    assert_ = total if total is not None else first_plane
+        total = np.maximum(total, plane) if config.projection == "max" else total + plane
     if config.projection == "mean":
-        mean = assert_ / count
-        assert_ = (
-            np.rint(mean).astype(first_plane.dtype)
-            if first_plane.dtype.kind in "iu"
-            else mean.astype(first_plane.dtype)
-        )
-    return assert_, (f"{config.projection} of {count} {said}",)
+        total = total / count
+        total = (np.rint(total) if first.dtype.kind in "iu" else total).astype(first.dtype)
+    return total, (f"{config.projection} of {count} {said}",)
 
 
 def _sharpness(plane: Values) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al. 2000): fine detail is bright where in focus."""
+    """Variance of the Laplacian (Pech-Pacheco et al. 2000): large where edges are in focus."""
     grey = plane if plane.ndim == 2 else plane.mean(axis=2)
     return float(cv2.Laplacian(np.nan_to_num(grey.astype(np.float64)), cv2.CV_64F).var())

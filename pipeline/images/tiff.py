@@ -278,4 +278,3 @@ def _shown(picked: Picked, color: int) -> tuple[Values, tuple[str, ...]]:
 def _three(color: int) -> tuple[str, ...]:
     """Three bands that nothing says to be colours."""
     return () if color == 3 else ("3 bands taken as red, green, blue",)
-

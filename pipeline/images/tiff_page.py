@@ -228,7 +228,7 @@ def _without_alpha(
 
 
 def _divided(colors: Values, alpha: Values, opaque: int) -> Values:
-    """Colours before they were multiplied by alpha; those under an alpha of 0 stay, as in Pillow."""
+    """Colours before they were multiplied by alpha; under an alpha of 0 they stay, as in Pillow."""
     clear = alpha <= 0
     if colors.dtype.kind not in "iu":
         return colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
@@ -268,5 +268,3 @@ def unsupported(page: Any) -> UndecodableError:
             f"{page.bitspersample} bits, compression {name_of(page.compression)} is not supported"
         )
     return UndecodableError(ErrorCode.UNSUPPORTED, message)
-
-

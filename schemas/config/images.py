@@ -10,7 +10,7 @@ from .section import Section
 
 _OLD_LIMIT = 500_000_000
 _NEW = ("page", "projection", "channels", "series", "time", "each", "level", "mpp")
-"""Keys that came later: left at their defaults they change no label, so they change no key of one."""
+"""Keys that came later: at their defaults they change no label, so they change no key of one."""
 
 
 class ImagesConfig(Section):
@@ -43,9 +43,9 @@ class ImagesConfig(Section):
         Annotated[int, Field(ge=1)] | str | None,
         Field(description="image series of an OME or similar TIFF, by number from 1 or name"),
     ] = None
-    time: Annotated[
-        Annotated[int, Field(ge=1)] | None, Field(description="time point, from 1")
-    ] = None
+    time: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="time point, from 1")] = (
+        None
+    )
     each: Annotated[
         Literal["file", "page", "z", "time"],
         Field(description="what is an image: a file, or each of its pages, planes or time points"),
@@ -65,9 +65,7 @@ class ImagesConfig(Section):
         if self.projection != "none" and self.page is not None:
             raise ValueError("page and projection exclude one another: name one of them")
         if self.each in ("page", "z") and (self.page is not None or self.projection != "none"):
-            raise ValueError(
-                f'each = "{self.each}" reads every one: leave page and projection out'
-            )
+            raise ValueError(f'each = "{self.each}" reads every one: leave page and projection out')
         if self.each == "time" and self.time is not None:
             raise ValueError('each = "time" reads every time point: leave time out')
         if self.level and self.mpp is not None:

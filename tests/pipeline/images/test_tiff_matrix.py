@@ -1,4 +1,4 @@
-"""TIFF: type × codec × layout × predictor × bands, one array; the peer is tifffile + imagecodecs."""
+"""TIFF: type × codec × layout × predictor × bands, from one array; the peer is tifffile."""
 
 from __future__ import annotations
 
