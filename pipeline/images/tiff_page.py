@@ -228,13 +228,16 @@ def _without_alpha(
 
 
 def _divided(colors: Values, alpha: Values, opaque: int) -> Values:
-    """Colours before they were multiplied by alpha; under an alpha of 0 they stay, as in Pillow."""
+    """Colours before they were multiplied by alpha; where that is 0 there are none, as in Pillow."""
     clear = alpha <= 0
     if colors.dtype.kind not in "iu":
-        return colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
-    wide = colors.astype(np.int64 if colors.dtype.itemsize <= 2 else np.float64)
-    whole = wide * opaque // np.where(clear, opaque, alpha)[..., None].astype(wide.dtype)
-    return np.minimum(whole, opaque).astype(colors.dtype)
+        divided = colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
+    else:
+        wide = colors.astype(np.int64 if colors.dtype.itemsize <= 2 else np.float64)
+        whole = wide * opaque // np.where(clear, opaque, alpha)[..., None].astype(wide.dtype)
+        divided = np.minimum(whole, opaque).astype(colors.dtype)
+    divided[clear] = 0
+    return divided
 
 
 def _through_pillow(page: Any, data: bytes) -> PageValues:
