@@ -228,7 +228,7 @@ def _without_alpha(
 
 
 def _divided(colors: Values, alpha: Values, opaque: int) -> Values:
-    """Colours before they were multiplied by alpha; where that is 0 there are none, as in Pillow."""
+    """Colours before they were multiplied by alpha; none where that is 0, as in Pillow."""
     clear = alpha <= 0
     if colors.dtype.kind not in "iu":
         divided = colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)

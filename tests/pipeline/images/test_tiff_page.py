@@ -1,4 +1,4 @@
-"""tiff_page.py: odd depths, missing tags and strips, alpha at every depth, codecs by their names."""
+"""tiff_page.py: odd depths, missing tags and strips, alpha at every depth, codecs by name."""
 
 from __future__ import annotations
 
