@@ -116,11 +116,9 @@ class _Frames:
                 return self._values(index, color)
             except (MemoryError, UndecodableError):
                 raise
-            except Exception as error:
-                short = "expected" in str(error) and "actual" in str(error)
-                code = ErrorCode.TRUNCATED if short else ErrorCode.DECODE_ERROR
-                what = "the file ends inside the pixels" if short else "damaged pixels"
-                raise UndecodableError(code, f"DICOM: {what}") from None
+            except Exception:
+                message = "DICOM: damaged pixels"
+                raise UndecodableError(ErrorCode.DECODE_ERROR, message) from None
 
     def _values(self, index: int, color: str) -> Values:
         tools: Any = import_module("pydicom.pixels")
@@ -145,6 +143,7 @@ class _Frames:
         tools: Any = import_module("pydicom.pixels")
         dataset, decode = self._dataset, _CODECS.get(self._syntax)
         if decode is None:
+            _check_length(dataset, color)
             try:
                 frame = tools.pixel_array(dataset, index=index, raw=True)
             except (NotImplementedError, RuntimeError):
@@ -164,6 +163,18 @@ class _Frames:
             wide = frame.astype(np.int32)
             frame = np.where(wide >= 1 << (stored - 1), wide - (1 << stored), wide)
         return frame
+
+
+def _check_length(dataset: Any, color: str) -> None:
+    """Makes sure that uncompressed pixels are all there."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if (syntax is not None and syntax.is_encapsulated) or color == "YBR_FULL_422":
+        return
+    bits = int(dataset.BitsAllocated) * int(dataset.get("SamplesPerPixel", 1))
+    needed = -(-int(dataset.Rows) * int(dataset.Columns) * count_frames(dataset) * bits // 8)
+    if len(dataset.PixelData) < needed:
+        message = "DICOM: the file ends inside the pixels"
+        raise UndecodableError(ErrorCode.TRUNCATED, message)
 
 
 def _windowed(
