@@ -1,4 +1,4 @@
-"""dicom.py: windows, MONOCHROME1, frames, colours and compressed pixels, by the standard's words."""
+"""dicom.py: windows, MONOCHROME1, frames, colours, compressed pixels, as the standard says."""
 
 from __future__ import annotations
 
