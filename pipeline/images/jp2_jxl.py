@@ -8,13 +8,14 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from PIL import Jpeg2KImagePlugin
 
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
 from .decoded import Decoded, UndecodableError, from_deep
 from .memory import check_size, deep_bytes
-from .pillow_kinds import with_channels
+from .pillow_kinds import decode_with, with_channels
 from .stack import Stack, pick
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
@@ -37,7 +38,10 @@ def decode_jpeg2000(data: bytes, config: ImagesConfig, min_side: int | None) -> 
     )
     bands = int.from_bytes(data[start + 40 : start + 42], "big")
     check_size(bottom - top, right - left, config, bytes_a_pixel=deep_bytes(bands, 4))
-    values = _decoded("JPEG 2000", imagecodecs.jpeg2k_decode, data)
+    try:
+        values = _decoded("JPEG 2000", imagecodecs.jpeg2k_decode, data)
+    except NotImplementedError:  # colours at half the size, which Pillow reads at 8 bits
+        return decode_with(Jpeg2KImagePlugin.Jpeg2KImageFile)(data, config, min_side)
     return with_channels(_shown(values, config), config)
 
 
@@ -70,7 +74,7 @@ def _is_film(values: Values, height: int, width: int) -> bool:
 def _decoded(kind: str, decode: Any, data: bytes) -> Values:
     try:
         return np.asarray(decode(data))
-    except (MemoryError, UndecodableError):
+    except (MemoryError, NotImplementedError):
         raise
     except Exception as error:
         if "runcat" in str(error) or "more input" in str(error).lower():

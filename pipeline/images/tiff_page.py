@@ -20,8 +20,8 @@ from .decoded import UndecodableError
 Values = npt.NDArray[Any]
 
 _GREY, _COLOR = ("MINISWHITE", "MINISBLACK"), ("RGB", "YCBCR")
-_OF_PILLOW = ("YCBCR",)
-"""Photometrics that libtiff turns into RGB, of 8 bits and one plane, where tifffile does not."""
+_OF_PILLOW = ("YCBCR", "CIELAB")
+"""Photometrics of 8 bits that Pillow turns into RGB, where tifffile does not."""
 _CHECKED = {1, 5, 8, 32946, 32773, 34925, 50000, 34926}
 """Compressions of bytes: what is missing of them shows, since the length of the pixels is known."""
 _JPEG = {6, 7, 33007, 34892}
@@ -62,7 +62,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     notes = _check_parts(page, key, len(data))
     if key.dtype is None or key.dtype.kind == "c":
         raise unsupported(key)
-    if photometric == "YCBCR" and int(key.compression) not in _JPEG:
+    if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
         return _through_pillow(page, data)
     if photometric not in (*_GREY, *_COLOR, "PALETTE", "SEPARATED", ""):
         raise unsupported(key)
