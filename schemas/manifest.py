@@ -14,11 +14,6 @@ from .records import TASKS, Status, Task
 SCHEMA_VERSION = 4
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
-LABELS_VERSION = 3
-"""Schema version since which the same image, model and config have had the same labels: those of
-an earlier version of the tables are copied, not computed again.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:

@@ -21,7 +21,6 @@ from pipeline.prompts import PromptTable
 from pipeline.readers import Reader
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
-from schemas.manifest import SCHEMA_VERSION
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
 
 from .splits import split_of
@@ -57,11 +56,11 @@ class WorkerSpec:
     def wording(self) -> str:
         """Config fingerprint and model name, copies and splits: what rows say beside their images.
 
-        A renamed model, another augmentation or version of the tables changes the rows but not
-        the labels: parts are written anew from them. New decoders may read what failed.
+        A renamed model, another augmentation changes the rows but not the labels: parts are
+        written anew from them. New decoders may read what failed.
         """
         words = f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
-        return f"{words} {SCHEMA_VERSION} {_DECODERS}"
+        return f"{words} {_DECODERS}"
 
 
 @dataclass(frozen=True, slots=True)

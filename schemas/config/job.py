@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.manifest import LABELS_VERSION
+from schemas.manifest import SCHEMA_VERSION
 from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
@@ -211,7 +211,7 @@ class JobConfig(Section):
         sections["images"] = self.images.identity()
         sections["preprocess"] = self.preprocess.identity()
         return {
-            "schema_version": LABELS_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "tasks": list(tasks),
             "weights_sha256": weights_sha256,
             "revision": revision,
