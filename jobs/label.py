@@ -15,6 +15,7 @@ from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig, StorageConfig
 from schemas.config.layers import layered
 from schemas.manifest import DatasetManifest
+from schemas.notes import in_part_line
 from schemas.prompts import prompt_lines
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -252,6 +253,8 @@ def _say(result: RunResult) -> None:
         typer.echo(f"  failed: {count} × {code}")
     for line in prompt_lines(result.manifest.prompt_counts, result.absent):
         typer.echo(f"  {line}")
+    if said := in_part_line(result.manifest.in_part):
+        typer.echo(f"  {said}")
     _say_input(result)
     typer.echo(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:

@@ -47,6 +47,8 @@ class Part:
         tasks: task → its share of the counts; empty where the dataset has one task.
         copies: Rows of the images file that are copies of others.
         prompts: outcome → prompts of a file of prompts.
+        in_part: What was left out of images that nobody made a choice for ("z-stack", "of 2
+            channels") → images; "images" → how many these are.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Part:
     tasks: Mapping[Task, TaskCounts] = field(default_factory=dict)
     copies: int = 0
     prompts: Mapping[str, int] = field(default_factory=dict)
+    in_part: Mapping[str, int] = field(default_factory=dict)
 
     def view(self, task: Task) -> Part:
         """The part as if it held this task alone."""
@@ -89,7 +92,7 @@ class Part:
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON; says nothing of one task, no copies or prompts."""
         data = asdict(self)
-        for key in ("tasks", "copies", "prompts"):
+        for key in ("tasks", "copies", "prompts", "in_part"):
             if not data[key]:
                 del data[key]
         return data
@@ -203,6 +206,14 @@ class DatasetManifest:
         if more:
             raise ValueError(f"the dataset holds several tasks: {', '.join(self.tasks)}")
         return task
+
+    @property
+    def in_part(self) -> Counter[str]:
+        """Sum of the parts' counts of what was read in part."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            total.update(part.in_part)
+        return total
 
     def view(self, task: Task) -> DatasetManifest:
         """The manifest as if the dataset held this task alone.

@@ -80,6 +80,8 @@ class ImageRecord:
         item: Position in a row that holds a list of images, −1 otherwise.
         image_id: 1…2**31−1, given by the planner from `file_name`; 0 before that.
         copy_ids: Image ids that its augmented copies would have, likewise.
+        plane: Which of the file's planes this image is: "page=3", "z=3" or "t=3", counted from 1;
+            "" for the file as a whole. It ends `file_name` after a "#".
     """
 
     file_name: str
@@ -91,6 +93,7 @@ class ImageRecord:
     image_id: int = 0
     copy_ids: tuple[int, ...] = ()
     item: int = -1
+    plane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,13 @@ class Failure:
     Attributes:
         code: A stable word.
         message: One line for a person.
+        temporary: Whether another try may end otherwise though the code alone does not say so:
+            the worker had too little memory. Never kept as a label.
     """
 
     code: ErrorCode
     message: str
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

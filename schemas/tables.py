@@ -52,6 +52,9 @@ IMAGES = pa.schema(
         pa.field("parent_image_id", pa.int64()),
         pa.field("augmentation", pa.string()),
         pa.field("prompts", PROMPTS_TYPE),
+        pa.field("parent_file_name", pa.string()),
+        pa.field("plane_axis", pa.string()),
+        pa.field("plane_index", pa.int32()),
     ],
     metadata=_METADATA,
 )
@@ -115,6 +118,7 @@ _SINCE: dict[str, int] = {
     ),
     **dict.fromkeys(("split", "parent_image_id", "augmentation", "visible_fraction"), 3),
     **dict.fromkeys(("source_key", "prompts"), 4),
+    **dict.fromkeys(("parent_file_name", "plane_axis", "plane_index"), 4),
 }
 """Column → the schema version that brought it, where it was not there from the beginning."""
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import ExecutionError, ModelLoadError
+from pipeline.images.memory import share_memory
 from pipeline.ledger.reuse import ReuseIndex
 from pipeline.storage.errors import StorageError
 from pipeline.storage.local import socket_folder
@@ -231,6 +232,19 @@ class _ShardCaller:
         return self._make(work)
 
 
+def _workers_here(options: ExecutionConfig) -> int:
+    """How many workers of this run may stand on this node: they share its memory."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    node = next((one for one in ray.nodes() if one["NodeID"] == mine), {"Resources": {}})
+    there = node["Resources"]
+    fit = there.get("CPU", 1.0) // (options.cpus_per_worker or 1.0)
+    if options.gpus_per_worker:
+        fit = min(fit, there.get("GPU", 0.0) // options.gpus_per_worker)
+    return max(1, int(min(fit, options.workers or fit)))
+
+
 class _Actor:
     """Runs in a worker process of Ray."""
 
@@ -242,6 +256,7 @@ class _Actor:
 
     def ready(self) -> bool:
         # Not in __init__: what that raises arrives as the death of an actor, its reason lost.
+        share_memory(_workers_here(self._spec.config.execution))
         self._caller = _ShardCaller(self._spec, self._index)
         return True
 
@@ -286,6 +301,7 @@ def _prepare_chunks(
     spec: WorkerSpec, index: ReuseIndex, records: Sequence[ImageRecord]
 ) -> Iterator[list[Prepared]]:
     """The body of a read task: prepared images, `_CHUNK` at a time."""
+    share_memory(_workers_here(spec.config.execution))
     preparer = Preparer(spec, index)
     with ThreadPoolExecutor(4, thread_name_prefix="read") as pool:
         for start in range(0, len(records), _CHUNK):

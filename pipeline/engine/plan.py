@@ -13,6 +13,7 @@ from typing import overload
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
+from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import TABLES, bring_back
@@ -23,11 +24,12 @@ from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
+from pipeline.readers.listing import batches_of
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, ShardReceipt
-from schemas.records import Task
+from schemas.records import ErrorCode, Task
 
 from .execute import resolve_device
 from .prepare import ShardWork, WorkerSpec
@@ -37,6 +39,8 @@ from .shards import Listing, Shard
 from .splits import check_groups
 
 _MARKER = "job.json"
+_TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
+"""Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,9 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         kept=join(dataset, "listings"),
         is_picture=is_picture,
     )
-    listing = Listing.of(reader.batches(), limit=config.input.limit, copies=config.augment.copies)
+    reader = as_planes(reader, config.images)
+    batches = reader.batches() if config.images.each == "file" else batches_of(reader.list())
+    listing = Listing.of(batches, limit=config.input.limit, copies=config.augment.copies)
     absent: tuple[str, ...] = ()
     if asked.prompts is not None:
         # A limit leaves out pictures that the file names with every right.
@@ -242,7 +248,7 @@ def _receipts(
             if receipt is None:
                 continue
             file = f"{receipt.part.name}.parquet"
-            again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
+            again = retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors)
             if not again and file in standing["images"] and file in standing["annotations"]:
                 kept[shard] = receipt
     bring_back(storage, dataset, [receipt.part for receipt in kept.values()])

@@ -232,7 +232,7 @@ class ShardWorker:
 
     @staticmethod
     def _failed(item: Prepared, failure: Failure) -> Row:
-        keep = failure.code not in RETRYABLE
+        keep = failure.code not in RETRYABLE and not failure.temporary
         hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
         return image_row(
             item.record,

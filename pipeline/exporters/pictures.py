@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decode import decode_image
+from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
 from pipeline.readers.relisting import Relisting
@@ -50,7 +51,8 @@ def flat_name(row: Row, suffix: str) -> str:
 
 def is_as_it_is(row: Row) -> bool:
     """Whether a picture's own bytes serve: stored upright, in a format that readers open."""
-    return row["image_format"] in _AS_IT_IS and row["exif_orientation"] == 1
+    upright = row["exif_orientation"] == 1 and row.get("plane_index") is None
+    return row["image_format"] in _AS_IT_IS and upright
 
 
 def picture_suffix(row: Row) -> str:
@@ -65,8 +67,13 @@ class Pictures:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._relisting = Relisting(ledger.manifest.config.get("input"), ledger.storage)
-        self._images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
+        images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
+        self._images = images
+        self._relisting = Relisting(
+            ledger.manifest.config.get("input"),
+            ledger.storage,
+            within=lambda reader: as_planes(reader, images),
+        )
 
     def find(self, rows: Sequence[Row]) -> dict[str, ImageRecord]:
         """Where the pictures of these rows lie; to be asked in the dataset's order.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-DECODABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+DECODABLE = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM",
+)  # fmt: skip
 
 _PREFIXES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -17,6 +17,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
 from schemas.manifest import Part, TaskCounts
+from schemas.notes import read_in_part
 from schemas.records import (
     SEGMENT_BITS,
     ErrorCode,
@@ -155,6 +156,17 @@ def image_row(
         "parent_image_id": None,
         "augmentation": None,
         "prompts": list(prompts) or None,
+        **_plane(record),
+    }
+
+
+def _plane(record: ImageRecord) -> Row:
+    """The columns of an image that is one plane of a file; null where it is the file."""
+    axis, _, number = record.plane.partition("=")
+    return {
+        "parent_file_name": record.file_name.removesuffix(f"#{record.plane}") if number else None,
+        "plane_axis": axis or None,
+        "plane_index": int(number) if number else None,
     }
 
 
@@ -295,7 +307,15 @@ def write_part(
         images_sha256=hashlib.sha256(image_bytes).hexdigest(),
         annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
         size=len(image_bytes) + len(annotation_bytes),
+        in_part=count_in_part(row["note"] for row in images if not row.get("parent_image_id")),
     )
+
+
+def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:
+    """What images were read in part of, by what was left out, and how many under "images"."""
+    found = [kinds for kinds in map(read_in_part, notes) if kinds]
+    counts = _count(kind for kinds in found for kind in dict.fromkeys(kinds))
+    return {"images": len(found), **counts} if found else {}
 
 
 def _parquet(table: pa.Table) -> bytes:

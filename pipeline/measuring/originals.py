@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.images.decode import decode_values
+from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.readers import Reader
 from pipeline.readers.relisting import Relisting
@@ -28,7 +29,12 @@ class Originals(Relisting):
     """The pictures of a dataset, found again in its order."""
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger.manifest.config.get("input"), ledger.storage)
+        images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
+        super().__init__(
+            ledger.manifest.config.get("input"),
+            ledger.storage,
+            within=lambda reader: as_planes(reader, images),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def look_at(
         size = pixel_size_of(data, likely=choice.read == "likely")
     if not intensity:
         return Seen(pixel_size=size)
-    values = decode_values(data, images)
+    values = decode_values(data, images, plane=record.plane)
     if isinstance(values, Failure):
         return Seen(pixel_size=size, note=f"the picture cannot be decoded: {values.message}")
     if values.shape[:2] != (row["height"], row["width"]):

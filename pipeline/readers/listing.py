@@ -21,10 +21,12 @@ LISTING = pa.schema(
         ("token", pa.string()),
         ("place", pa.int64()),
         ("item", pa.int32()),
+        ("plane", pa.string()),
     ]
 )
 """A batch's columns. `uri` and `token` are null where they follow from the batch. `place` is −1
-for a whole file, the first byte of a tar's member, or −2 − row of a table."""
+for a whole file, the first byte of a tar's member, or −2 − row of a table. `plane` is null for a
+file as a whole."""
 
 ROWS = 65_536
 """Images a batch, about."""
@@ -70,6 +72,7 @@ def records_of(base: str, token: str, rows: Iterable[dict[str, Any]]) -> Iterato
             offset=max(place, -1),
             row=max(-2 - place, -1),
             item=row["item"],
+            plane=row["plane"] or "",
         )
 
 
@@ -83,6 +86,7 @@ def batch(
     tokens: Sequence[str | None] | None = None,
     places: Sequence[int] | None = None,
     items: Sequence[int] | None = None,
+    planes: Sequence[str | None] | None = None,
 ) -> Batch:
     """A batch from columns; those that are not given say nothing."""
     count = len(names)
@@ -93,6 +97,7 @@ def batch(
         nothing(count) if tokens is None else strings(tokens),
         integers(np.full(count, -1) if places is None else places),
         integers(np.full(count, -1) if items is None else items, np.int32),
+        nothing(count) if planes is None else strings(planes),
     ]
     return Batch(base, token, pa.RecordBatch.from_arrays(columns, schema=LISTING))
 
@@ -110,6 +115,7 @@ def batches_of(records: Iterable[ImageRecord]) -> Iterator[Batch]:
             tokens=[row.token for row in rows],
             places=[row.offset if row.row < 0 else -2 - row.row for row in rows],
             items=[row.item for row in rows],
+            planes=[row.plane or None for row in rows],
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.storage.errors import StorageError
@@ -29,12 +29,19 @@ class Relisting:
         reader: Of the input, None where it is not found again.
     """
 
-    def __init__(self, settings: Mapping[str, Any] | None, storage: Storage) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any] | None,
+        storage: Storage,
+        *,
+        within: Callable[[Reader], Reader] = lambda reader: reader,
+    ) -> None:
         """Opens the input.
 
         Args:
             settings: The section `input` of the config that the dataset was made with.
             storage: File access.
+            within: Of the files' reader, the one whose images the dataset has: the planes of files.
         """
         self.reader: Reader | None = None
         self._listing: Iterator[ImageRecord] = iter(())
@@ -43,8 +50,8 @@ class Relisting:
             _log.warning("the dataset does not say where its pictures are")
             return
         try:
-            self.reader = open_reader(InputConfig.model_validate(settings), storage)
-            self._listing = self.reader.list()
+            reader = within(open_reader(InputConfig.model_validate(settings), storage))
+            self.reader, self._listing = reader, reader.list()
         except (StorageError, ValueError) as error:
             _log.warning("the pictures are not found again: %s", error)
 

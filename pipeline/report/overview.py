@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.manifest import DatasetManifest
+from schemas.notes import in_part_line
 from schemas.prompts import prompt_lines
 from schemas.records import Task
 
@@ -48,6 +49,7 @@ def overview_section(
   <p class="muted path">{isolated(manifest.input)}</p>{also}{asked}
   {_numbers(manifest, tally)}
   {_bar(manifest)}
+  {_in_part(manifest)}
   <div class="charts">
     <figure class="chart" id="chart-area" data-title="Area of a segment" data-unit="px"></figure>
     <figure class="chart" id="chart-score" data-title="Score of a segment"></figure>
@@ -73,6 +75,12 @@ def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
     total = len(named)
     cells.append(("Categories", used, f"of {total:,}" if used != total else "", ""))
     return '<dl class="numbers">' + "".join(_number(*cell) for cell in cells) + "</dl>"
+
+
+def _in_part(manifest: DatasetManifest) -> str:
+    """What was left out of images without a choice: a count of a z-stack's first plane is none."""
+    said = in_part_line(manifest.in_part)
+    return f'<p class="in-part" role="note">{text(said)}</p>' if said else ""
 
 
 def _number(label: str, value: int, note: str, status: str) -> str:

@@ -19,6 +19,7 @@ from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
 from .export import ExportConfig
+from .images import ImagesConfig
 from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
 from .preprocess import PreprocessConfig
 from .prompts import ConflictsConfig, EverythingConfig, PromptsConfig
@@ -64,18 +65,6 @@ class InputConfig(Section):
     ] = False
     base64: Annotated[bool, Field(description="strings of a table are images in base64")] = False
     limit: Annotated[int, Field(ge=0, description="first N images only; 0 = all")] = 0
-
-
-class ImagesConfig(Section):
-    """How bytes become pixels."""
-
-    max_pixels: Annotated[int, Field(ge=1, description="larger pictures fail as too_large")] = (
-        500_000_000
-    )
-    stretch_16bit: Annotated[
-        Literal["percentile", "full"],
-        Field(description="16-bit → 8-bit: the 0.1…99.9 percentiles of the picture, or 0…65535"),
-    ] = "percentile"
 
 
 class ExecutionConfig(Section):
@@ -233,6 +222,7 @@ class JobConfig(Section):
             name: {k: v for k, v in data[name].items() if k not in _PLACEMENT.get(name, ())}
             for name in LABEL_SECTIONS
         }
+        sections["images"] = self.images.identity()
         sections["preprocess"] = self.preprocess.identity()
         return {
             "schema_version": SCHEMA_VERSION,
