@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.images.decode import decode_image
 from pipeline.images.preprocess import decode_through, make_chain
+from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import Row
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo
@@ -39,6 +40,7 @@ class WorkerSpec:
         run: Config fingerprint.
         device: "cpu" or "cuda".
         prompts: Points and boxes of each picture, or None.
+        locks: Name of the file in `locks/` that counts in this run, "" = none.
     """
 
     config: JobConfig
@@ -49,6 +51,7 @@ class WorkerSpec:
     run: str
     device: str
     prompts: PromptTable | None = None
+    locks: str = ""
 
     @property
     def wording(self) -> str:
@@ -115,6 +118,9 @@ class Preparer:
         self._run = spec.run
         storage = Storage(spec.config.storage)
         self._standing = StandingLabels(storage, spec.dataset, index)
+        self._locks = read_locks(storage, spec.dataset, spec.locks)
+        self._spec = spec
+        self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
         self._reader = spec.reader
         self._prompts = spec.prompts
         tiled = spec.config.tiling.size > 0  # tiles are cut from full size
@@ -137,7 +143,7 @@ class Preparer:
         if self._prompts is not None:  # the same picture under another name is asked other things
             run = f"{run} {self._prompts.key(record.file_name)}"
         fingerprint = image_fingerprint(sha256, run)
-        rows = self._standing.get(fingerprint)
+        rows = self._locked(sha256) or self._standing.get(fingerprint)
         outcome = ReusedRows(*rows) if rows else self._decode(data, record)
         if isinstance(outcome, Sample) and self._prompts is not None:
             outcome = _prompted(outcome, self._prompts)
@@ -145,6 +151,13 @@ class Preparer:
         if self._copied(record, sha256) and not isinstance(outcome, Failure):
             original = self._full_size(data, record, outcome)
         return Prepared(record, outcome, len(data), sha256, fingerprint, original)
+
+    def _locked(self, sha256: str) -> tuple[Row, list[Row]] | None:
+        """The rows that a person gave a picture of these bytes, if they can still be had."""
+        lock = self._locks.get(sha256)
+        if lock is None or self._spec.tasks != (lock.task,):
+            return None
+        return lock.rows(self._spec.info.categories, run=self._run, background=self._background)
 
     def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
         """The picture that copies are made from, read again.
