@@ -35,7 +35,7 @@ class Memory:
     """A reader of bytes in memory that counts what is read."""
 
     def __init__(self) -> None:
-        self.ignored = {".txt": 1}
+        self.inventory = {".txt": 1}
         self.reads = 0
 
     def list(self) -> Iterator[ImageRecord]:
@@ -77,7 +77,7 @@ def test_a_plane_has_the_bytes_of_its_file_and_they_are_read_once():
     assert {reader.read(record) for record in planes} == {FILES["a/stack.tif"]}
     assert memory.reads == before + 1
     assert reader.read(records[0]) == FILES["a/one.png"]
-    assert reader.ignored == {".txt": 1}
+    assert reader.inventory == {".txt": 1}
 
 
 def test_a_reader_travels():
