@@ -35,6 +35,7 @@ ALONE = {
     ),
     "another library than its importer's": (
         *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
+        *("images.jp2_jxl", "images.png", "images.tiff_page"),
         *("models.kernels.masks", "models.kernels.runs", "models.kernels.sam"),  # Triton's own
         *("models.kernels.runs_launch", "training.batches"),
     ),
