@@ -10,9 +10,9 @@ A graph says what goes in and out, not what it means. The file does:
 `category_ids` is the category of each of the graph's outputs, 0 = none; without it, outputs are
 the categories in their order. `output` is how the values are meant: "logits" or "softmax", one
 category a pixel; "sigmoid" or "sigmoid-logits", each category yes or no: what is none of them is
-background, a category after the graph's own. With `"tasks": ["instance"]` the graph answers with `boxes` (N×4
-left, top, right, bottom, pixels of the input), `labels`, `scores` and `masks` (N×m×m or N×1×m×m
-probabilities inside the boxes); `outputs` renames them.
+background, a category after the graph's own. With `"tasks": ["instance"]` the graph answers with
+`boxes` (N×4 left, top, right, bottom, pixels of the input), `labels`, `scores` and `masks` (N×m×m or
+N×1×m×m probabilities inside the boxes); `outputs` renames them.
 """
 
 from __future__ import annotations
