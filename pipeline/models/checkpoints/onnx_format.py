@@ -11,8 +11,8 @@ A graph says what goes in and out, not what it means. The file does:
 the categories in their order. `output` is how the values are meant: "logits" or "softmax", one
 category a pixel; "sigmoid" or "sigmoid-logits", each category yes or no: what is none of them is
 background, a category after the graph's own. With `"tasks": ["instance"]` the graph answers with
-`boxes` (N×4 left, top, right, bottom, pixels of the input), `labels`, `scores` and `masks` (N×m×m or
-N×1×m×m probabilities inside the boxes); `outputs` renames them.
+`boxes` (N×4 left, top, right, bottom in pixels of the input), `labels`, `scores` and `masks`
+(N×m×m or N×1×m×m probabilities inside the boxes); `outputs` renames them.
 """
 
 from __future__ import annotations
