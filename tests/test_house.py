@@ -46,6 +46,7 @@ ALONE = {
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
     ),
+    "a rule with tests of its own": ("models.checkpoints.architecture", "prompts.match"),
     "a measure that stands beside what it measures": (
         *("training.nuclei.validate", "review.trust"),
     ),
@@ -61,6 +62,7 @@ ELSEWHERE = {
     "tests/contract/test_families.py": (
         *("models.semantic", "models.torchvision_semantic", "models.postprocess.merge"),
         *("models.grids.outputs", "models.grids.geometry", "models.network.query_net"),
+        *("models.videomt",),
     ),
     "tests/contract/test_segmenters.py": ("models.nuclei.predict",),
     "tests/contract/test_text_families.py": ("models.text.outlines", "models.text.segmenter"),
@@ -90,6 +92,7 @@ ELSEWHERE = {
     "tests/pipeline/models/sam_core/test_decoder.py": (
         *("models.sam_core.attention", "models.sam_core.net", "models.sam_core.parts"),
     ),
+    "tests/pipeline/models/test_onnx.py": ("models.checkpoints.onnx_format",),
     "tests/pipeline/models/test_sam.py": ("models.sam_core.checkpoint",),
     "tests/pipeline/models/text/test_detections.py": ("models.text.request",),
     "tests/pipeline/prompts/test_prompts.py": (

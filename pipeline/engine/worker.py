@@ -26,7 +26,6 @@ from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original
 from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import on_this_node
-from pipeline.models.tiling.tiled import Tiled
 from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
 from schemas.manifest import ShardReceipt
@@ -280,6 +279,8 @@ def _loaded(spec: WorkerSpec) -> Segmenter:
         model: Segmenter = family(info, options, spec.tasks)
         model.load(spec.device)
         if spec.config.tiling.size:
+            from pipeline.models.tiling.tiled import Tiled  # torch; the driver imports this file
+
             tiling = spec.config.tiling
             model = Tiled(model, info, spec.tasks, options=options, tiling=tiling)
     except Exception as error:

@@ -15,6 +15,7 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.neighbourhood import allow_dinat, mend_dinat
 from pipeline.models.network.query_net import lean_oneformer, masks_of, query_outputs
 from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
@@ -52,6 +53,9 @@ class OneFormerSegmenter(DenseFamily):
     def _net(self, device: str) -> OneFormerNet:
         from transformers import OneFormerForUniversalSegmentation
 
+        backbone = self._info.config.get("backbone_config") or {}
+        if backbone.get("model_type") == "dinat":
+            allow_dinat()
         tokens = task_tokens(self._info, self._tasks)
         model: Any = load_pretrained(
             OneFormerForUniversalSegmentation,
@@ -61,6 +65,8 @@ class OneFormerSegmenter(DenseFamily):
             harmless=_ONLY_FOR_TRAINING,
             is_training=False,  # builds no text encoder
         )
+        if backbone.get("model_type") == "dinat":
+            mend_dinat(model)
         return OneFormerNet(model.model, tokens.to(device), self._tasks, self._options)
 
 

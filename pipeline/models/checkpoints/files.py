@@ -71,7 +71,7 @@ def weight_files(
     """
     if named:
         files = [folder / named]
-        pickled = not named.endswith(".safetensors")
+        pickled = not named.endswith((".safetensors", ".onnx"))
     else:
         files = _listed(folder, SAFE, ("*.safetensors",) if any_name else ())
         pickled = not files
