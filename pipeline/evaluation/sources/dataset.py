@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -16,6 +17,7 @@ from pipeline.ledger.views import PARENT, parents_of
 from schemas.records import Status, Task
 
 from .categories import ScoredCategory, Table
+from .fields import LeftOut
 from .source import Flags, Floats, ImageEntry, Ints, Segments
 
 compute: Any = pc  # its functions are made at import time, out of a type checker's sight
@@ -66,8 +68,9 @@ class LedgerSource:
             )
             for item in ledger.categories
         }
+        self.left_out = LeftOut(ledger.uri, skip=False)
         self._entries: list[ImageEntry] = []
-        self._where: dict[int, tuple[int, int, int]] = {}
+        ids, where = array("q"), array("i")
         columns = ("image_id", "file_name", "status", "height", "width")
         for part, table in enumerate(ledger.images((*columns, PARENT))):
             known = (table[column].to_pylist() for column in columns)
@@ -78,8 +81,20 @@ class LedgerSource:
                 failed = status not in (Status.OK, Status.EMPTY)
                 if parent is None:  # nobody has the truth of a copy
                     self._entries.append(ImageEntry(key, name, failed))
-                self._where[key] = (part, height or 0, width or 0)
+                ids.append(key)
+                where.extend((part, height or 0, width or 0))
+        order = np.argsort(np.array(ids, np.int64), kind="stable")
+        self._ids = np.array(ids, np.int64)[order]
+        self._where = np.array(where, np.int32).reshape(-1, 3)[order]
         self._parts: dict[int, _Part] = {}
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What reading needs: a process that shares the work has its own parts in memory."""
+        return {**self.__dict__, "_entries": [], "_parts": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._lock = Lock()
 
     def suited_to(self, other: Task) -> LedgerSource:
@@ -94,9 +109,13 @@ class LedgerSource:
         """Images in the dataset's order, without augmented copies."""
         return self._entries
 
+    def block(self, key: int | str) -> int:
+        """Index of the part that holds the image."""
+        return int(self._where[self._row(key), 0])
+
     def read(self, key: int | str) -> Segments:
         """The annotation rows of one image; size 0×0 if it failed before its size was known."""
-        place, height, width = self._where[int(key)]
+        place, height, width = self._where[self._row(key)].tolist()
         with self._lock:
             part = self._part(place)
         first, end = np.searchsorted(part.image_id, [int(key), int(key) + 1]).tolist()
@@ -109,6 +128,9 @@ class LedgerSource:
             scores=part.scores[first:end],
             coco_areas=np.full(end - first, np.nan),
         )
+
+    def _row(self, key: int | str) -> int:
+        return int(np.searchsorted(self._ids, int(key)))
 
     def _part(self, place: int) -> _Part:
         """A part of the annotations; two are kept, since images are read ahead."""
