@@ -18,6 +18,7 @@ from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import TABLES, bring_back
 from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import RETRYABLE
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import FAMILIES
@@ -32,6 +33,7 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import ErrorCode, Task
 
 from .execute import resolve_device
+from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
 from .resolve import resolve_model
@@ -123,8 +125,12 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
         )
     )
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
-    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
+    locks = read_locks(storage, dataset)
+    spec = WorkerSpec(
+        config, reader, info, tasks, dataset, run, device, asked.prompts, locks=locks.name
+    )
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
+    shards = with_lock_tokens(shards, listing.table["file_name"], locks.by_name())
     storage.write(join(dataset, _MARKER), _marker(config))
     receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
     return Plan(config, storage, listing, shards, receipts, spec, absent)

@@ -26,6 +26,7 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
 from .execute import ray_session, run_inline, run_on_ray
+from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
 
@@ -114,6 +115,7 @@ def label(
         fresh = _execute(plan, progress)
         manifest, new = _publish(plan, progress)
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
+        tell_conflicts(ledger)
         artifacts = _export(ledger, plan.config, progress) if export else []
         page = _report(ledger, plan, progress) if report else ""
     except StorageError as error:

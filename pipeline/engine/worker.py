@@ -185,7 +185,7 @@ class ShardWorker:
         return {**image, **own, "file_name": record.file_name}, [
             {
                 **row,
-                **self._origin,
+                **({} if row.get("locked") else self._origin),  # a person's stay a person's
                 **own,
                 "annotation_id": annotation_id(record.image_id, row["segment_id"]),
             }

@@ -252,7 +252,8 @@ def part_name(shard: str, images: Sequence[Row], run: str) -> str:
     digest = hashlib.sha256(run.encode())
     for row in images:
         key = (row["file_name"], row["image_id"], row["sha256"], row["error_code"])
-        digest.update(repr(key).encode())
+        locked = (row["fingerprint"],) if row.get("locked") else ()  # what a person said of it
+        digest.update(repr(key + locked).encode())
     return f"{shard}-{digest.hexdigest()[:16]}"
 
 
