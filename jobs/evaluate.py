@@ -96,6 +96,12 @@ def main(
             "--skip-invalid", help="Leave out and count entries of JSON that cannot be used."
         ),
     ] = False,
+    locked_only: Annotated[
+        bool,
+        typer.Option(
+            "--locked-only", help="Of a dataset as ground truth, only what a person corrected."
+        ),
+    ] = False,
     category_map: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +176,7 @@ def main(
                 min_paired=min_paired,
                 iou_type=iou_type_named(iou_type),
                 skip_invalid=skip_invalid,
+                locked_only=locked_only,
                 workers=workers,
                 save=save,
                 storage=storage,

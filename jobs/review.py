@@ -1,4 +1,4 @@
-"""Choose labels for a person to correct, and take corrections back: `python -m jobs.review OUT …`."""
+"""Choose labels for a person to correct, take corrections back: `python -m jobs.review OUT …`."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ MAY: dict[str, set[str]] = {
     # floor 4
     "models": {"prompts", "tiling", "images", "masks"},
     "measuring": {"evaluation", "ledger", "storage", "masks", "images", "readers"},
+    "review": {"evaluation", "ledger", "storage", "masks"},
     "validation": {"exporters", "augment", "ledger", "storage", "masks"},
     # floor 5
     "engine": {

@@ -81,6 +81,7 @@ def evaluate(
     min_paired: float = 0.5,
     iou_type: IouType = "segm",
     skip_invalid: bool = False,
+    locked_only: bool = False,
     workers: int = 1,
     save: bool = False,
     storage: Storage | None = None,
@@ -124,6 +125,8 @@ def evaluate(
         iou_type: "segm" compares masks, "bbox" boxes: those of COCO files as they are written, of
             anything else the tight boxes of masks. Boxes have AP alone.
         skip_invalid: Leave out entries of JSON files that cannot be used, and count them.
+        locked_only: Of a ground truth that is a dataset of ours, only the images that a person
+            corrected (`jobs.review`).
         workers: Processes; 0 = one a processor. The figures do not depend on it. A script that
             asks for more than one must be importable (`if __name__ == "__main__":`).
         save: Write the result to `<dataset>/report/evaluation.json`.
@@ -159,7 +162,9 @@ def evaluate(
         "storage": storage,
     }
     predicted = open_source(judged, predictions_kind, task=task, **how)
-    truth = open_source(ground_truth, ground_truth_kind, other=predicted, **how)
+    truth = open_source(
+        ground_truth, ground_truth_kind, other=predicted, locked_only=locked_only, **how
+    )
     if isinstance(predicted, LedgerSource) and task is None:
         predicted = predicted.suited_to(truth.task)
     undeclared = _undeclared(truth)
@@ -240,6 +245,7 @@ def evaluate(
             "category_map": dict(category_map or {}),
             "unknown_categories": {name: view.unknown for name, view in views.items()},
             "images_paired_by": pairing.how,
+            "locked_only": locked_only,
             "skip_invalid": skip_invalid,
             "iou_thresholds": THRESHOLDS.tolist(),
             "max_dets": list(MAX_DETS[2:]),

@@ -220,7 +220,7 @@ def _number(text: str, of: int, name: str) -> int:
         value = float(digits) if text.endswith("%") else int(digits)
     except ValueError:
         value = -1.0
-    if not 0 <= value or (text.endswith("%") and value > 100):
+    if value < 0 or (text.endswith("%") and value > 100):
         raise ValueError(f"--{name} wants a share like 5% or a number of pictures, got {text!r}")
     return int(np.ceil(of * value / 100)) if text.endswith("%") else min(int(value), of)
 

@@ -7,8 +7,8 @@ The trust of a segment is the geometric mean of the evidence that there is,
 each 0…1: the model's `score`; `tta_agreement`, the agreement of flipped and scaled views;
 `stability_score` and `predicted_iou` of SAM; and, where other datasets of the same pictures are
 given, for each the IoU of the segment with the one segment there of the same category that overlaps
-it most (0 where none does): what another model, or the same one with another picture in front of it,
-makes of it. A segment without any evidence has none.
+it most (0 where none does): what another model, or the same one behind another preprocessing, makes
+of it. A segment without any evidence has none.
 
 The trust of a picture is the mean of the lower fifth of its segments' (at least one): a picture
 with a few bad segments among many good ones is worth the time as one is with few in all. Stuff and

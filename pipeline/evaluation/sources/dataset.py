@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.locks import is_locked
 from pipeline.ledger.views import PARENT, parents_of
 from schemas.records import Status, Task
 
@@ -50,15 +51,18 @@ class LedgerSource:
     Args:
         ledger: The dataset.
         task: Which of its tasks; None = the only one, or the one that says most.
+        locked_only: Only images whose labels a person corrected.
 
     Raises:
-        ValueError: The dataset does not hold this task.
+        ValueError: The dataset does not hold this task, or no image is locked.
     """
 
     kind = "dataset"
 
-    def __init__(self, ledger: Ledger, task: Task | None = None) -> None:
-        self._whole = ledger
+    def __init__(
+        self, ledger: Ledger, task: Task | None = None, *, locked_only: bool = False
+    ) -> None:
+        self._whole, self._locked_only = ledger, locked_only
         # From the end: a panoptic answer says what the two others say.
         self.task: Task = task or ledger.manifest.tasks[-1]
         self._ledger = ledger = ledger.view(self.task)
@@ -72,17 +76,19 @@ class LedgerSource:
         self._entries: list[ImageEntry] = []
         ids, where = array("q"), array("i")
         columns = ("image_id", "file_name", "status", "height", "width")
-        for part, table in enumerate(ledger.images((*columns, PARENT))):
+        for part, table in enumerate(ledger.images((*columns, PARENT, "locked"))):
             known = (table[column].to_pylist() for column in columns)
-            for key, name, status, height, width, parent in zip(
-                *known, parents_of(table).to_pylist(), strict=True
+            for key, name, status, height, width, parent, locked in zip(
+                *known, parents_of(table).to_pylist(), is_locked(table), strict=True
             ):
                 # Skipped and failed alike: there is no answer.
                 failed = status not in (Status.OK, Status.EMPTY)
-                if parent is None:  # nobody has the truth of a copy
+                if parent is None and (locked or not locked_only):  # nobody has a copy's truth
                     self._entries.append(ImageEntry(key, name, failed))
                 ids.append(key)
                 where.extend((part, height or 0, width or 0))
+        if locked_only and not self._entries:
+            raise ValueError(f"{ledger.uri} has no locked image: jobs.review brings them")
         order = np.argsort(np.array(ids, np.int64), kind="stable")
         self._ids = np.array(ids, np.int64)[order]
         self._where = np.array(where, np.int32).reshape(-1, 3)[order]
@@ -102,7 +108,9 @@ class LedgerSource:
         held = self._whole.manifest.tasks
         for task in _SUITED[other]:
             if task in held:
-                return self if task == self.task else LedgerSource(self._whole, task)
+                if task == self.task:
+                    return self
+                return LedgerSource(self._whole, task, locked_only=self._locked_only)
         return self
 
     def entries(self) -> Sequence[ImageEntry]:

@@ -28,6 +28,7 @@ def open_source(
     task: Task | None = None,
     iou_type: IouType = "segm",
     skip_invalid: bool = False,
+    locked_only: bool = False,
     storage: Storage | None = None,
 ) -> Source:
     """Opens a dataset of ours, a COCO JSON file or a folder of maps.
@@ -47,6 +48,7 @@ def open_source(
             side.
         iou_type: "bbox" reads boxes instead of masks.
         skip_invalid: Leave out entries of JSON files that cannot be used, and count them.
+        locked_only: Of a dataset of ours, only images that a person corrected.
         storage: File access.
 
     Raises:
@@ -60,8 +62,10 @@ def open_source(
     if not storage.exists(uri):
         raise ValueError(f"no such file or folder: {uri}")
     if kind == "dataset" or (kind == "auto" and storage.exists(join(uri, "manifest.json"))):
-        source = LedgerSource(open_ledger(uri, storage), task)
+        source = LedgerSource(open_ledger(uri, storage), task, locked_only=locked_only)
         return source if task or other is None else source.suited_to(other.task)
+    if locked_only:
+        raise ValueError(f"{uri} is no dataset of ours: it has no locked images")
     if task:
         raise ValueError(f"{uri} is no dataset of ours: there is no task to choose")
     if not storage.is_dir(uri):
