@@ -201,7 +201,7 @@ def test_what_cannot_be_taken_is_listed_with_its_reason(folder):
         "it was corrected at": other_size,
         "no category 'zebra'": corrected(ledger, second, category="zebra"),
         "has no pixel": Correction(
-            second, good.height, good.width, (CorrectedRegion(good.regions[0].category, empty),)
+            first, good.height, good.width, (CorrectedRegion(good.regions[0].category, empty),)
         ),
         "a mask of a turned picture": Correction(
             second, 0, 0, (), problem="a mask of a turned picture"

@@ -17,11 +17,13 @@ import pytest
 from small_datasets import BROKEN, EMPTY, HEIGHT, WIDTH, small_dataset
 
 from pipeline.exporters import export_all
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
 from pipeline.validation.findings import RULES, ValidationReport
 from pipeline.validation.validate import validate
+from schemas.categories import Categories, Category
 from schemas.manifest import DatasetManifest
+from schemas.records import ImageRecord, Segment, Segmentation
 from schemas.tables import ANNOTATIONS, IMAGES
 
 ALL = ("coco-instances", "coco-results", "coco-panoptic", "semantic-png",
@@ -528,3 +530,20 @@ def test_the_manifest_reads_back_as_it_was(tmp_path):
     again = DatasetManifest.from_json(text)
     assert again.to_json() == text
     assert asdict(again) == asdict(ledger.manifest)
+
+
+def test_processes_find_the_same(tmp_path):
+    square = np.zeros((12, 9), np.uint8)
+    square[2:5, 3:8] = 1
+    counts = codec.encode(square)
+    good = Segment(1, counts, 15, codec.bbox_xywh(counts, 12, 9), 0.5)
+    bad = replace(good, area=16)
+    images = [
+        (ImageRecord(f"{n}.png", "", image_id=n), Segmentation(12, 9, (bad if n % 3 else good,)))
+        for n in range(1, 61)
+    ]
+    table = Categories((Category(1, "cell", True, "#ff0000"),))
+    write_dataset(str(tmp_path / "out"), images, categories=table, task="instance", shard_size=2)
+    one, two = (validate(str(tmp_path / "out"), workers=workers) for workers in (1, 2))
+    assert one == two
+    assert [(item.rule, item.count) for item in one.violations] == [("mask-area", 40)]
