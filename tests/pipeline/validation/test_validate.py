@@ -191,6 +191,7 @@ IN_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "annotation-crowd": ({"annotations": one(A, iscrowd=1)}, f"annotation {A}"),
     "annotation-score": ({"annotations": one(A, score=1.5)}, f"annotation {A}"),
     "annotation-origin": ({"annotations": one(A, run="another")}, f"annotation {A}"),
+    "lock-rows": ({"images": one(7, locked=True)}, "image 7"),
     "mask-size": (
         {"annotations": one(A, rle={**FULL, "size": [WIDTH, HEIGHT]})},
         f"annotation {A}",
@@ -242,6 +243,7 @@ def test_one_mistake_breaks_one_rule(rule, tmp_path):
         ("annotation-category", {"annotations": one(A, isthing=False)}, f"annotation {A}"),
         ("annotation-score", {"annotations": one(A, score=float("nan"))}, f"annotation {A}"),
         ("annotation-origin", {"annotations": one(A, task="instance")}, f"annotation {A}"),
+        ("lock-rows", {"annotations": one(A, locked=True)}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle={**FULL, "counts": "~"})}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle={**FULL, "counts": ""})}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle=rle(np.zeros((24, 31))))}, f"annotation {A}"),
