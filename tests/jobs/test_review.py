@@ -9,6 +9,7 @@ from jobs.review import app
 from pipeline.engine.run import label
 from pipeline.ledger.ledger import open_ledger
 from pipeline.masks import codec
+from pipeline.validation.validate import validate
 from schemas.config.job import JobConfig
 
 
@@ -30,32 +31,49 @@ def labelled(tmp_path):
     return tmp_path
 
 
-def test_out_for_coco_and_back_again_loses_no_pixel(labelled):
+FILES = {
+    "coco": "instances.json",
+    "label-studio": "tasks.json",
+    "cvat": "annotations.zip",
+}
+
+
+def corrected(path):
+    """What a person's tool would write: Label Studio keeps predictions and annotations apart."""
+    if path.name == "tasks.json":
+        tasks = json.loads(path.read_text())
+        for task in tasks:
+            (task["annotations"],) = [[{**item, "completed_by": 3}] for item in task["predictions"]]
+        path.write_text(json.dumps(tasks))
+    return path
+
+
+@pytest.mark.parametrize("tool", FILES)
+def test_out_for_a_tool_and_back_again_loses_no_pixel(labelled, tool):
     out, review = labelled / "out", labelled / "review"
-    done = run(out, "--format", "coco", "--worst", "0", "--random", "4", "--output", review)
+    done = run(out, "--format", tool, "--worst", "0", "--random", "4", "--output", review)
     assert done.exit_code == 0, done.output
     assert "0 pictures of least trust and 4 by chance, of 12" in done.stdout
-    data = json.loads((review / "instances.json").read_text())
-    assert len(data["images"]) == 4
+    names = {
+        item["file_name"] for item in json.loads((review / "selection.json").read_text())["images"]
+    }
+    assert len(names) == 4
     before = {image["file_name"]: rows for image, rows in open_ledger(str(out)).rows()}
-    done = run(
-        *(out, "--import", review / "instances.json", "--selection", review / "selection.json"),
-        *("--by", "Ada"),
-    )
+    file = corrected(review / FILES[tool])
+    done = run(out, "--import", file, "--selection", review / "selection.json", "--by", "Ada")
     assert done.exit_code == 0, done.output
     assert "4 pictures locked, 0 locked anew, 0 known; version 2" in done.stdout
     after = {image["file_name"]: (image, rows) for image, rows in open_ledger(str(out)).rows()}
-    names = {item["file_name"] for item in data["images"]}
     assert {name for name, (image, _) in after.items() if image["locked"]} == names
     for name in names:
         assert [row["rle"] for row in after[name][1]] == [row["rle"] for row in before[name]]
-        assert after[name][0]["locked_by"] == "Ada"
+        assert after[name][0]["locked_by"] == ("3" if tool == "label-studio" else "Ada")
     exported = json.loads((out / "exports" / "coco" / "instances.json").read_text())
     assert len(exported["images"]) == 12
+    assert validate(str(out)).ok
     assert run(out, "--conflicts").exit_code == 0
-    done = run(
-        out, "--format", "coco", "--worst", "0", "--random", "100%", "--output", review / "2"
-    )
+    again = labelled / "again"
+    done = run(out, "--format", "coco", "--worst", "0", "--random", "100%", "--output", again)
     assert "8 by chance, of 8" in done.stdout  # what is locked needs nobody's time
 
 
