@@ -18,7 +18,7 @@ from pipeline.review.read import read_corrections
 from pipeline.review.selection import (
     FILE,
     candidates,
-    choose,
+    choose_candidates,
     open_others,
     read_given,
     write_selection,
@@ -121,10 +121,10 @@ def main(
             if format_ not in _TOOLS:
                 raise ValueError(f"unknown format {format_!r}; known: {', '.join(_TOOLS)}")
             found = list(candidates(ledger, open_others(second or (), storage)))
-            chosen = choose(found, worst=worst, random=random, seed=seed)
+            chosen = choose_candidates(found, worst=worst, random=random, seed=seed)
             out = absolute_uri(output)
             small = write_selection(ledger, chosen, out, storage)
-            export(small, _FORMATS.get(format_, format_), out)
+            export(small, _FORMATS.get(format_, format_), join(out, format_))
             if not quiet:
                 kinds = [why for _, why in chosen]
                 typer.echo(

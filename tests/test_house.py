@@ -31,6 +31,7 @@ ALONE = {
         *("models.postprocess.instance", "models.postprocess.panoptic"),
         *("report.evaluation", "report.measurements", "report.overview", "report.provenance"),
         *("validation.copies", "validation.exports", "validation.masks", "validation.parts"),
+        *("evaluation.metrics.boundary", "review.cvat_file", "review.label_studio_file"),
     ),
     "another library than its importer's": (
         *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
@@ -44,7 +45,9 @@ ALONE = {
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
     ),
-    "a measure that stands beside what it measures": ("training.nuclei.validate",),
+    "a measure that stands beside what it measures": (
+        *("training.nuclei.validate", "review.trust"),
+    ),
 }
 """Reason → modules of pipeline/ that one file imports and that would fit into it."""
 
@@ -69,6 +72,14 @@ ELSEWHERE = {
     "tests/pipeline/evaluation/sources/test_open.py": (
         *("evaluation.sources.coco", "evaluation.sources.dataset", "evaluation.sources.panoptic"),
     ),
+    "tests/pipeline/evaluation/test_evaluate_files.py": (
+        *("evaluation.metrics.boxes", "evaluation.sources.fields", "evaluation.tally"),
+    ),
+    "tests/pipeline/review/test_locking.py": ("engine.locked", "ledger.locks"),
+    "tests/pipeline/review/test_read.py": (
+        *("review.corrections", "review.cvat_file", "review.label_studio_file"),
+    ),
+    "tests/pipeline/review/test_selection.py": ("review.trust",),
     "tests/pipeline/masks/test_refine.py": ("masks.reshape",),
     "tests/pipeline/models/kernels/test_dense.py": (
         *("models.kernels.dense_launch", "models.kernels.masks", "models.kernels.masks_launch"),

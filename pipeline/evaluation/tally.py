@@ -62,7 +62,7 @@ class ImagePair:
     predicted: Segments
 
 
-class Tally:
+class MetricTally:
     """Counts over some images.
 
     Attributes:
@@ -87,7 +87,7 @@ class Tally:
         self.left_out = [0, 0]
         self.examples: tuple[list[str], list[str]] = ([], [])
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: MetricTally) -> None:
         """Adds what was counted over the images that follow; `other` is spent."""
         _merge(self.total, other.total)
         for group, metrics in other.groups.items():
@@ -168,13 +168,13 @@ class Comparer:
     iou_type: IouType
     by_folder: bool
 
-    def fresh(self) -> Tally:
+    def fresh(self) -> MetricTally:
         """Nothing counted yet.
 
         Raises:
             ValueError: The AP backend is unknown or not installed.
         """
-        return Tally(self._fresh())
+        return MetricTally(self._fresh())
 
     def stretches(self, pairing: Pairing) -> Iterator[tuple[Pair, ...]]:
         """All images in their order, cut so that a part of a dataset is read once.
@@ -191,7 +191,7 @@ class Comparer:
             for begin in range(0, len(own), _STRETCH):
                 yield own[begin : begin + _STRETCH]
 
-    def __call__(self, pairs: Sequence[Pair]) -> Tally:
+    def __call__(self, pairs: Sequence[Pair]) -> MetricTally:
         """Counts over one stretch.
 
         Raises:
@@ -236,7 +236,7 @@ class Comparer:
                 for metric in (one for key, one in metrics.items() if VIEW_OF[key] == name):
                     metric.add(compared)
 
-    def _batches(self, pairs: Sequence[Pair], tally: Tally) -> Iterator[list[ImagePair]]:
+    def _batches(self, pairs: Sequence[Pair], tally: MetricTally) -> Iterator[list[ImagePair]]:
         """Images a few at a time, ahead of the reader in threads where each is a file."""
         batch: list[ImagePair] = []
         size = 0
@@ -253,7 +253,7 @@ class Comparer:
         if batch:
             yield batch
 
-    def _read_all(self, pairs: Sequence[Pair], tally: Tally) -> Iterator[ImagePair]:
+    def _read_all(self, pairs: Sequence[Pair], tally: MetricTally) -> Iterator[ImagePair]:
         if not {self.truth.kind, self.predicted.kind} & _FILE_AN_IMAGE:
             for true, answer in pairs:
                 yield _fit(true, answer, *self._read(true, answer), tally)
@@ -282,7 +282,7 @@ def _fit(
     answer: ImageEntry | None,
     segments: Segments,
     found: Segments | None,
-    tally: Tally,
+    tally: MetricTally,
 ) -> ImagePair:
     """A missing, failed or misfitting prediction is an empty one."""
     name = (answer.name if answer else None) or _shown_name(true)

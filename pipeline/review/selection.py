@@ -100,7 +100,7 @@ class _Other:
         return agreement_with(segments, found, self._ids, str(image_id))
 
 
-def choose(
+def choose_candidates(
     found: Sequence[Candidate], *, worst: str, random: str, seed: int
 ) -> list[tuple[Candidate, str]]:
     """The pictures of least trust, and some by chance.

@@ -59,7 +59,7 @@ def test_out_for_a_tool_and_back_again_loses_no_pixel(labelled, tool):
     }
     assert len(names) == 4
     before = {image["file_name"]: rows for image, rows in open_ledger(str(out)).rows()}
-    file = corrected(review / FILES[tool])
+    file = corrected(review / tool / FILES[tool])
     done = run(out, "--import", file, "--selection", review / "selection.json", "--by", "Ada")
     assert done.exit_code == 0, done.output
     assert "4 pictures locked, 0 locked anew, 0 known; version 2" in done.stdout

@@ -115,7 +115,7 @@ class CocoSource:
                 if not isinstance(item, Mapping):
                     raise ValueError("it is no object")
                 key, name = fields.image_key(item, "id"), fields.file_name(item)
-                size = fields.picture_size(item)
+                size = fields.size_of_image(item)
             except ValueError as error:
                 named = item.get("file_name", "") if isinstance(item, Mapping) else shown(item)
                 number = len(self._entries) + self.left_out.count + 1
@@ -215,7 +215,7 @@ class CocoSource:
             code = item.get("segmentation")
             if isinstance(code, Mapping) and len(code.get("size") or ()) == 2:
                 height, width = code["size"]
-                return fields.picture_size({"height": height, "width": width})
+                return fields.size_of_image({"height": height, "width": width})
         raise ValueError(
             f"{self._file.uri}: results must hold masks as RLE with their size"
             + ("; --iou-type bbox compares boxes" if items and "bbox" in items[0] else "")

@@ -160,7 +160,7 @@ def category_id(item: Mapping[str, Any], key: str = "category_id") -> int:
     return value
 
 
-def picture_size(item: Mapping[str, Any]) -> tuple[int, int]:
+def size_of_image(item: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of an image's entry, pixels.
 
     Raises:

@@ -10,7 +10,7 @@ from pipeline.review.selection import (
     FILE,
     Candidate,
     candidates,
-    choose,
+    choose_candidates,
     read_given,
     write_selection,
 )
@@ -82,27 +82,30 @@ def made(count):
 
 
 def test_chooses_the_least_trusted_and_some_by_chance():
-    chosen = choose(made(100), worst="5%", random="3", seed=0)
+    chosen = choose_candidates(made(100), worst="5%", random="3", seed=0)
     assert [item.image_id for item, why in chosen if why == "worst"] == [1, 2, 3, 4, 5]
     by_chance = [item.image_id for item, why in chosen if why == "random"]
     assert len(set(by_chance) - {1, 2, 3, 4, 5}) == 3
-    assert choose(made(100), worst="5%", random="3", seed=0) == chosen
-    assert choose(made(100), worst="0", random="3", seed=1) != choose(
+    assert choose_candidates(made(100), worst="5%", random="3", seed=0) == chosen
+    assert choose_candidates(made(100), worst="0", random="3", seed=1) != choose_candidates(
         made(100), worst="0", random="3", seed=2
     )
-    assert any(item.trust is None for item, _ in choose(made(100), worst="0", random="50%", seed=0))
+    assert any(
+        item.trust is None
+        for item, _ in choose_candidates(made(100), worst="0", random="50%", seed=0)
+    )
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "120%", "5.5", ""])
 def test_a_share_that_is_none_is_named(text):
     with pytest.raises(ValueError, match="--worst wants a share like 5%"):
-        choose(made(5), worst=text, random="0", seed=0)
+        choose_candidates(made(5), worst=text, random="0", seed=0)
 
 
 def test_a_selection_is_a_valid_dataset_of_its_own(tmp_path):
     images = {f"{n}.png": [square(2, n / 10), square(20, 0.9)] for n in range(1, 9)}
     ledger = dataset(tmp_path / "out", images)
-    chosen = choose(list(candidates(ledger)), worst="2", random="1", seed=0)
+    chosen = choose_candidates(list(candidates(ledger)), worst="2", random="1", seed=0)
     small = write_selection(ledger, chosen, str(tmp_path / "review"), Storage())
     rows = {image["file_name"]: segments for image, segments in small.rows()}
     whole = {image["file_name"]: segments for image, segments in ledger.rows()}
