@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.ledger.current import show_current
 from pipeline.ledger.ledger import Ledger, publish
 from pipeline.ledger.locks import (
     Lock,
@@ -155,6 +156,7 @@ def follow_locks(ledger: Ledger, locks: LockTable) -> tuple[Ledger, list[str]]:
         parts.append(_rewritten(ledger, part, images, due, background) if due else part)
     changed = replace(manifest, version=1, parts=tuple(parts), **totals(parts, manifest.categories))
     published = publish(ledger.storage, ledger.uri, changed)
+    show_current(ledger.storage, ledger.uri, published)
     return Ledger(ledger.uri, published, ledger.storage), waiting
 
 

@@ -100,6 +100,8 @@ def test_an_import_publishes_locked_rows_and_leaves_the_others(folder):
     assert [name for name in after if is_locked(after[name])] == [first, second]
     for name in before.keys() - {first, second}:
         assert after[name] == before[name]
+    named = {f"{part.name}.parquet" for part in result.ledger.manifest.parts}
+    assert {path.name for path in (folder / "out" / "images").iterdir()} == named
     report = validate(str(folder / "out"))
     assert report.ok, report.violations
     again = lock(folder, first)
