@@ -24,7 +24,7 @@ from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
 from .walk import LeftOut, Page, walk_folder
-from .web import fetch, head
+from .web import download, size_and_token
 
 __all__ = [
     "Entry",
@@ -118,7 +118,7 @@ class Storage:
             return self._try(uri, lambda: _read_local(path, offset, length))
         if _is_web(uri):
             limit = self.config.max_download
-            return self._try(uri, lambda: fetch(uri, offset=offset, length=length, limit=limit))
+            return self._try(uri, lambda: download(uri, offset=offset, length=length, limit=limit))
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
@@ -190,7 +190,7 @@ class Storage:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
         if _is_web(uri):
-            return Entry(uri, name, *self._try(uri, lambda: head(uri)))
+            return Entry(uri, name, *self._try(uri, lambda: size_and_token(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
         if remote.is_folder(found):
             raise StorageError(f"this is a folder, not a file: {uri}")
@@ -240,7 +240,7 @@ class Storage:
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
         if (path := local_path(root)) is not None:
             return self._pages_local(path, recursive, hidden, inside, left_out)
-        return remote.pages(
+        return remote.remote_pages(
             self._filesystem(root),
             root,
             recursive=recursive,
