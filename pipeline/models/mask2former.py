@@ -11,6 +11,7 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.outputs import TileAnswer
+from pipeline.models.network.pixel_decoder import lean_pixels
 from pipeline.models.network.query_net import QueryNet, lean_mask2former, masks_of
 from pipeline.models.network.segmenter import TorchSegmenter
 from schemas.config.model import ModelConfig
@@ -80,7 +81,8 @@ def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNe
         device: Where it is.
         options: Of the job.
     """
-    lean_mask2former(model.model.transformer_module.decoder)
+    fused = lean_pixels(model.model.pixel_level_module, model.model.transformer_module)
+    lean_mask2former(model.model.transformer_module.decoder, fused=fused)
 
     def masks(answer: Any) -> Tensor:
         return masks_of(answer.masks_queries_logits, answer.pixel_decoder_last_hidden_state)

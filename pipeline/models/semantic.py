@@ -95,7 +95,9 @@ class SemanticNet:
     """
 
     def __init__(self, model: Any, device: str, options: ModelConfig) -> None:
-        self._forward = Forward(lambda x: (model(x).logits,), device=device, options=options)
+        self._forward = Forward(
+            lambda x: (model(x).logits,), device=device, options=options, model=model
+        )
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """One dense output a picture."""

@@ -23,6 +23,7 @@ from pipeline.models.postprocess.merge import Output, Outputs
 from schemas.config.model import ModelConfig
 from schemas.records import TASKS, Task
 
+from .attention import lean_attentions
 from .forward import Forward
 
 # QueryNet: a network that gives queries once and answers every task from them.
@@ -36,6 +37,7 @@ class QueryNet:
         device: Where it is.
         options: Of the job.
         masks: Makes B×Q×h×w mask logits of the model's answer; None = they are in it.
+        function: Called in place of the model.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class QueryNet:
         device: str,
         options: ModelConfig,
         masks: Callable[[Any], Tensor] | None = None,
+        function: Callable[[Tensor], Any] | None = None,
     ) -> None:
-        self._model = model
+        self._model = function or model
         self._masks = masks
-        self._forward = Forward(self._queries, device=device, options=options)
+        self._forward = Forward(self._queries, device=device, options=options, model=model)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """The same output for each task."""
@@ -86,7 +89,7 @@ def masks_of(embeddings: Tensor, features: Tensor) -> Tensor:
     return torch.einsum("bqc,bchw->bqhw", embeddings, features)
 
 
-def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int) -> Tensor:
+def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int | None) -> Tensor:
     """(B·heads)×Q×(h·w) bool, True where a query's mask is not and it may not attend.
 
     A query whose mask is nowhere may attend everywhere.
@@ -95,11 +98,13 @@ def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int) -> Te
         embeddings: B×Q×C, of the queries.
         features: B×C×H×W, of the pixels.
         hw: Cells of the level that the next layer attends to.
-        heads: Of its attention.
+        heads: Of its attention; None = one mask for all of them, B×1×Q×(h·w).
     """
     small = interpolate(features, size=hw, mode="bilinear", align_corners=False)
     closed = masks_of(embeddings, small).flatten(2).sigmoid() < 0.5
     closed = closed & ~closed.all(-1, keepdim=True)
+    if heads is None:
+        return closed.unsqueeze(1)
     return closed.unsqueeze(1).repeat(1, heads, 1, 1).flatten(0, 1)
 
 
@@ -108,12 +113,13 @@ class LateMaskPredictor(nn.Module):
 
     Args:
         predictor: The one it replaces.
+        heads: See `closed_to`.
     """
 
-    def __init__(self, predictor: Any) -> None:
+    def __init__(self, predictor: Any, heads: int | None) -> None:
         super().__init__()
         self.mask_embedder = predictor.mask_embedder
-        self._heads: int = predictor.num_heads
+        self._heads = heads
 
     def forward(
         self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Hw
@@ -124,18 +130,29 @@ class LateMaskPredictor(nn.Module):
         return embeddings, closed_to(embeddings, pixel_embeddings, hw=hw, heads=self._heads)
 
 
-def lean_mask2former(decoder: Any) -> None:
-    """Makes a Mask2Former's transformer decoder give the queries' embeddings as masks."""
-    decoder.mask_predictor = LateMaskPredictor(decoder.mask_predictor)
-    _without_weights(decoder)
+def lean_mask2former(decoder: Any, *, fused: bool = False) -> None:
+    """Makes a Mask2Former's transformer decoder give the queries' embeddings as masks.
+
+    Args:
+        decoder: It is changed.
+        fused: Attend by `lean_attention` too: the same up to rounding.
+    """
+    heads = None if fused else decoder.mask_predictor.num_heads
+    decoder.mask_predictor = LateMaskPredictor(decoder.mask_predictor, heads)
+    lean_attentions(decoder) if fused else _without_weights(decoder)
 
 
-def lean_oneformer(decoder: Any) -> None:
+def lean_oneformer(decoder: Any, *, fused: bool = False) -> None:
     """Makes a OneFormer's transformer decoder give the queries' embeddings as masks.
 
     Its layers look for fully closed rows by their indices, for which the GPU has to be waited for
     each time; here none is left to be found.
+
+    Args:
+        decoder: It is changed.
+        fused: Attend by `lean_attention` too: the same up to rounding.
     """
+    attention_heads = None if fused else decoder.num_heads
 
     def heads(
         output: Tensor, mask_features: Tensor, attention_mask_target_size: Hw
@@ -143,13 +160,13 @@ def lean_oneformer(decoder: Any) -> None:
         queries = decoder.decoder_norm(output).transpose(0, 1)
         embeddings = decoder.mask_embed(queries)
         hw = attention_mask_target_size
-        closed = closed_to(embeddings, mask_features, hw=hw, heads=decoder.num_heads)
+        closed = closed_to(embeddings, mask_features, hw=hw, heads=attention_heads)
         return decoder.class_embed(queries), embeddings, closed
 
     decoder.forward_prediction_heads = heads
     for layer in decoder.layers:
         layer.forward = partial(_oneformer_layer, layer)
-    _without_weights(decoder)
+    lean_attentions(decoder) if fused else _without_weights(decoder)
 
 
 def _oneformer_layer(

@@ -1,0 +1,59 @@
+"""Compiles the repeated layer of a network instead of the whole network.
+
+`torch.compile` of a whole Mask2Former unrolls 27 layers and takes 150 s; its layers are alike, and
+a layer compiled once serves all of them. Kernels and graphs that were built lie in Inductor's
+folder (TORCHINDUCTOR_CACHE_DIR) and Triton's (TRITON_CACHE_DIR), which a job may name.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+REPEATED = re.compile(
+    r"(SwinLayer|SwinPatchMerging|SwinPatchEmbeddings"
+    r"|EncoderLayer|DecoderLayer|SegformerLayer|SegformerDecodeHead"
+    r"|LeanPixelDecoderEnd|EomtLayer|EomtScaleBlock|EomtDinov3\w*Layer"
+    r"|BeitLayer|Data2VecVisionLayer|DPTViTLayer|ConvNextLayer|Bottleneck|BasicBlock)$"
+)
+"""Names of classes of which a network has many alike, or that end it."""
+
+_CALLS = 64
+"""Kinds of input that one layer is compiled for: stages × shapes of pictures."""
+
+
+def compile_blocks(model: nn.Module) -> int:
+    """Lets the repeated layers be compiled when they are first called.
+
+    Args:
+        model: Loaded, in its final precision; changed in place.
+
+    Returns:
+        How many layers; 0 where none is known, and nothing was changed.
+    """
+    blocks: list[nn.Module] = []
+    _collect(model, blocks)
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, _CALLS)
+    for block in blocks:
+        block.compile(fullgraph=True, dynamic=False)
+    return len(blocks)
+
+
+def _collect(module: nn.Module, blocks: list[nn.Module]) -> None:
+    """The outermost layers of such a name."""
+    for child in module.children():
+        if REPEATED.search(type(child).__name__):
+            blocks.append(child)
+        else:
+            _collect(child, blocks)
+
+
+def without_drop_path(model: nn.Module) -> None:
+    """Takes out what only training uses; as numbers of their own they would part equal layers."""
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if type(child).__name__.endswith("DropPath"):
+                setattr(parent, name, nn.Identity())
