@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import statistics
 import subprocess
@@ -98,7 +97,9 @@ def main() -> None:
         except subprocess.TimeoutExpired:
             process.terminate()
             print(f"{name}: no time left", flush=True)
-    print(f"\n| network | way | ms an image | images/s | spread | of the card | against theirs |{''}")
+    print(
+        f"\n| network | way | ms an image | images/s | spread | of the card | against theirs |{''}"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in names:
         table = given.logs / f"{name}.table"
@@ -270,7 +271,7 @@ def their_way(model: Any, call: Callable[[Any, Tensor], Any], pixels: Tensor) ->
 
 
 def options(given: argparse.Namespace, *, compiled: bool, dtype: str = "auto") -> Any:
-    from schemas.model_config import ModelConfig
+    from schemas.config.model import ModelConfig
 
     return ModelConfig(
         name="bench",
@@ -318,9 +319,7 @@ def universal(name: str, given: argparse.Namespace) -> Contest:
     def answers(answer: Any) -> list[Tensor]:
         if isinstance(answer, tuple) and not hasattr(answer, "keys"):
             return [answer[0].float()]
-        return [
-            (answer.logits if case.task == "semantic" else answer.class_queries_logits).float()
-        ]
+        return [(answer.logits if case.task == "semantic" else answer.class_queries_logits).float()]
 
     return Contest(
         lambda: call(plain, pixels),
@@ -384,7 +383,7 @@ def grounding(name: str, given: argparse.Namespace) -> Contest:
 
     from bench.text_nets import detector
     from pipeline.models.grounding_dino import PhraseFinder
-    from pipeline.models.phrases import Chunk
+    from pipeline.models.text.phrases import Chunk
 
     model = detector("small" if given.small else "tiny").eval().requires_grad_(False)
     model.to(given.device)
@@ -438,10 +437,12 @@ CONTESTS: dict[str, Callable[[str, argparse.Namespace], Contest]] = {
 
 def kernel(given: argparse.Namespace, lines: list[str]) -> None:
     """Deformable attention by itself: right, and how fast in which size of program."""
-    from pipeline.models.deformable import sample_levels
-    from pipeline.models.deformable_kernel import attend_levels
+    from pipeline.models.kernels.deformable import attend_levels
+    from pipeline.models.network.deformable import sample_levels
 
-    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "models"))
+    sys.path.append(
+        str(Path(__file__).resolve().parent.parent / "tests" / "pipeline" / "models" / "kernels")
+    )
     if given.device != "cpu":
         from deformable_checks import check  # pyright: ignore[reportMissingImports]
 
@@ -452,7 +453,7 @@ def kernel(given: argparse.Namespace, lines: list[str]) -> None:
     values = torch.randn(given.batch, cells, 8, 32, device=given.device, dtype=torch.bfloat16)
     points = torch.randn(given.batch, cells, 3 * 8 * 3 * 4, device=given.device)
     points = (2 * points).bfloat16()  # cells: trained offsets are mostly below five
-    from pipeline.models.pixel_decoder import cell_middles
+    from pipeline.models.network.pixel_decoder import cell_middles
 
     pairs = [(shapes[at], shapes[at + 1]) for at in range(0, len(shapes), 2)]
     middles = cell_middles(pairs, values.device).expand(given.batch, -1, -1, -1)
@@ -473,7 +474,9 @@ def kernel(given: argparse.Namespace, lines: list[str]) -> None:
                 given,
                 0.2,
             )
-            lines.append(f"| one deformable layer | {size} queries, {warps} warps | {took:.3f} a layer |")
+            lines.append(
+                f"| one deformable layer | {size} queries, {warps} warps | {took:.3f} a layer |"
+            )
         took = milliseconds(lambda: sample_levels(values, points, middles, shapes), given, 0.2)
         lines.append(f"| one deformable layer | plain formula, float32 | {took:.3f} a layer |")
 

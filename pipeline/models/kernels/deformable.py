@@ -159,7 +159,7 @@ def attend_levels(
     size: int = QUERIES,
     warps: int = WARPS,
 ) -> Tensor:
-    """Runs the kernel; see `pipeline.models.deformable.sample_levels` for what it computes.
+    """Runs the kernel; see `network.deformable.sample_levels` for what it computes.
 
     Args:
         values: B×S×heads×channels, contiguous; channels a power of two of at least 8.

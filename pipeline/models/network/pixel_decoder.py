@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from .deformable import use_kernel
 from pipeline.models.grids.geometry import Hw
+
+from .deformable import use_kernel
 
 _LEVELS = 3
 """Levels that attend to one another, of both architectures."""
@@ -97,7 +98,7 @@ class LeanPixelDecoder(nn.Module):
 
     Args:
         inner: `Mask2FormerPixelDecoder` or `OneFormerPixelDecoder`, its deformable attentions
-            exchanged (see `pipeline.models.deformable`), in its final precision.
+            exchanged (see `network.deformable`), in its final precision.
     """
 
     def __init__(self, inner: Any) -> None:

@@ -1,4 +1,4 @@
-"""A Grounding DINO on a GPU: weights in its precision, geometry in float32, one attention kernel."""
+"""A Grounding DINO on a GPU: weights in its precision, geometry in float32, one kernel."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from itertools import product
 
 import torch
 
-from pipeline.models.deformable import sample_levels
-from pipeline.models.deformable_kernel import attend_levels
+from pipeline.models.kernels.deformable import attend_levels
+from pipeline.models.network.deformable import sample_levels
 
 SHAPES = ([5, 7, 3, 4, 2, 2], [9, 3], [4, 4, 3, 3, 2, 2, 1, 1])
 

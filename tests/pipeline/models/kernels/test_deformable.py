@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.deformable import (
+from pipeline.models.network.deformable import (
     KernelAttention,
     deformable_attention,
     exchange,
@@ -132,7 +132,7 @@ def test_interpreted_the_kernel_gives_what_the_plain_formula_gives():
     """In a process of its own: Triton decides when it is imported whether it interprets."""
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
-        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent.parent))),
+        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[3]))),
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
@@ -152,7 +152,7 @@ def test_it_compiles_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pipeline.models.deformable_kernel import attend
+    from pipeline.models.kernels.deformable import attend
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     constants = {
