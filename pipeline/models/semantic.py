@@ -14,6 +14,7 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
 from pipeline.models.grids.outputs import DenseOutput, TileAnswer
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.segformer_head import lean_segformer
 from pipeline.models.network.segmenter import TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
@@ -95,6 +96,7 @@ class SemanticNet:
     """
 
     def __init__(self, model: Any, device: str, options: ModelConfig) -> None:
+        lean_segformer(model)
         self._forward = Forward(
             lambda x: (model(x).logits,), device=device, options=options, model=model
         )

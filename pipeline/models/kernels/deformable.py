@@ -25,9 +25,9 @@ LEVELS = 5
 """Levels at most."""
 
 QUERIES = 32
-"""Of a program. 32 with two warps was the fastest on an H200 (docs/performance.md)."""
+"""Of a program. 32 with four warps was the fastest of nine on an H200 (docs/performance.md)."""
 
-WARPS = 2
+WARPS = 4
 
 _SIDES = [f"{side}{level}" for level in range(LEVELS) for side in ("height", "width")]
 _jit: Any = triton.jit

@@ -8,6 +8,7 @@ folder (TORCHINDUCTOR_CACHE_DIR) and Triton's (TRITON_CACHE_DIR), which a job ma
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +39,9 @@ def compile_blocks(model: nn.Module) -> int:
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, _CALLS)
     for block in blocks:
-        block.compile(fullgraph=True, dynamic=False)
+        # Its forward, not the call: hooks of transformers read what no compiler can follow.
+        whole: Any = torch.compile(block.forward, fullgraph=True, dynamic=False)
+        block.forward = whole
     return len(blocks)
 
 
