@@ -490,6 +490,37 @@ def kernel(given: argparse.Namespace, lines: list[str]) -> None:
             )
         took = milliseconds(lambda: sample_levels(values, points, middles, shapes), given, 0.2)
         lines.append(f"| one deformable layer | plain formula, float32 | {took:.3f} a layer |")
+        windows(given, lines)
+
+
+def windows(given: argparse.Namespace, lines: list[str]) -> None:
+    """Attention in the windows of a Swin-L's and a Swin-T's first stages, plain and shifted."""
+    for side, heads, hw in ((12, 6, (204, 276)), (7, 3, (203, 273))):
+        for shift in (0, side // 2):
+            lines += window_lines(given, side, shift, heads, hw)
+
+
+def window_lines(
+    given: argparse.Namespace, side: int, shift: int, heads: int, hw: tuple[int, int]
+) -> list[str]:
+    """Right, and how fast."""
+    from pipeline.models.kernels.windows import attend_windows
+    from pipeline.models.network.windows import attention_in_windows
+
+    count = given.batch * (hw[0] // side) * (hw[1] // side)
+    shape = count, side * side, heads * 32
+    parts = [torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    biases = torch.randn(heads, side**2, side**2, device="cuda", dtype=torch.bfloat16)
+    calls: dict[str, Call] = {
+        "kernel": lambda: attend_windows(*parts, biases, side=side, shift=shift, hw=hw),
+        "PyTorch": lambda: attention_in_windows(*parts, biases, side, shift, *hw),
+    }
+    error = relative(calls["kernel"](), calls["PyTorch"]())
+    took = {way: milliseconds(call, given, 0.1) for way, call in calls.items()}
+    return [
+        f"| windows of {side}², shift {shift}, error {error} | {way} | {each:.3f} a layer |"
+        for way, each in took.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.grids.geometry import Hw
+from pipeline.models.postprocess.backend import path_for
 from schemas.config.model import ModelConfig
 
 from .blocks import compile_blocks, without_drop_path
 from .graphs import Graphs
 from .weights import cast_weights, castable
+from .windows import exchange_windows
 
 # Forward: a network's function at the wanted precision, compiled if wanted.
 
@@ -87,6 +89,8 @@ class Forward:
                 cast_weights(model, wanted)
                 self.dtype = wanted
             without_drop_path(model)
+            if path_for(self._device) == "kernels":
+                exchange_windows(model)
             blocks = compile_blocks(model) if options.compile else 0
         whole = options.compile and not blocks
         self._compiled = torch.compile(function, dynamic=False) if whole else None

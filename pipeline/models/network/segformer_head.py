@@ -44,7 +44,10 @@ class LeanSegformerDecodeHead(nn.Module):
             own = conv2d(own, part)
             if own.shape[2:] != encoder_hidden_states[0].shape[2:]:
                 own = interpolate(
-                    own, size=encoder_hidden_states[0].shape[2:], mode="bilinear", align_corners=False
+                    own,
+                    size=encoder_hidden_states[0].shape[2:],
+                    mode="bilinear",
+                    align_corners=False,
                 )
             whole = own if index == 0 else whole + own
         return self.classifier(self.activation(self.batch_norm(whole)))

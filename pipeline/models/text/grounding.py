@@ -15,6 +15,7 @@ from pipeline.models.network.deformable import use_kernel
 from pipeline.models.network.forward import precision
 from pipeline.models.network.pixel_decoder import cell_middles
 from pipeline.models.network.weights import Cast, cast_weights, castable
+from pipeline.models.network.windows import exchange_windows
 from schemas.config.model import ModelConfig
 
 
@@ -32,6 +33,7 @@ def lean_grounding(model: Any, options: ModelConfig) -> torch.dtype | None:
     if device.type != "cuda" or not use_kernel(model, padded=False):
         return None
     without_drop_path(model)
+    exchange_windows(model)
     dtype = precision(options.dtype, device)
     found = None
     if dtype != torch.float32 and castable(model):
