@@ -38,17 +38,13 @@ class LeanSegformerDecodeHead(nn.Module):
         # The library joins the stages coarsest first.
         parts = self.linear_fuse.weight.chunk(len(encoder_hidden_states), 1)[::-1]
         whole = encoder_hidden_states[0]
+        hw = whole.shape[2:]
         stages = zip(encoder_hidden_states, self.projections, parts, strict=True)
         for index, (states, project, part) in enumerate(stages):
             own = project(states).transpose(1, 2).unflatten(2, states.shape[2:])
             own = conv2d(own, part)
-            if own.shape[2:] != encoder_hidden_states[0].shape[2:]:
-                own = interpolate(
-                    own,
-                    size=encoder_hidden_states[0].shape[2:],
-                    mode="bilinear",
-                    align_corners=False,
-                )
+            if own.shape[2:] != hw:
+                own = interpolate(own, size=hw, mode="bilinear", align_corners=False)
             whole = own if index == 0 else whole + own
         return self.classifier(self.activation(self.batch_norm(whole)))
 

@@ -146,8 +146,7 @@ def test_interpreted_the_kernel_gives_what_the_plain_formula_gives():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("element", ["fp32", "bf16", "fp16"])
-def test_it_compiles_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch):
+def test_it_compiles_for_a_gpu_that_is_not_here(tmp_path, monkeypatch):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -158,13 +157,13 @@ def test_it_compiles_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch):
     constants = {
         "heads": 8,
         "channels": 32,
-        "levels": 3,
-        "each": 4,
-        "padded": 16,
-        "coordinates": 2,
+        "levels": 2,
+        "each": 2,
+        "padded": 4,
+        "coordinates": 4,
         "size": 32,
     }
-    types = dict.fromkeys(("values", "points", "answer"), f"*{element}") | {"references": "*fp32"}
+    types = dict.fromkeys(("values", "points", "answer"), "*bf16") | {"references": "*fp32"}
     signature = {
         name: "constexpr" if name in constants else types.get(name, "i32")
         for name in attend.arg_names
