@@ -25,20 +25,31 @@ _CALLS = 64
 """Kinds of input that one layer is compiled for: stages × shapes of pictures."""
 
 
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The layers that `compile_blocks` would compile; none where the network has none it knows."""
+    blocks: list[nn.Module] = []
+    _collect(model, blocks)
+    return blocks
+
+
 def compile_blocks(model: nn.Module) -> int:
-    """Lets the repeated layers be compiled when they are first called.
+    """Lets the repeated layers be compiled when they are called next.
 
     Args:
-        model: Loaded, in its final precision; changed in place.
+        model: Loaded, in its final precision, and called once: transformers hangs hooks into a
+            model at its first call, of which those inside a layer are taken out. They hand on
+            weights of attention to whoever asks for them.
 
     Returns:
         How many layers; 0 where none is known, and nothing was changed.
     """
-    blocks: list[nn.Module] = []
-    _collect(model, blocks)
+    blocks = repeated_blocks(model)
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, _CALLS)
     for block in blocks:
+        for module in block.modules():
+            if module is not block:
+                _take_out_capturing(module)
         # Its forward, not the call: hooks of transformers read what no compiler can follow.
         whole: Any = torch.compile(block.forward, fullgraph=True, dynamic=False)
         block.forward = whole
@@ -52,6 +63,12 @@ def _collect(module: nn.Module, blocks: list[nn.Module]) -> None:
             blocks.append(child)
         else:
             _collect(child, blocks)
+
+
+def _take_out_capturing(module: nn.Module) -> None:
+    for key, hook in list(module._forward_hooks.items()):
+        if getattr(hook, "__name__", "") == "output_capturing_hook":
+            del module._forward_hooks[key]
 
 
 def without_drop_path(model: nn.Module) -> None:

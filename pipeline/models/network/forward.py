@@ -15,7 +15,7 @@ from pipeline.models.grids.geometry import Hw
 from pipeline.models.postprocess.backend import path_for
 from schemas.config.model import ModelConfig
 
-from .blocks import compile_blocks, without_drop_path
+from .blocks import compile_blocks, repeated_blocks, without_drop_path
 from .graphs import Graphs
 from .weights import cast_weights, castable
 from .windows import exchange_windows
@@ -83,7 +83,7 @@ class Forward:
         self._function = function
         self.dtype = torch.float32
         wanted = precision(options.dtype, device)
-        blocks = 0
+        self._uncompiled: nn.Module | None = None
         if model is not None and self._device.type == "cuda":
             if wanted != torch.float32 and castable(model):
                 cast_weights(model, wanted)
@@ -91,8 +91,9 @@ class Forward:
             without_drop_path(model)
             if path_for(self._device) == "kernels":
                 exchange_windows(model)
-            blocks = compile_blocks(model) if options.compile else 0
-        whole = options.compile and not blocks
+            if options.compile and repeated_blocks(model):
+                self._uncompiled = model
+        whole = options.compile and self._uncompiled is None
         self._compiled = torch.compile(function, dynamic=False) if whole else None
         self._shapes: set[torch.Size] = set()
         self._graphs = None
@@ -105,6 +106,10 @@ class Forward:
         with torch.inference_mode(), self._autocast():
             if self._compiled and not self._shapes:
                 self._function(pixels)  # transformers hangs hooks into a model at its first call
+            if self._uncompiled is not None:
+                self._function(pixels)
+                compile_blocks(self._uncompiled)
+                self._uncompiled = None
             if self._graphs is None:
                 answer = self._chosen(pixels.shape)(pixels)
             else:
