@@ -41,8 +41,8 @@ def toml_template(keys: Sequence[Key]) -> str:
     """A TOML file in which every key stands with its default, commented out."""
     lines: list[str] = []
     section = ""
-    # A file's own keys come before its first section.
-    for key in sorted(keys, key=lambda item: "." in item.name):
+    # A file's own keys come before its first section, and a section stands in one piece.
+    for key in sorted(keys, key=lambda item: item.name.rpartition(".")[0].split(".")):
         table, _, last = key.name.rpartition(".")
         if table != section:
             lines += ["", f"[{table}]"]

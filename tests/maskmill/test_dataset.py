@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pictures import write_picture
+from pictures import write_pictures
 
 import maskmill
 from pipeline.masks import codec
@@ -55,7 +55,7 @@ def test_masks_are_the_rows(dataset: maskmill.Dataset) -> None:
 
 def test_names_that_say_too_little_or_nothing(dataset: maskmill.Dataset) -> None:
     assert dataset.masks("a.png").shape[1:] == (60, 80)  # the whole name wins
-    with pytest.raises(ValueError, match="no image 'c.png'"):
+    with pytest.raises(ValueError, match=r"no image 'c\.png'"):
         dataset.masks("c.png")
     with pytest.raises(ValueError, match=r"broken\.png has no masks"):
         dataset.masks("broken.png")
@@ -93,7 +93,7 @@ def test_too_many_failures_raise(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    write_picture(photos / "y.png")
+    write_pictures(photos, 1)
     keys = {"execution.inline": True, "max_failures": "0"}
     with pytest.raises(RuntimeError, match="1 images failed, 0 are allowed"):
         maskmill.label(str(photos), str(tmp_path / "out"), model="otsu", **keys)
