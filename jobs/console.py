@@ -41,6 +41,13 @@ def exit_codes(*, verbose: bool = False) -> Iterator[None]:
         _leave(str(error), BAD_USAGE)
 
 
+def long_options(app: typer.Typer) -> list[str]:
+    """The long options of a job's program, sorted."""
+    program = typer.main.get_command(app)
+    names = [name for item in program.params for name in (*item.opts, *item.secondary_opts)]
+    return sorted({name for name in names if name.startswith("--")} | {"--help"})
+
+
 def _leave(message: str, code: int) -> NoReturn:
     typer.echo(f"error: {message}" if code != INTERRUPTED else message, err=True)
     raise typer.Exit(code) from None

@@ -44,7 +44,7 @@ class Graphs:
         self._function = function
         self._seen: dict[torch.Size, int] = {}
         self._recordings: dict[torch.Size, _Recording] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
         self._works = True
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:

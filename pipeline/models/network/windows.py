@@ -68,7 +68,8 @@ def window_attention(
     """`attention_in_windows` as one operator: the kernel on a GPU, the plain formula elsewhere."""
     given = [each.contiguous() for each in (queries, keys, values, biases)]
     if not queries.is_cuda:
-        return attention_in_windows(*given, side, shift, height, width).contiguous()
+        q, k, v, bias = given
+        return attention_in_windows(q, k, v, bias, side, shift, height, width).contiguous()
     from pipeline.models.kernels.windows import attend_windows
 
     return attend_windows(*given, side=side, shift=shift, hw=(height, width))
