@@ -12,15 +12,7 @@ Nothing heavy is imported before it is used: `import maskmill` needs neither tor
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .dataset import Dataset, label, open_dataset
-    from .model import Model, load
-
-    open = open_dataset  # noqa: A001
-
-__all__ = ["Dataset", "Model", "label", "load", "open"]
+from typing import Any
 
 _NAMES = {
     "Dataset": "maskmill.dataset:Dataset",
@@ -44,4 +36,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*_NAMES, "__version__"])

@@ -75,7 +75,10 @@ HOMES = {
     ),
     **dict.fromkeys(
         ("torch", "torchvision", "transformers", "segment_anything"),
-        ("pipeline/models/*", "pipeline/training/learn/*", "pipeline/training/nuclei/*"),
+        (
+            *("pipeline/models/*", "pipeline/training/learn/*", "pipeline/training/nuclei/*"),
+            "jobs/doctor.py",  # whether they load is its question
+        ),
     ),
     "typer": ("jobs/*",),
     "rich": ("jobs/*", "pipeline/engine/progress.py"),
