@@ -48,7 +48,9 @@ ALONE = {
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
     ),
-    "a rule with tests of its own": ("models.checkpoints.architecture", "prompts.match"),
+    "a rule with tests of its own": (
+        *("models.checkpoints.architecture", "models.network.neighbourhood", "prompts.match"),
+    ),
     "a measure that stands beside what it measures": (
         *("training.nuclei.validate", "review.trust"),
     ),
