@@ -79,6 +79,24 @@ def test_the_input_is_that_of_the_checkpoints_own_processor(name: str, tmp_path:
         assert torch.equal(found[0], expected["pixel_values"][0]), hw
 
 
+@pytest.mark.parametrize("kind", ["MobileNetV2", "MobileViT"])
+@pytest.mark.parametrize("hw", [(100, 99), (201, 300), (331, 120), (64, 200)])
+def test_what_a_processor_crops_to_is_the_middle_of_ours(
+    kind: str, hw: tuple[int, int], tmp_path: Path
+):
+    """The crop leaves pixels without a label; without it the same pixels have the same values."""
+    processor = getattr(transformers, f"{kind}ImageProcessor")(
+        size={"shortest_edge": 72}, crop_size=SQUARE, do_center_crop=True
+    )
+    processor.save_pretrained(tmp_path)
+    pixels = picture(hw)
+    given = processor(pixels, return_tensors="pt", input_data_format="channels_last")
+    found, (frame,) = Fitter(read_fit_rule(preprocessor(tmp_path)), "cpu").batch([sample(pixels)])
+    assert min(frame.content_hw) == 72
+    top, left = ((side - 64) // 2 for side in frame.content_hw)
+    assert torch.equal(found[..., top : top + 64, left : left + 64], given["pixel_values"])
+
+
 @pytest.mark.parametrize(
     ("settings", "size"),
     [
