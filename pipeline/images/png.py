@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 import cv2
+import imagecodecs
 import numpy as np
 from PIL import PngImagePlugin
 
@@ -85,7 +86,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _is_intact(data: bytes, at: int, end: int) -> bool:
     view = memoryview(data)
-    return zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+    return imagecodecs.deflate_crc32(view[at + 4 : end - 4]) == int.from_bytes(
+        view[end - 4 : end], "big"
+    )
 
 
 def _wrong_pixels(data: bytes) -> tuple[str, ...]:
