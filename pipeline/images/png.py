@@ -85,10 +85,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_intact(data: bytes, at: int, end: int) -> bool:
-    view = memoryview(data)
-    return imagecodecs.deflate_crc32(view[at + 4 : end - 4]) == int.from_bytes(
-        view[end - 4 : end], "big"
-    )
+    stated = int.from_bytes(data[end - 4 : end], "big")
+    return imagecodecs.deflate_crc32(data[at + 4 : end - 4]) == stated
 
 
 def _wrong_pixels(data: bytes) -> tuple[str, ...]:
