@@ -18,6 +18,9 @@ from .decoded import Decoded, UndecodableError, exif_orientation, from_deep
 from .memory import check_size, deep_bytes
 from .pillow_kinds import read_frames, with_channels
 
+# It says on stderr, without a file's name, what its result tells.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PIXELS = (b"IDAT", b"fdAT")
 _LIMIT = PngImagePlugin.MAX_TEXT_CHUNK
