@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
 from pipeline.images.preprocess import decode_through, make_chain
+from pipeline.images.slide import open_slide
 from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import Row
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
@@ -127,6 +128,8 @@ class Preparer:
         self._reader = spec.reader
         self._prompts = spec.prompts
         tiled = spec.config.tiling.size > 0  # tiles are cut from full size
+        # What tiles alone look at need not be in memory; copies and prompts look at the whole.
+        self._by_tiles = tiled and spec.prompts is None and not spec.config.augment.copies
         self._min_side: int | None = None if tiled else spec.info.config.get("min_side")
         config = spec.config
         self._chain = (
@@ -211,6 +214,10 @@ class Preparer:
         images = self._config.images
         if self._chain is not None:
             return decode_through(self._chain, data, record, images)
+        if self._by_tiles:
+            slide = open_slide(data, record, images)
+            if slide is not None and max(slide.original_hw) > self._config.tiling.size:
+                return slide
         return decode_image(data, record, images, min_side=self._min_side)
 
 

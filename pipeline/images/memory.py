@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from schemas.config.images import ImagesConfig
@@ -31,13 +32,18 @@ def share_memory(workers: int) -> None:
 
 def worker_memory() -> int:
     """Bytes that this process may use: its share of the machine's or the container's memory."""
+    return _machine_memory(_CGROUPS) // _state["workers"]
+
+
+@cache
+def _machine_memory(limits: tuple[str, ...]) -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in _CGROUPS:
+    for name in limits:
         try:
             total = min(total, int(Path(name).read_text()))
         except (OSError, ValueError):  # not there, or "max"
             continue
-    return total // _state["workers"]
+    return total
 
 
 def check_size(

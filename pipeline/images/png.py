@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 import cv2
+import imagecodecs
 import numpy as np
 from PIL import PngImagePlugin
 
@@ -16,6 +17,9 @@ from schemas.records import ErrorCode
 from .decoded import Decoded, UndecodableError, exif_orientation, from_deep
 from .memory import check_size, deep_bytes
 from .pillow_kinds import read_frames, with_channels
+
+# It says on stderr, without a file's name, what its result tells.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PIXELS = (b"IDAT", b"fdAT")
@@ -84,8 +88,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_intact(data: bytes, at: int, end: int) -> bool:
-    view = memoryview(data)
-    return zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+    stated = int.from_bytes(data[end - 4 : end], "big")
+    return imagecodecs.deflate_crc32(data[at + 4 : end - 4]) == stated
 
 
 def _wrong_pixels(data: bytes) -> tuple[str, ...]:

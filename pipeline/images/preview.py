@@ -65,7 +65,9 @@ def preview(
     storage, images = storage or Storage(), images or ImagesConfig()
     chain = make_chain(resolve_references(config, storage), images, storage)
     uri = absolute_uri(image)
-    decoded = decode_with_values(storage.read(uri), ImageRecord(uri, uri), images)
+    choosing = any(step.step == "bands" for step in config.steps)
+    data = storage.read(uri)
+    decoded = decode_with_values(data, ImageRecord(uri, uri), images, every_band=choosing)
     if isinstance(decoded, Failure):
         raise ValueError(f"{image}: {decoded.message}")
     try:

@@ -47,7 +47,7 @@ def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
         UndecodableError: The page is missing, cut, too large or of a kind that nothing here reads.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        source = _Source(file, data, config)
+        source = TiffSource(file, data, config)
         stack = source.stack()
         bands = source.bands * stack.sizes.get("C", 1)
         check_size(*source.hw, config, bytes_a_pixel=deep_bytes(bands, source.itemsize))
@@ -76,7 +76,7 @@ def count_planes(data: bytes, axis: str) -> int:
         UndecodableError: It has no page that can be read.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        stack = _Source(file, data, ImagesConfig()).stack()
+        stack = TiffSource(file, data, ImagesConfig()).stack()
     if axis == "time":
         return stack.sizes.get("T", 1)
     if axis == "z":
@@ -85,7 +85,7 @@ def count_planes(data: bytes, axis: str) -> int:
     return stack.sizes[axes[0]] if axes else 1
 
 
-class _Source:
+class TiffSource:
     """An open TIFF, and the series of it that is asked for.
 
     Attributes:
@@ -129,6 +129,11 @@ class _Source:
         if self._read is None:
             raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page")
         return self._read
+
+    def only_page(self) -> Any:
+        """The page, where the file or series has one plane; else None."""
+        pages = self._pages if self._series is None else list(self._series.pages)
+        return pages[0] if len(pages) == 1 else None
 
     def stack(self) -> ImageStack:
         """The planes; none is read yet."""

@@ -25,7 +25,7 @@ _OF_PILLOW = ("YCBCR", "CIELAB")
 _CHECKED = {1, 5, 8, 32946, 32773, 34925, 50000, 34926}
 """Compressions of bytes: what is missing of them shows, since the length of the pixels is known."""
 _JPEG = {6, 7, 33007, 34892}
-_APERIO_YCC = 33003
+APERIO_YCC = 33003
 _PHOTOMETRIC, _EXTRA, _COLORMAP = 262, 338, 320
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 
@@ -59,7 +59,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     """
     key = page.keyframe
     photometric = _photometric(key)
-    notes = _check_parts(page, key, len(data))
+    notes = check_parts(page, key, len(data))
     if key.dtype is None or key.dtype.kind == "c":
         raise unsupported(key)
     if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
@@ -80,7 +80,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     values = _full_range(values, key.bitspersample)
     if photometric == "SEPARATED":
         return PageValues(_cmyk_to_rgb(values), 3, notes=notes)
-    if int(key.compression) == _APERIO_YCC:
+    if int(key.compression) == APERIO_YCC:
         values = np.asarray(cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)[..., :3], values.dtype)
     values, more = _without_alpha(values, color, _extra(key))
     return PageValues(values, color, photometric == "MINISWHITE", (*notes, *more))
@@ -102,7 +102,7 @@ def _extra(page: Any) -> tuple[int, ...]:
     return tuple(int(kind) for kind in page.extrasamples or ())
 
 
-def _check_parts(page: Any, key: Any, size: int) -> tuple[str, ...]:
+def check_parts(page: Any, key: Any, size: int) -> tuple[str, ...]:
     """Makes sure that every strip or tile is listed and inside the file; notes what is odd.
 
     Memory that no strip is written to would otherwise become pixels.

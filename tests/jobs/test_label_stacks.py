@@ -12,7 +12,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from jobs import label, measure
-from pipeline.images import memory
+from pipeline.images import memory, slide
 from pipeline.ledger.ledger import open_ledger
 
 RUN = CliRunner()
@@ -128,3 +128,34 @@ def test_what_one_worker_has_no_memory_for_another_may_do(folder, tmp_path, monk
     assert {row["fingerprint"] for row in failed.values()} == {""}
     text = labelled(folder, out, "--retry-failed")
     assert "ok 3" in text
+
+
+def test_tiles_of_a_slide_give_what_the_decoded_image_gives(tmp_path, monkeypatch):
+    """The same masks, whether the pixels are in memory or in the file."""
+    scene = np.full((700, 900, 3), 30, np.uint8)
+    for place in range(12):
+        y, x = 60 + 150 * (place // 4), 50 + 210 * (place % 4)
+        scene[y : y + 90, x : x + 110] = 200 + place
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(
+        tmp_path / "in" / "slide.tif", scene, tile=(128, 128), photometric="rgb", compression="jpeg"
+    )
+    tiles = ("--tile-size", "256", "--tile-overlap", "64")
+    labelled(tmp_path / "in", tmp_path / "decoded", *tiles)
+    monkeypatch.setattr("pipeline.images.slide.LARGE", 1)
+    opened = []
+    kept = slide.SlidePixels.__getitem__
+    monkeypatch.setattr(
+        slide.SlidePixels,
+        "__getitem__",
+        lambda self, place: opened.append(place) or kept(self, place),
+    )
+    labelled(tmp_path / "in", tmp_path / "tiles", *tiles)
+    assert opened
+    tables = [
+        [row for path in sorted((tmp_path / out / "annotations").glob("*")) for row in
+         pq.read_table(path).to_pylist()]
+        for out in ("decoded", "tiles")
+    ]  # fmt: skip
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 12

@@ -87,6 +87,7 @@ def test_a_container_has_less_than_its_machine(monkeypatch, tmp_path):
     limit.write_text(f"{1 << 20}\n")
     assert memory.worker_memory() == 1 << 20
     limit.write_text("max\n")
+    memory._machine_memory.cache_clear()
     assert memory.worker_memory() > 1 << 20
 
 

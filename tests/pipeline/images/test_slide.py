@@ -1,0 +1,93 @@
+"""slide.py: pixels that stay in the file are those that decoding gives."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from pictures_encoded import RECORD, decode
+
+from pipeline.images import slide
+from pipeline.images.slide import SlidePixels, open_slide
+from pipeline.images.stretch import histogram
+from schemas.config.images import ImagesConfig
+
+RNG = np.random.default_rng(8)
+COLOR = np.kron(RNG.integers(0, 256, (11, 17, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+
+
+def written(values: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    settings = {"tile": (32, 48), "metadata": None, "photometric": "rgb", **options}
+    tifffile.imwrite(file, values, **settings)
+    return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def small_is_large(monkeypatch):
+    monkeypatch.setattr(slide, "LARGE", 1)
+
+
+@pytest.mark.parametrize("codec", [None, "lzw", "zlib", "jpeg", "jpeg2000", "webp"])
+def test_every_part_equals_the_whole(codec):
+    data = written(COLOR, compression=codec)
+    whole = decode(data).pixels
+    pixels = SlidePixels(data, ImagesConfig())
+    assert pixels.shape == whole.shape
+    for place in (
+        np.s_[:, :],
+        np.s_[10:20],
+        np.s_[31:33, 47:49],
+        np.s_[100:999, 150:999],
+        np.s_[5:5, 3:9],
+        np.s_[:, :, :1],
+    ):
+        np.testing.assert_array_equal(pixels[place], whole[place])
+    np.testing.assert_array_equal(np.asarray(pixels), whole)
+    np.testing.assert_array_equal(histogram(pixels), histogram(whole))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(pixels))), whole)
+
+
+def test_grey():
+    data = written(COLOR[..., 0], photometric="minisblack", compression="zlib")
+    np.testing.assert_array_equal(
+        SlidePixels(data, ImagesConfig())[3:90, 7:77], decode(data).pixels[3:90, 7:77]
+    )
+
+
+def test_no_more_is_held_than_the_cache_allows(monkeypatch):
+    monkeypatch.setattr(slide, "_CACHE_BYTES", 2 * 32 * 48 * 3)
+    data = written(COLOR, compression="lzw")
+    pixels = SlidePixels(data, ImagesConfig())
+    np.testing.assert_array_equal(pixels[:, :], decode(data).pixels)
+    assert pixels._held <= 2 * 32 * 48 * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (COLOR, {"tile": None}),
+        (COLOR.astype(np.uint16), {}),
+        (np.moveaxis(COLOR, -1, 0), {"planarconfig": "separate"}),
+        (COLOR, {"extratags": [(274, "H", 1, 6, True)]}),
+        (COLOR[..., 0], {"photometric": "miniswhite"}),
+        (np.stack((COLOR, COLOR)), {}),
+    ],
+)
+def test_what_is_no_plain_image_of_tiles_is_decoded(values, options):
+    assert open_slide(written(values, **options), RECORD, ImagesConfig()) is None
+
+
+def test_what_is_damaged_is_left_to_the_decoder():
+    data = written(COLOR, compression="zlib")
+    assert open_slide(data[: len(data) // 2], RECORD, ImagesConfig()) is None
+    assert open_slide(b"II*\0nothing", RECORD, ImagesConfig()) is None
+
+
+def test_a_small_image_is_decoded_at_once(monkeypatch):
+    monkeypatch.setattr(slide, "LARGE", COLOR.shape[0] * COLOR.shape[1] + 1)
+    assert open_slide(written(COLOR), RECORD, ImagesConfig()) is None
