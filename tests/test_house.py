@@ -113,6 +113,7 @@ ELSEWHERE = {
         *("prompts.coco_file", "prompts.csv_file", "prompts.dataset_folder"),
         *("prompts.json_file", "prompts.yolo_folder", "prompts.table"),
     ),
+    "tests/pipeline/measuring/test_originals.py": ("readers.relisting",),
     "tests/pipeline/readers/test_column.py": ("readers.table_file",),
     "tests/pipeline/readers/test_kinds.py": ("readers.inventory",),
     "tests/pipeline/readers/test_webdataset.py": (

@@ -31,6 +31,9 @@ class Inventory:
         self.containers: list[Container] = []
         self._left_out: Counter[tuple[str, str]] = Counter()
 
+    def __reduce__(self) -> tuple[type[Inventory], tuple[()]]:
+        return Inventory, ()  # a worker's copy of a reader reads; the driver's has listed
+
     @property
     def left_out(self) -> list[LeftOut]:
         """Pictures first, then by suffix."""

@@ -25,6 +25,11 @@ IMAGE_EXTENSIONS = (
     ".jxl",
     ".svs",
     ".ndpi",
+    ".scn",
+    ".qptiff",
+    ".btf",
+    ".lsm",
+    ".stk",
 )
 """In lower case; in the order of preference where one sample holds several."""
 
@@ -42,8 +47,8 @@ _NOT_READ = {
     **dict.fromkeys(
         (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
     ),
-    **dict.fromkeys((".scn", ".mrxs", ".vsi", ".bif"), "whole-slide pictures: export a level"),
-    **dict.fromkeys((".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif"), "export it to OME-TIFF"),
+    **dict.fromkeys((".mrxs", ".vsi", ".bif"), "whole-slide pictures: export a level"),
+    **dict.fromkeys((".czi", ".nd2", ".lif", ".oib", ".oif"), "export it to OME-TIFF"),
     **dict.fromkeys((".psd", ".exr", ".hdr", ".pnm", ".ppm", ".pgm", ".pbm"), "convert it to PNG"),
     **dict.fromkeys((".tga", ".ico", ".pcx", ".dds", ".qoi", ".fits", ".fit"), "convert it to PNG"),
 }

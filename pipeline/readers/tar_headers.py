@@ -282,7 +282,8 @@ def _pax_records(text: bytes) -> dict[str, str]:
 
 def _is_header(header: bytes) -> bool:
     """Whether the sum of a header's bytes is the one that it gives."""
-    return _number(header[148:156]) == sum(header) - sum(header[148:156]) + 8 * 32
+    total = int(np.add.reduce(np.frombuffer(header, np.uint8), dtype=np.uint32))
+    return _number(header[148:156]) == total - sum(header[148:156]) + 8 * 32
 
 
 def _strange(header: bytes, at: int, ended: bool) -> str:

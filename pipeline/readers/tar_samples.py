@@ -45,17 +45,21 @@ class _Picker:
         self.found = TarImages()
         self.faults: list[str] = [members.damage] if members.damage else []
         self.chosen: list[tuple[int, str]] = []
+        self._fields: dict[str, tuple[str, str]] = {}  # field → suffix and why it is left out
         self.usable = self._usable()
 
     def leave(self, name: str, reason: str) -> None:
         suffix = extension(name)
         self.found.left_out[suffix if len(suffix) < 14 else "other suffixes", reason] += 1
 
-    def leave_field(self, name: str, reason: str) -> None:
-        suffix = extension(name)
-        if suffix not in image_extensions():
-            reason = why_not(suffix)[0]
-        self.leave(name, reason)
+    def leave_field(self, its_field: str, name: str) -> None:
+        key = self._fields.get(its_field)
+        if key is None:
+            suffix = extension(name)
+            reason = OTHER_FIELD if suffix in image_extensions() else why_not(suffix)[0]
+            key = suffix if len(suffix) < 14 else "other suffixes", reason
+            self._fields[its_field] = key
+        self.found.left_out[key] += 1
 
     def _usable(self) -> list[tuple[int, str]]:
         """Members with bytes, as (position, clean name); links get their target's bytes."""
@@ -205,6 +209,15 @@ def _choose(
     late: bool,
 ) -> None:
     """Takes one image of a sample, or none, and leaves the others out."""
+    if not column and not late and len(sample) == 2:
+        (one, at, name), (two, other, sidecar) = sample
+        plain = _plain_fields()
+        if (one in plain) != (two in plain) and one != two:
+            if two in plain:
+                one, at, name, two, sidecar = two, other, sidecar, one, name
+            picker.chosen.append((at, name))
+            picker.leave_field(two, sidecar)
+            return
     wanted = _image_field([name for name, *_ in sample], column)
     of_it = [item for item in sample if item[0] == wanted]
     if len(of_it) == 1:
@@ -229,7 +242,7 @@ def _choose(
         )
     for its_field, _, name in sample:
         if its_field != wanted or len(of_it) > 1:
-            picker.leave_field(name, OTHER_FIELD)
+            picker.leave_field(its_field, name)
 
 
 _AMBIGUOUS = "\0"

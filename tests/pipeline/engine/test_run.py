@@ -25,6 +25,7 @@ from pipeline.readers import EmptyInputError
 from pipeline.storage.storage import Storage
 from pipeline.validation.validate import validate
 from schemas.config.job import JobConfig
+from schemas.manifest import SCHEMA_VERSION
 
 COUNT = 40
 
@@ -351,7 +352,7 @@ def _newer(folder: Path) -> None:
         (_file, {}, "is a file, not a folder"),
         (_foreign, {}, r"no dataset of ours and not empty \(it holds thesis.doc\)"),
         (_settings_of_others, {}, "no dataset of ours and not empty"),
-        (_newer, {}, "schema version 99, this program knows up to 3"),
+        (_newer, {}, f"schema version 99, this program knows up to {SCHEMA_VERSION}"),
         (None, {"export": {"formats": ["coco-instance"]}}, "did you mean 'coco-instances'"),
     ],
 )
