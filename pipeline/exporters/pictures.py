@@ -129,7 +129,8 @@ class Pictures:
         """A file of the picture as its masks see it.
 
         The own bytes where `is_as_it_is`; a turned JPEG again as JPEG of quality 95 without
-        subsampling; everything else as PNG of 8 bits.
+        subsampling; everything else as PNG of 8 bits. So is a PNG of 16 bits, which Pillow's
+        `convert("RGB")` in a trainer would make white.
 
         Args:
             row: Of the images table.
@@ -142,7 +143,7 @@ class Pictures:
         """
         data = self.read(row, record)
         own = picture_suffix(row)
-        if is_as_it_is(row) and suffix in ("", own):
+        if is_as_it_is(row) and suffix in ("", own) and not _is_deep(data):
             return data
         return encoded(self._decoded(row, record, data), suffix or own, quality=_QUALITY)
 
@@ -155,6 +156,11 @@ class Pictures:
                 f"{row['file_name']} has another size than its masks: run jobs.label again"
             )
         return sample.pixels
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether this is a PNG of 16 bits: byte 24 is IHDR's bit depth."""
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data[24:25] == b"\x10"
 
 
 def picture_job(pictures: Pictures | None, row: Row, *, suffix: str = "") -> Callable[[], bytes]:

@@ -142,6 +142,18 @@ def test_turned_photos_pairs_of_one_stem_and_members_of_tars_work_in_torchvision
                       "s.tar/owl.tif": None}  # fmt: skip
 
 
+def test_a_png_of_16_bits_is_the_picture_that_the_model_saw(tmp_path):
+    (tmp_path / "in").mkdir()
+    pixels = np.full((60, 80), 900, np.uint16)
+    cv2.circle(pixels, (30, 30), 10, 2100, -1)
+    cv2.imwrite(str(tmp_path / "in" / "deep.png"), pixels)
+    labelled(tmp_path, ["coco-flat"])
+    (path,) = (tmp_path / "out/exports/coco-flat/images").iterdir()
+    with Image.open(path) as picture:
+        light = np.array(picture.convert("L"))
+    assert light[30, 30] > light[5, 70] + 100  # Pillow makes the 16 bits white all over
+
+
 def test_entries_may_name_the_file_that_holds_the_bytes(tmp_path):
     names = {"a.jpg": 1, "sub/s.tar/b.jpg": 2, "t.parquet/3": 3}
     images = [(ImageRecord(n, "", image_id=k), Segmentation(4, 6)) for n, k in names.items()]
