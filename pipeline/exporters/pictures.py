@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 PICTURE_COLUMNS = (
     "image_id", "file_name", "width", "height", "split", "image_format", "exif_orientation",
-    "sha256", "parent_image_id",
+    "note", "sha256", "parent_image_id", "plane_index",
 )  # fmt: skip
 """Columns of the images table that a row needs to become a picture."""
 
@@ -50,9 +50,13 @@ def flat_name(row: Row, suffix: str) -> str:
 
 
 def is_as_it_is(row: Row) -> bool:
-    """Whether a picture's own bytes serve: stored upright, in a format that readers open."""
-    upright = row["exif_orientation"] == 1 and row.get("plane_index") is None
-    return row["image_format"] in _AS_IT_IS and upright
+    """Whether a picture's own bytes serve: upright, in a format that readers open, and whole.
+
+    Where decoding dropped or assumed something (`note`: alpha, one page of several, CMYK), or the
+    image is a plane of a file, other readers would see another picture than the model did.
+    """
+    plain = not row["note"] and row["plane_index"] is None
+    return plain and row["image_format"] in _AS_IT_IS and row["exif_orientation"] == 1
 
 
 def picture_suffix(row: Row) -> str:
