@@ -162,7 +162,7 @@ def test_planes_of_a_file_and_pictures_with_alpha_are_what_the_model_saw(tmp_pat
         pixels = np.full((60, 80, 3), 15, np.uint8)
         cv2.circle(pixels, (x, 30), 10, (240, 240, 240), -1)
         pages.append(Image.fromarray(pixels))
-    pages[0].save(tmp_path / "in" / "a.png", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "in" / "a.tif", save_all=True, append_images=pages[1:])
     clear = pages[0].convert("RGBA")
     clear.putalpha(Image.new("L", clear.size, 0))
     clear.save(tmp_path / "in" / "clear.png")
@@ -170,8 +170,8 @@ def test_planes_of_a_file_and_pictures_with_alpha_are_what_the_model_saw(tmp_pat
     out = tmp_path / "out/exports/coco-flat"
     images = json.loads((out / "instances.json").read_bytes())["images"]
     entries = {entry["source_file_name"]: entry for entry in images}
-    assert entries.keys() == {"a.png#page=1", "a.png#page=2", "clear.png"}
-    for name, x in (("a.png#page=1", 20), ("a.png#page=2", 60), ("clear.png", 20)):
+    assert entries.keys() == {"a.tif#page=1", "a.tif#page=2", "clear.png"}
+    for name, x in (("a.tif#page=1", 20), ("a.tif#page=2", 60), ("clear.png", 20)):
         with Image.open(out / "images" / entries[name]["file_name"]) as picture:
             assert picture.mode == "RGB"
             assert getattr(picture, "n_frames", 1) == 1
