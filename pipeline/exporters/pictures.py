@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 PICTURE_COLUMNS = (
     "image_id", "file_name", "width", "height", "split", "image_format", "exif_orientation",
-    "sha256", "parent_image_id",
+    "note", "sha256", "parent_image_id", "plane_index",
 )  # fmt: skip
 """Columns of the images table that a row needs to become a picture."""
 
@@ -50,9 +50,13 @@ def flat_name(row: Row, suffix: str) -> str:
 
 
 def is_as_it_is(row: Row) -> bool:
-    """Whether a picture's own bytes serve: stored upright, in a format that readers open."""
-    upright = row["exif_orientation"] == 1 and row.get("plane_index") is None
-    return row["image_format"] in _AS_IT_IS and upright
+    """Whether a picture's own bytes serve: upright, in a format that readers open, and whole.
+
+    Where decoding dropped or assumed something (`note`: alpha, one page of several, CMYK), or the
+    image is a plane of a file, other readers would see another picture than the model did.
+    """
+    plain = not row["note"] and row["plane_index"] is None
+    return plain and row["image_format"] in _AS_IT_IS and row["exif_orientation"] == 1
 
 
 def picture_suffix(row: Row) -> str:
@@ -129,7 +133,8 @@ class Pictures:
         """A file of the picture as its masks see it.
 
         The own bytes where `is_as_it_is`; a turned JPEG again as JPEG of quality 95 without
-        subsampling; everything else as PNG of 8 bits.
+        subsampling; everything else as PNG of 8 bits. So is a PNG of 16 bits, which Pillow's
+        `convert("RGB")` in a trainer would make white.
 
         Args:
             row: Of the images table.
@@ -142,7 +147,7 @@ class Pictures:
         """
         data = self.read(row, record)
         own = picture_suffix(row)
-        if is_as_it_is(row) and suffix in ("", own):
+        if is_as_it_is(row) and suffix in ("", own) and not _is_deep(data):
             return data
         return encoded(self._decoded(row, record, data), suffix or own, quality=_QUALITY)
 
@@ -155,6 +160,11 @@ class Pictures:
                 f"{row['file_name']} has another size than its masks: run jobs.label again"
             )
         return sample.pixels
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether this is a PNG of 16 bits: byte 24 is IHDR's bit depth."""
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data[24:25] == b"\x10"
 
 
 def picture_job(pictures: Pictures | None, row: Row, *, suffix: str = "") -> Callable[[], bytes]:

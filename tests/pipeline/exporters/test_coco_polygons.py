@@ -95,13 +95,14 @@ def turned_photo(path: Path) -> None:
     picture.save(path, exif=exif, quality=95)
 
 
-def labelled(folder: Path, formats: list[str]):
+def labelled(folder: Path, formats: list[str], **sections: object):
     data = {
         "input": {"uri": str(folder / "in")},
         "output": str(folder / "out"),
         "model": {"name": "otsu"},
         "execution": {"inline": True},
         "export": {"formats": formats},
+        **sections,
     }
     return label(JobConfig.parse(data), report=False)
 
@@ -140,6 +141,42 @@ def test_turned_photos_pairs_of_one_stem_and_members_of_tars_work_in_torchvision
     turned = {e["file_name"]: e.get("exif_orientation") for e in instances["images"]}
     assert turned == {"s.tar/rot6.jpg": 6, "s.tar/pair.jpg": None, "s.tar/q.png": None,
                       "s.tar/owl.tif": None}  # fmt: skip
+
+
+def test_a_png_of_16_bits_is_the_picture_that_the_model_saw(tmp_path):
+    (tmp_path / "in").mkdir()
+    pixels = np.full((60, 80), 900, np.uint16)
+    cv2.circle(pixels, (30, 30), 10, 2100, -1)
+    cv2.imwrite(str(tmp_path / "in" / "deep.png"), pixels)
+    labelled(tmp_path, ["coco-flat"])
+    (path,) = (tmp_path / "out/exports/coco-flat/images").iterdir()
+    with Image.open(path) as picture:
+        light = np.array(picture.convert("L"))
+    assert light[30, 30] > light[5, 70] + 100  # Pillow makes the 16 bits white all over
+
+
+def test_planes_of_a_file_and_pictures_with_alpha_are_what_the_model_saw(tmp_path):
+    (tmp_path / "in").mkdir()
+    pages = []
+    for x in (20, 60):
+        pixels = np.full((60, 80, 3), 15, np.uint8)
+        cv2.circle(pixels, (x, 30), 10, (240, 240, 240), -1)
+        pages.append(Image.fromarray(pixels))
+    pages[0].save(tmp_path / "in" / "a.tif", save_all=True, append_images=pages[1:])
+    clear = pages[0].convert("RGBA")
+    clear.putalpha(Image.new("L", clear.size, 0))
+    clear.save(tmp_path / "in" / "clear.png")
+    labelled(tmp_path, ["coco-flat"], images={"each": "page"})
+    out = tmp_path / "out/exports/coco-flat"
+    images = json.loads((out / "instances.json").read_bytes())["images"]
+    entries = {entry["source_file_name"]: entry for entry in images}
+    assert entries.keys() == {"a.tif#page=1", "a.tif#page=2", "clear.png"}
+    for name, x in (("a.tif#page=1", 20), ("a.tif#page=2", 60), ("clear.png", 20)):
+        with Image.open(out / "images" / entries[name]["file_name"]) as picture:
+            assert picture.mode == "RGB"
+            assert getattr(picture, "n_frames", 1) == 1
+            assert picture.getpixel((x, 30)) == (240, 240, 240)
+            assert picture.getpixel((80 - x, 30)) == (15, 15, 15)
 
 
 def test_entries_may_name_the_file_that_holds_the_bytes(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
+from format_readers import decode_brush
 from picture_datasets import picture_dataset, scene
 from small_datasets import CATEGORIES, NAMES, small_dataset
 
@@ -21,7 +22,6 @@ from pipeline.exporters.label_studio import brush_rle
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks import codec
 from schemas.config.export import ExportConfig
-from tests.support.format_readers import decode_brush
 
 POLYGON = ExportConfig(shapes="polygon")
 
