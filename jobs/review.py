@@ -112,9 +112,7 @@ def main(
             _tell(result, quiet=quiet)
             _list(result.conflicts)
         elif conflicts:
-            tables = ledger.images(("file_name", "sha256", "locked"))
-            locks = read_locks(storage, ledger.uri)
-            _list(find_conflicts(locks, tables, ledger.categories, ledger.manifest.tasks))
+            _list(find_conflicts(read_locks(storage, ledger.uri), ledger))
         else:
             if not output:
                 raise ValueError("name what to do: --output DIR, --import FILE or --conflicts")

@@ -148,6 +148,7 @@ LOCKS = pa.schema(
 LOCKS = pa.schema(
     [
         pa.field("sha256", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
         pa.field("file_names", pa.list_(pa.field("element", pa.string())), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),

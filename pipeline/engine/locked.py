@@ -53,8 +53,7 @@ def tell_conflicts(ledger: Ledger) -> None:
     locks = read_locks(ledger.storage, ledger.uri)
     if not len(locks):
         return
-    tables = ledger.images(("file_name", "sha256", "locked"))
-    conflicts = find_conflicts(locks, tables, ledger.categories, ledger.manifest.tasks)
+    conflicts = find_conflicts(locks, ledger)
     for item in conflicts[:_SHOWN]:
         _log.warning("a correction of %s does not hold: %s", item.file_name, item.reason)
     if len(conflicts) > _SHOWN:

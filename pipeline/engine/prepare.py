@@ -15,8 +15,8 @@ import numpy.typing as npt
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.images.slide import open_slide
-from pipeline.ledger.locks import read_locks
-from pipeline.ledger.parts import Row
+from pipeline.ledger.locks import read_locks, view_of
+from pipeline.ledger.parts import Row, plane_columns
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts import PromptTable
@@ -169,12 +169,16 @@ class Preparer:
             original = self._full_size(data, record, outcome)
         return Prepared(record, outcome, len(data), sha256, fingerprint, original)
 
-    def _locked(self, sha256: str) -> tuple[Row, list[Row]] | None:
+    def _locked(self, sha256: str, record: ImageRecord) -> tuple[Row, list[Row]] | None:
         """The rows that a person gave a picture of these bytes, if they can still be had."""
-        lock = self._locks.get(sha256)
+        if not len(self._locks):
+            return None
+        images = self._config.images.model_dump(mode="json")
+        lock = self._locks.get(sha256, view_of(images, record.plane))
         if lock is None or self._spec.tasks != (lock.task,):
             return None
-        return lock.rows(self._spec.info.categories, run=self._run, background=self._background)
+        rows = lock.rows(self._spec.info.categories, run=self._run, background=self._background)
+        return rows and ({**rows[0], **plane_columns(record)}, rows[1])
 
     def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
         """The picture that copies are made from, read again.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from schemas.categories import Categories
 from schemas.records import Status, Task
 from schemas.tables import LOCKS
 
+from .ledger import Ledger
 from .parts import Row
 from .reuse import image_fingerprint
 
@@ -57,6 +58,7 @@ class Lock:
 
     Attributes:
         sha256: Of the picture's bytes, hex.
+        view: What of the file the picture is, see `view_of`.
         file_names: Names under which the dataset had these bytes.
         task: What the segments answer.
         width: Of the picture, pixels, after EXIF rotation.
@@ -72,6 +74,7 @@ class Lock:
     """
 
     sha256: str
+    view: str
     file_names: tuple[str, ...]
     task: Task
     width: int
@@ -143,7 +146,7 @@ class Lock:
             "locked_by": self.locked_by,
             "locked_at": self.locked_at,
             "locked_from": self.locked_from,
-            **dict.fromkeys(("error_code", "error_message", "split", "parent_image_id")),
+            **dict.fromkeys(("error_code", "error_message", "split", "parent_image_id", "prompts")),
         }
         return image, segments
 
@@ -158,17 +161,17 @@ class LockTable:
 
     def __init__(self, locks: Iterable[Lock] = (), name: str = "") -> None:
         self.name = name
-        self._locks = {lock.sha256: lock for lock in locks}
+        self._locks = {(lock.sha256, lock.view): lock for lock in locks}
 
     def __len__(self) -> int:
         return len(self._locks)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Lock]:
         return iter(self._locks.values())
 
-    def get(self, sha256: str) -> Lock | None:
-        """The lock of a picture with these bytes."""
-        return self._locks.get(sha256)
+    def get(self, sha256: str, view: str = "") -> Lock | None:
+        """The lock of a picture with these bytes, of which it is this."""
+        return self._locks.get((sha256, view))
 
     def by_name(self) -> dict[str, str]:
         """File name → digest of its lock, under all names that the bytes had."""
@@ -178,13 +181,8 @@ class LockTable:
         """These and further ones; of the same bytes the newer counts, and knows all names."""
         merged = dict(self._locks)
         for lock in locks:
-            merged[lock.sha256] = lock
+            merged[lock.sha256, lock.view] = lock
         return LockTable(merged.values(), self.name)
-
-    def without(self, sha256s: Iterable[str]) -> LockTable:
-        """These but some."""
-        gone = set(sha256s)
-        return LockTable((lock for lock in self if lock.sha256 not in gone), self.name)
 
 
 def read_locks(storage: Storage, dataset: str, name: str | None = None) -> LockTable:
@@ -235,7 +233,7 @@ def write_locks(storage: Storage, dataset: str, locks: LockTable) -> str:
     """
     number = int(locks.name.partition(".")[0] or 0) + 1
     name = f"{number:06d}.parquet"
-    rows = [_row_of(lock) for lock in sorted(locks, key=lambda lock: lock.sha256)]
+    rows = [_row_of(lock) for lock in sorted(locks, key=lambda lock: (lock.sha256, lock.view))]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=LOCKS), buffer, compression="zstd")
     data = buffer.getvalue()
@@ -258,47 +256,48 @@ class LockConflict:
     reason: str
 
 
-def find_conflicts(
-    locks: LockTable,
-    images: Iterable[pa.Table],
-    categories: Categories,
-    tasks: Sequence[Task],
-) -> list[LockConflict]:
+def find_conflicts(locks: LockTable, ledger: Ledger) -> list[LockConflict]:
     """Locks that do not hold in a version: their pictures changed or went, or a category did.
 
     Args:
         locks: Of the dataset.
-        images: Its tables of images, with file_name, sha256 and locked.
-        categories: Its categories.
-        tasks: Its tasks.
+        ledger: It.
+
+    Raises:
+        StorageError: A part cannot be read.
     """
     if not len(locks):
         return []
     names = {name for lock in locks for name in lock.file_names}
-    followed: set[str] = set()
-    bytes_of: dict[str, str | None] = {}
-    for table in images:
-        known = (table[name].to_pylist() for name in ("file_name", "sha256"))
-        for name, sha256, locked in zip(*known, is_locked(table), strict=True):
+    settings = ledger.manifest.config.get("images", {})
+    followed: set[tuple[str, str]] = set()
+    found: dict[str, tuple[str | None, str]] = {}
+    for table in ledger.images(("file_name", "sha256", "locked", *_PLANE)):
+        for row, locked in zip(table.to_pylist(), is_locked(table), strict=True):
+            key = row["sha256"], view_of(settings, plane_of(row))
             if locked:
-                followed.add(sha256)
-            if name in names:
-                bytes_of[name] = sha256
-    own = {item.name for item in categories}
+                followed.add(key)
+            if row["file_name"] in names:
+                found[row["file_name"]] = key
+    own, tasks = {item.name for item in ledger.categories}, ledger.manifest.tasks
     conflicts: list[LockConflict] = []
     for lock in locks:
+        key = lock.sha256, lock.view
         gone = sorted({item.category for item in lock.segments} - own)
         for name in lock.file_names:
-            if lock.sha256 in followed and bytes_of.get(name, lock.sha256) == lock.sha256:
+            now = found.get(name, ("", ""))
+            if key in followed and now in (key, ("", "")):
                 continue  # under this name, or under the one that it has now
-            if name not in bytes_of:
+            if name not in found:
                 reason = "the picture is not in the dataset any more"
-            elif bytes_of[name] is None:
+            elif now[0] is None:
                 reason = "the picture could not be read"
-            elif bytes_of[name] != lock.sha256:
+            elif now[0] != lock.sha256:
                 reason = (
                     f"its bytes changed since {lock.locked_at}, when {lock.locked_by} locked it"
                 )
+            elif now[1] != lock.view:
+                reason = "another plane, page or size of the file is read now ([images])"
             elif tasks != (lock.task,):
                 reason = f"it was corrected for the task {lock.task}, not for {', '.join(tasks)}"
             elif gone:
@@ -307,6 +306,32 @@ def find_conflicts(
                 reason = "it has not been labelled since it was locked"
             conflicts.append(LockConflict(name, reason))
     return sorted(conflicts, key=lambda item: item.file_name)
+
+
+_PLANE = ("plane_axis", "plane_index")
+_GEOMETRY = ("page", "projection", "series", "time", "level", "mpp")
+"""Keys of `[images]` that say which picture of a file is read."""
+
+
+def view_of(images: Mapping[str, Any], plane: str) -> str:
+    """What of a file a picture is: locks of one are none of another.
+
+    Args:
+        images: The section `[images]` of the job as plain data.
+        plane: "z=3" of one plane of several, "" of the file.
+
+    Returns:
+        "" where the file is the picture and nothing was chosen.
+    """
+    chosen = {name: images[name] for name in _GEOMETRY if images.get(name)}
+    words = [f"{name}={value}" for name, value in sorted(chosen.items())]
+    return " ".join(filter(None, (plane, *words)))
+
+
+def plane_of(image: Mapping[str, Any]) -> str:
+    """The plane that an image row is of its file, "" where it is the file."""
+    axis = image.get("plane_axis")
+    return f"{axis}={image['plane_index']}" if axis else ""
 
 
 def is_locked(images: pa.Table) -> list[bool]:

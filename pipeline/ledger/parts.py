@@ -156,11 +156,11 @@ def image_row(
         "parent_image_id": None,
         "augmentation": None,
         "prompts": list(prompts) or None,
-        **_plane(record),
+        **plane_columns(record),
     }
 
 
-def _plane(record: ImageRecord) -> Row:
+def plane_columns(record: ImageRecord) -> Row:
     """The columns of an image that is one plane of a file; null where it is the file."""
     axis, _, number = record.plane.partition("=")
     return {

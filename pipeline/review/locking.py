@@ -17,7 +17,9 @@ from pipeline.ledger.locks import (
     LockConflict,
     LockedSegment,
     LockTable,
+    plane_of,
     read_locks,
+    view_of,
     write_locks,
 )
 from pipeline.ledger.parts import Row, rows_by_image, write_part
@@ -91,7 +93,8 @@ def import_corrections(
     standing = read_locks(ledger.storage, ledger.uri)
     locked: dict[str, list[str]] = {"locked": [], "unchanged": [], "replaced": []}
     conflicts: list[LockConflict] = []
-    locks: dict[str, Lock] = {}
+    locks: dict[tuple[str, str], Lock] = {}
+    settings = manifest.config.get("images", {})
     for item in corrections:
         row = rows.get(item.file_name)
         sha256 = item.sha256 or (given or {}).get(item.file_name, "")
@@ -101,7 +104,8 @@ def import_corrections(
                 segments = _segments(item, row, ledger.categories, manifest.task)
                 lock = Lock(
                     sha256=row["sha256"],
-                    file_names=tuple(sorted(names_of[row["sha256"]])),
+                    view=view_of(settings, plane_of(row)),
+                    file_names=tuple(sorted(names_of[row["sha256"], plane_of(row)])),
                     task=manifest.task,
                     **{name: row[name] for name in _IMAGE},
                     locked_by=item.by or by,
@@ -112,13 +116,13 @@ def import_corrections(
             except ValueError as error:
                 reason = str(error)
             else:
-                before = standing.get(lock.sha256)
-                reason = _twice(locks.get(lock.sha256), lock)
+                before = standing.get(lock.sha256, lock.view)
+                reason = _twice(locks.get((lock.sha256, lock.view)), lock)
                 if not reason:
                     kind = "locked" if before is None else "replaced"
                     if before is not None and before.segments == lock.segments:
                         lock, kind = replace(before, file_names=lock.file_names), "unchanged"
-                    locks[lock.sha256] = lock
+                    locks[lock.sha256, lock.view] = lock
                     locked[kind].append(item.file_name)
         if reason:
             conflicts.append(LockConflict(item.file_name, reason))
@@ -165,8 +169,11 @@ def _due(
 ) -> dict[int, tuple[Row, list[Row]]]:
     """Image id → the rows that its lock asks for, where it has others."""
     run, due = ledger.manifest.config_fingerprint, {}
+    settings = ledger.manifest.config.get("images", {})
     for row in images:
-        lock = None if is_copy(row) or not row["sha256"] else locks.get(row["sha256"])
+        if is_copy(row) or not row["sha256"]:
+            continue
+        lock = locks.get(row["sha256"], view_of(settings, plane_of(row)))
         if lock is None or ledger.manifest.tasks != (lock.task,):
             continue
         rows = lock.rows(ledger.categories, run=run, background=background)
@@ -210,18 +217,23 @@ def _rewritten(
     )
 
 
-def _images_of(ledger: Ledger, wanted: set[str]) -> tuple[dict[str, Row], dict[str, list[str]]]:
-    """Rows of images by name, and all names of the same bytes."""
-    columns = ("file_name", "status", "sha256", "parent_image_id", *_IMAGE)
+def _images_of(
+    ledger: Ledger, wanted: set[str]
+) -> tuple[dict[str, Row], dict[tuple[str, str], list[str]]]:
+    """Rows of images by name; and all names of the same bytes and plane."""
+    columns = ("file_name", "sha256", "parent_image_id", "plane_axis", "plane_index")
     rows: dict[str, Row] = {}
-    for table in ledger.images(columns):
+    for table in ledger.images((*columns, "status", *_IMAGE)):
         chosen = table.filter(pa.array([name in wanted for name in table["file_name"].to_pylist()]))
         rows |= {row["file_name"]: row for row in chosen.to_pylist() if not is_copy(row)}
-    names: dict[str, list[str]] = {row["sha256"]: [] for row in rows.values() if row["sha256"]}
-    for table in ledger.images(("file_name", "sha256", "parent_image_id")):
+    names: dict[tuple[str, str], list[str]] = {
+        (row["sha256"], plane_of(row)): [] for row in rows.values() if row["sha256"]
+    }
+    for table in ledger.images(columns):
         for row in table.to_pylist():
-            if row["sha256"] in names and not is_copy(row):
-                names[row["sha256"]].append(row["file_name"])
+            key = row["sha256"], plane_of(row)
+            if key in names and not is_copy(row):
+                names[key].append(row["file_name"])
     return rows, names
 
 

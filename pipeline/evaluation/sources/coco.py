@@ -60,6 +60,7 @@ class CocoSource:
         unnamed = {id_: ScoredCategory(id_, str(id_)) for id_ in sorted(used)}
         self.categories: Table | None = unnamed | table
         self.undeclared = frozenset(used - set(table)) if table else frozenset[int]()
+        file.forget()
 
     def __getstate__(self) -> dict[str, Any]:
         """What reading needs: processes that share the work know images by their ids."""

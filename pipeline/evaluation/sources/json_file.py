@@ -167,6 +167,11 @@ class JsonFile:
                 f"{self.uri}: an entry is neither an object nor a list, near byte {before}"
             )
 
+    def forget(self) -> None:
+        """Drops the places of entries: whoever wants some again has kept theirs."""
+        none = np.zeros(0, np.int64)
+        self._inner = Spans(none, none, self._inner.head, self._inner.tail, self._inner.keyed)
+
     def read(self, starts: Ints, ends: Ints) -> list[Any]:
         """Entries by their places in the file, ascending; neighbours are read together."""
         found: list[Any] = []

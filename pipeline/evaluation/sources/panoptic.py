@@ -71,6 +71,7 @@ class PanopticSource:
                     ImageEntry(own if isinstance(own, str) else key, names.get(key))
                 )
         self._starts, self._ends = spans.starts[kept], spans.ends[kept]
+        file.forget()
         self.categories: Table | None = table or {
             id_: ScoredCategory(id_, str(id_)) for id_ in sorted(used)
         }

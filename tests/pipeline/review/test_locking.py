@@ -8,7 +8,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from pictures import write_pictures
+import tifffile
+from pictures import disc_picture, write_pictures
 
 from pipeline.engine.run import label
 from pipeline.evaluation.evaluate import evaluate
@@ -172,12 +173,7 @@ def test_changed_bytes_are_labelled_by_the_model_and_listed(folder, caplog):
     (folder / "in" / second).unlink()
     run(folder)
     ledger = ledger_of(folder)
-    found = find_conflicts(
-        read_locks(ledger.storage, ledger.uri),
-        ledger.images(("file_name", "sha256", "locked")),
-        ledger.categories,
-        ledger.manifest.tasks,
-    )
+    found = find_conflicts(read_locks(ledger.storage, ledger.uri), ledger)
     assert [item.file_name for item in found] == [first, second]
     assert "not in the dataset any more" in found[1].reason
 
@@ -266,3 +262,31 @@ def test_two_imports_at_a_time_do_not_lose_one(folder):
         write_locks(Storage(), ledger.uri, stale.with_locks([]))
     lock(folder, second)
     assert len(read_locks(Storage(), ledger.uri)) == 2
+
+
+def test_planes_of_one_file_are_locked_each_by_itself(folder):
+    shutil.rmtree(folder / "in")
+    (folder / "in").mkdir()
+    stack = np.stack([disc_picture(seed, size=48)[:, :48, 0] for seed in (1, 2, 3)])
+    tifffile.imwrite(folder / "in" / "stack.tif", stack, photometric="minisblack")
+    run(folder, images={"each": "page"})
+    _, second, _ = rows_of(folder)
+    lock(folder, second)
+    run(folder, images={"each": "page"})
+    after = rows_of(folder)
+    assert [image["locked"] for image, _ in after.values()] == [None, True, None]
+    assert is_locked(after[second])
+    assert [image["plane_index"] for image, _ in after.values()] == [1, 2, 3]
+    assert validate(str(folder / "out")).ok
+
+
+def test_another_page_of_the_file_is_another_picture(folder, caplog):
+    stack = np.stack([disc_picture(seed, size=48)[:, :48, 0] for seed in (1, 2)])
+    tifffile.imwrite(folder / "in" / "stack.tif", stack, photometric="minisblack")
+    run(folder, images={"page": 1})
+    lock(folder, "stack.tif")
+    run(folder, images={"page": 2})
+    assert rows_of(folder)["stack.tif"][0]["locked"] is None
+    assert "stack.tif does not hold: another plane, page or size" in caplog.text
+    run(folder, images={"page": 1})
+    assert is_locked(rows_of(folder)["stack.tif"])
