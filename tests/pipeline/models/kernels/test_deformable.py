@@ -86,7 +86,7 @@ def test_ours_gives_what_the_librarys_module_gives(name, coordinates):
     known = inspect.signature(module.forward).parameters  # either form of the shapes, or both
     wanted_given = {key: value for key, value in given.items() if key in known}
     wanted = module.eval()(**wanted_given)[0]
-    holder = nn.Sequential(nn.Sequential(module))
+    holder: Any = nn.Sequential(nn.Sequential(module))
     assert exchange(holder, padded=True, inverted=name in ("mask2former", "oneformer")) == 1
     ours: Any = holder[0][0]
     assert isinstance(ours, KernelAttention)
