@@ -103,10 +103,10 @@ def closed_to(embeddings: Tensor, features: Tensor, *, hw: Hw, heads: int | None
         hw: Cells of the level that the next layer attends to.
         heads: Of its attention; None = one mask for all of them, B×1×Q×(h·w).
     """
-    return closed_at(embeddings, shrink(features, hw), heads=heads)
+    return closed_at(embeddings, shrink_features(features, hw), heads=heads)
 
 
-def shrink(features: Tensor, hw: Hw) -> Tensor:
+def shrink_features(features: Tensor, hw: Hw) -> Tensor:
     """B×C×h×w, read bilinearly at the middles of fewer cells.
 
     By an even factor a middle lies between four cells, of which it is the mean: PyTorch's kernel
@@ -140,12 +140,12 @@ class Shrunk:
         self._made: dict[Hw, Tensor] = {}
 
     def __call__(self, features: Tensor, hw: Hw) -> Tensor:
-        """As `shrink`."""
+        """As `shrink_features`."""
         if self._of is None or self._of() is not features:
             self._of, self._made = weakref.ref(features), {}
         key = (int(hw[0]), int(hw[1]))
         if key not in self._made:
-            self._made[key] = shrink(features, key)
+            self._made[key] = shrink_features(features, key)
         return self._made[key]
 
 
@@ -170,7 +170,7 @@ class LateMaskPredictor(nn.Module):
         super().__init__()
         self.mask_embedder = predictor.mask_embedder
         self._heads = heads
-        self._shrunk = Shrunk() if heads is None else shrink
+        self._shrunk = Shrunk() if heads is None else shrink_features
 
     def forward(
         self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Hw
@@ -205,7 +205,7 @@ def lean_oneformer(decoder: Any, *, fused: bool = False) -> None:
         fused: Attend by `lean_attention` too: the same up to rounding.
     """
     attention_heads = None if fused else decoder.num_heads
-    shrunk = Shrunk() if fused else shrink
+    shrunk = Shrunk() if fused else shrink_features
 
     def heads(
         output: Tensor, mask_features: Tensor, attention_mask_target_size: Hw

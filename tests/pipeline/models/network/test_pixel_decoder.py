@@ -18,7 +18,7 @@ from schemas.config.model import ModelConfig
 
 library: Any = import_module("transformers")
 
-OPTIONS = ModelConfig(name="test", device="cpu")
+OPTIONS = ModelConfig.model_validate({"name": "test", "device": "cpu"})
 
 
 def swin() -> Any:
