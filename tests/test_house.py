@@ -39,6 +39,7 @@ ALONE = {
         *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
         *("images.jp2_jxl", "images.png", "images.tiff_page"),
         *("models.kernels.masks", "models.kernels.runs", "models.kernels.sam"),  # Triton's own
+        *("models.kernels.deformable", "models.kernels.windows"),
         *("models.kernels.runs_launch", "training.batches"),
     ),
     "what a room shows of itself": (
@@ -47,6 +48,10 @@ ALONE = {
     "loaded only by a job that asks for it": ("models.network.tta", "models.network.tta_merge"),
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
+    ),
+    "what stands where a part of a network stood": (
+        *("models.network.attention", "models.network.graphs", "models.network.segformer_head"),
+        "models.text.grounding",
     ),
     "a rule with tests of its own": ("models.checkpoints.architecture", "prompts.match"),
     "a measure that stands beside what it measures": (
