@@ -314,7 +314,7 @@ def universal(name: str, given: argparse.Namespace) -> Contest:
     case = CASES[name](given.small)
     case.model.eval().requires_grad_(False).to(given.device)
     pixels = noise(name, given)
-    tokens = torch.randint(0, 400, (given.batch, 77), device=given.device)
+    tokens = torch.randint(0, 400, (1, 77), device=given.device).expand(given.batch, -1)
     takes_task = hasattr(case.model, "model") and hasattr(case.model.model, "task_encoder")
     extra = {"task_inputs": tokens} if takes_task else {}
     plain = deepcopy(case.model)
@@ -323,7 +323,13 @@ def universal(name: str, given: argparse.Namespace) -> Contest:
         return model(some, **{key: value.to(some.dtype) for key, value in extra.items()})
 
     def build(chosen: Any) -> Call:
-        net, _ = our_net(_copied(case), given.device, chosen)
+        if takes_task:
+            from pipeline.models.oneformer import OneFormerNet
+
+            inner = deepcopy(case.model.model)
+            net: Any = OneFormerNet(inner, tokens[:1].float(), (case.task,), chosen)
+        else:
+            net, _ = our_net(_copied(case), given.device, chosen)
         return lambda: net._forward(pixels)
 
     def answers(answer: Any) -> list[Tensor]:
@@ -509,11 +515,11 @@ def window_lines(
 
     count = given.batch * (hw[0] // side) * (hw[1] // side)
     shape = count, side * side, heads * 32
-    parts = [torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(3))
     biases = torch.randn(heads, side**2, side**2, device="cuda", dtype=torch.bfloat16)
     calls: dict[str, Call] = {
-        "kernel": lambda: attend_windows(*parts, biases, side=side, shift=shift, hw=hw),
-        "PyTorch": lambda: attention_in_windows(*parts, biases, side, shift, *hw),
+        "kernel": lambda: attend_windows(q, k, v, biases, side=side, shift=shift, hw=hw),
+        "PyTorch": lambda: attention_in_windows(q, k, v, biases, side, shift, hw[0], hw[1]),
     }
     error = relative(calls["kernel"](), calls["PyTorch"]())
     took = {way: milliseconds(call, given, 0.1) for way, call in calls.items()}

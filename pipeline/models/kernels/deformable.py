@@ -1,5 +1,6 @@
 # pyright: reportMissingImports=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnbound=false
 # Triton has its own types inside kernels, and its own parser: no ternaries, no keyword magic.
 """Triton's multi-scale deformable attention: one launch gathers every level, head and point.
 

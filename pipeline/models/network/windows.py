@@ -66,13 +66,12 @@ def window_attention(
     width: int,
 ) -> Tensor:
     """`attention_in_windows` as one operator: the kernel on a GPU, the plain formula elsewhere."""
-    given = [each.contiguous() for each in (queries, keys, values, biases)]
+    q, k, v = queries.contiguous(), keys.contiguous(), values.contiguous()
     if not queries.is_cuda:
-        q, k, v, bias = given
-        return attention_in_windows(q, k, v, bias, side, shift, height, width).contiguous()
+        return attention_in_windows(q, k, v, biases, side, shift, height, width).contiguous()
     from pipeline.models.kernels.windows import attend_windows
 
-    return attend_windows(*given, side=side, shift=shift, hw=(height, width))
+    return attend_windows(q, k, v, biases.contiguous(), side=side, shift=shift, hw=(height, width))
 
 
 @window_attention.register_fake

@@ -20,11 +20,13 @@ def check(device: str, types: tuple[torch.dtype, ...]) -> None:
         for side, shift, across in ((7, 3, 2), (3, 0, 1), (12, 6, 1)):
             hw = (2 * side, across * side)
             shape = 2 * 2 * across, side**2, 2 * 16  # two pictures, two heads
-            parts = [torch.randn(shape, device=device).to(dtype) for _ in range(3)]
+            q, k, v = (torch.randn(shape, device=device).to(dtype) for _ in range(3))
             biases = torch.randn(2, side**2, side**2, device=device).to(dtype)
-            given = [each.float() for each in (*parts, biases)]
-            wanted = attention_in_windows(*given, side, shift, *hw)
-            found = attend_windows(*parts, biases, side=side, shift=shift, hw=hw)
+            exact = [each.float() for each in (q, k, v, biases)]
+            wanted = attention_in_windows(
+                exact[0], exact[1], exact[2], exact[3], side, shift, hw[0], hw[1]
+            )
+            found = attend_windows(q, k, v, biases, side=side, shift=shift, hw=hw)
             error = float((found.float() - wanted).norm() / wanted.norm())
             if not error < tolerances[dtype]:
                 raise AssertionError(f"{device} {side} {shift} {dtype}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -9,19 +10,19 @@ from torch import nn
 
 from pipeline.models.network.blocks import compile_blocks, repeated_blocks, without_drop_path
 
+library: Any = import_module("transformers")
+
 
 def segformer() -> Any:
-    import transformers
-
     torch.manual_seed(0)
-    config = transformers.SegformerConfig(
+    config = library.SegformerConfig(
         hidden_sizes=[8, 16, 16, 32],
         depths=[1, 2, 1, 1],
         num_attention_heads=[1, 1, 2, 2],
         decoder_hidden_size=16,
         drop_path_rate=0.1,
     )
-    model: Any = transformers.SegformerForSemanticSegmentation(config)
+    model: Any = library.SegformerForSemanticSegmentation(config)
     return model.eval().requires_grad_(False)
 
 
@@ -33,7 +34,7 @@ def test_the_layers_of_a_segformer_and_its_head_are_found():
 def test_a_network_without_known_layers_is_left_alone():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     assert compile_blocks(model) == 0
-    assert model[0].forward.__func__ is nn.Linear.forward
+    assert "forward" not in vars(model[0])
 
 
 def test_compiled_layers_give_what_they_gave(monkeypatch):

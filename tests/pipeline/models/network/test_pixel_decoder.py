@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ from pipeline.models.network.pixel_decoder import cell_middles, exchange_pixels
 from pipeline.models.network.weights import cast_weights
 from schemas.config.model import ModelConfig
 
-OPTIONS = ModelConfig(name="test", device="cpu")
+library: Any = import_module("transformers")
+
+OPTIONS = ModelConfig.model_validate({"name": "test", "device": "cpu"})
 
 
 def swin() -> Any:
-    import transformers
-
-    return transformers.SwinConfig(
+    return library.SwinConfig(
         embed_dim=16,
         depths=[1, 1, 1, 1],
         num_heads=[1, 2, 4, 8],
@@ -31,21 +32,17 @@ def swin() -> Any:
 
 
 def mask2former() -> Any:
-    import transformers
-
-    config = transformers.Mask2FormerConfig(
+    config = library.Mask2FormerConfig(
         backbone_config=swin(), num_queries=12, decoder_layers=4, encoder_layers=2
     )
-    return transformers.Mask2FormerForUniversalSegmentation(config)
+    return library.Mask2FormerForUniversalSegmentation(config)
 
 
 def oneformer() -> Any:
-    import transformers
-
-    config = transformers.OneFormerConfig(
+    config = library.OneFormerConfig(
         backbone_config=swin(), num_queries=12, decoder_layers=4, encoder_layers=2
     )
-    return transformers.OneFormerForUniversalSegmentation(config)
+    return library.OneFormerForUniversalSegmentation(config)
 
 
 def net(name: str, model: Any) -> Any:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from pipeline.models.network.segformer_head import LeanSegformerDecodeHead, lean_segformer
 
+library: Any = import_module("transformers")
+
 
 def test_it_gives_the_logits_of_the_librarys_head():
-    import transformers
-
     torch.manual_seed(0)
-    config = transformers.SegformerConfig(
+    config = library.SegformerConfig(
         hidden_sizes=[8, 16, 16, 32],
         depths=[1, 1, 1, 1],
         num_attention_heads=[1, 1, 2, 2],
         decoder_hidden_size=16,
         id2label=dict(enumerate("abcde")),
     )
-    model: Any = transformers.SegformerForSemanticSegmentation(config).eval()
+    model: Any = library.SegformerForSemanticSegmentation(config).eval()
     with torch.inference_mode():
         model.decode_head.batch_norm.running_mean.normal_()
         model.decode_head.batch_norm.running_var.uniform_(0.5, 2)

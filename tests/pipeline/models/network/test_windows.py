@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,19 +14,19 @@ from pipeline.models.network.windows import (
     window_attention,
 )
 
+library: Any = import_module("transformers")
+
 
 def test_a_backbone_gives_the_same_features_padded_and_shifted():
-    import transformers
-
     torch.manual_seed(0)
-    config = transformers.SwinConfig(
+    config = library.SwinConfig(
         embed_dim=16,
         depths=[2, 2, 1, 1],
         num_heads=[2, 2, 4, 4],
         window_size=4,
         out_features=["stage1", "stage2", "stage4"],
     )
-    model: Any = transformers.AutoBackbone.from_config(config).eval()
+    model: Any = library.AutoBackbone.from_config(config).eval()
     with torch.inference_mode():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)  # biases, too
@@ -43,11 +44,12 @@ def test_other_networks_are_left_alone():
 
 
 def test_it_is_one_operator_to_the_compiler():
-    parts = [torch.randn(8, 9, 8) for _ in range(3)]
+    q, k, v = (torch.randn(8, 9, 8) for _ in range(3))
     biases = torch.randn(2, 9, 9)
-    given = (*parts, biases, 3, 1, 6, 6)
-    torch.library.opcheck(window_attention, given)
+    torch.library.opcheck(window_attention, (q, k, v, biases, 3, 1, 6, 6))
     compiled = torch.compile(
-        lambda *some: window_attention(*some, 3, 1, 6, 6), fullgraph=True, backend="aot_eager"
+        lambda q, k, v: window_attention(q, k, v, biases, 3, 1, 6, 6),
+        fullgraph=True,
+        backend="aot_eager",
     )
-    torch.testing.assert_close(compiled(*parts, biases), attention_in_windows(*given))
+    torch.testing.assert_close(compiled(q, k, v), attention_in_windows(q, k, v, biases, 3, 1, 6, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,24 +14,24 @@ from pipeline.models.network.deformable import exchange
 from pipeline.models.text.grounding import exchange_geometry, lean_grounding
 from schemas.config.model import ModelConfig
 
+library: Any = import_module("transformers")
+
 IDS = torch.tensor([[101, 2000, 2001, 1012, 2002, 1012, 102]])
 
 
 def detector(kind: str) -> Any:
-    import transformers
-
-    swin = transformers.SwinConfig(
+    swin = library.SwinConfig(
         embed_dim=16,
         depths=[1] * 4,
         num_heads=[1, 2, 4, 8],
         window_size=4,
         out_features=["stage2", "stage3", "stage4"],
     )
-    text = transformers.BertConfig(
+    text = library.BertConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(
+    config = getattr(library, f"{kind}Config")(
         backbone_config=swin,
         text_config=text,
         d_model=32,
@@ -42,7 +43,7 @@ def detector(kind: str) -> Any:
         decoder_attention_heads=4,
         num_queries=20,
     )
-    model: Any = getattr(transformers, f"{kind}ForObjectDetection")(config)
+    model: Any = getattr(library, f"{kind}ForObjectDetection")(config)
     model.eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -88,5 +89,8 @@ def test_boxes_stay_float32_in_bfloat16():
 def test_on_a_cpu_nothing_is_changed():
     model = detector("GroundingDino")
     kinds = [type(each) for each in model.modules()]
-    assert lean_grounding(model, ModelConfig(name="test", dtype="bfloat16")) is None
+    assert (
+        lean_grounding(model, ModelConfig.model_validate({"name": "test", "dtype": "bfloat16"}))
+        is None
+    )
     assert [type(each) for each in model.modules()] == kinds
