@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, below, join
 from schemas.manifest import DatasetManifest
 
 from .table import (
@@ -43,17 +44,21 @@ class ExportStamp:
 
     @classmethod
     def read(cls, storage: Storage, out: str) -> ExportStamp | None:
-        """The stamp in this folder, None where there is none or a damaged one."""
+        """The stamp in this folder, None where there is none or a damaged one.
+
+        What it names is removed later, so a stamp that names a file outside its folder is damaged.
+        """
         try:
             data = json.loads(storage.read(join(out, "exports.json")))
-            return cls(
-                {name: str(item["dataset"]) for name, item in data["formats"].items()},
-                {
-                    name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
-                    for name, item in data["formats"].items()
-                },
-            )
-        except (MissingError, ValueError, KeyError, TypeError, AttributeError):
+            found = {
+                name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
+                for name, item in data["formats"].items()
+            }
+            for artifact in chain.from_iterable(found.values()):
+                if artifact.path != "./":
+                    below(out, artifact.path)
+            return cls({name: str(item["dataset"]) for name, item in data["formats"].items()}, found)
+        except (MissingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def write(self, storage: Storage, out: str) -> None:
@@ -110,8 +115,8 @@ def export_all(
     kept = {item.path for items in written.values() for item in items}
     for name, items in known.items():
         for item in items:
-            if name not in written and item.path not in kept:
-                _remove(storage, join(out, item.path), folder=item.path.endswith("/"))
+            if name not in written and item.path not in kept and item.path in _made_by(name):
+                _remove(storage, below(out, item.path), folder=item.path.endswith("/"))
     ExportStamp({name: _identity(ledger.manifest) for name in written}, written).write(storage, out)
     return [item for items in written.values() for item in items]
 
@@ -237,6 +242,15 @@ def _check_owned(
 
 def _under(folder: str, path: str) -> str:
     return f"{folder}/" if path == "./" else f"{folder}/{path}"
+
+
+def _made_by(name: str) -> set[str]:
+    """Paths that a format writes: a stamp says what is there, not what may be removed."""
+    if name not in EXPORTERS:
+        return set()
+    exporter = make_exporter(name)
+    owned = set() if exporter.owns is None else {_under(exporter.folder, f"{exporter.owns or '.'}/")}
+    return {_under(exporter.folder, exporter.file), *owned}
 
 
 def _remove(storage: Storage, uri: str, *, folder: bool) -> None:

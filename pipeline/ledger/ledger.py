@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -15,9 +17,23 @@ from pipeline.storage.uris import absolute_uri, join
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
 from schemas.records import Failure, ImageRecord, Segmentation, Task
+from schemas.tables import schema_of
 
-from .parts import Row, annotation_rows, image_row, read_part, rows_by_image, write_part
+from .parts import (
+    Row,
+    annotation_rows,
+    image_row,
+    part_uri,
+    read_part,
+    rows_by_image,
+    write_part,
+)
 from .views import SEEN_IN, annotations_of_task, images_of_task
+
+LARGEST_MASK = 1 << 30
+"""Pixels: twice what a picture may have by default. A reader makes no larger array for a mask."""
+_LOOKED_AT = pa.array(["ok", "empty"])
+compute: Any = pc  # its functions are made at import time, out of a type checker's sight
 
 
 class Ledger:
@@ -89,7 +105,47 @@ class Ledger:
                 yield image, by_image.get(image["image_id"], [])
 
     def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        return read_part(self.storage, self.uri, table, part.name, columns)
+        found = read_part(self.storage, self.uri, table, part.name, columns)
+        try:
+            self._sound(found, table, columns)
+        except ValueError as error:
+            raise ValueError(f"{part_uri(self.uri, table, part.name)}: {error}") from error
+        return found
+
+    def _sound(self, found: pa.Table, table: str, columns: Sequence[str] | None) -> None:
+        """Sees that rows hold what every reader takes for granted; `jobs.validate` sees the rest.
+
+        Raises:
+            ValueError: A column is missing or of another type, a picture that was looked at has
+                no size, a category is in no table, or a mask is larger than any picture may be.
+        """
+        for field in schema_of(table, self.manifest.schema_version):
+            if columns is not None and field.name not in columns:
+                continue
+            if field.name not in found.column_names:
+                raise ValueError(f"has no column {field.name!r}")
+            if found.schema.field(field.name).type != field.type:
+                kind = found.schema.field(field.name).type
+                raise ValueError(f"column {field.name!r} holds {kind}, not {field.type}")
+            if not field.nullable and found[field.name].null_count:
+                raise ValueError(f"column {field.name!r} holds nulls")
+        names = {*found.column_names}
+        if {"status", "width", "height"} <= names:
+            looked = compute.is_in(found["status"], value_set=_LOOKED_AT)
+            sides = compute.min_element_wise(found["width"], found["height"], skip_nulls=False)
+            sized = compute.fill_null(compute.greater(sides, 0), False)
+            if compute.any(compute.and_not(looked, sized)).as_py():
+                raise ValueError("a picture that was looked at has no width and height")
+        if "category_id" in names:
+            known = pa.array([item.id for item in self.categories], found["category_id"].type)
+            strange = found.filter(compute.invert(compute.is_in(found["category_id"], known)))
+            if len(strange):
+                raise ValueError(f"unknown category {strange['category_id'][0].as_py()}")
+        if "rle" in names and len(found):
+            sizes = found["rle"].combine_chunks().field("size").flatten().to_numpy().reshape(-1, 2)
+            most = int(sizes.astype(np.int64).prod(1).max())
+            if (sizes < 0).any() or most > LARGEST_MASK:
+                raise ValueError(f"a mask of {most} pixels, more than {LARGEST_MASK}")
 
 
 def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:

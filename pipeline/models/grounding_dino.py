@@ -103,7 +103,9 @@ def text_chunks(info: ModelInfo, asking: TextRequest) -> list[Chunk]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     found = {word: tokenizer.convert_tokens_to_ids(word) for word in _DELIMITERS}
     if found != _DELIMITERS:
         raise ValueError(

@@ -142,7 +142,9 @@ def read_tasks(info: ModelInfo, asking: TextRequest) -> list[DetectionTask]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     return tasks_of(
         asking.phrases,
         lambda text: tokenizer(text)["input_ids"],

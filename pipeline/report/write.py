@@ -20,7 +20,7 @@ from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, below, join
 from schemas.config.job import ImagesConfig
 from schemas.records import ImageRecord, Task
 
@@ -217,7 +217,7 @@ def _pictures(
     config = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
 
     def own(record: ImageRecord) -> bytes:
-        return ledger.storage.read(join(ledger.uri, record.file_name))
+        return ledger.storage.read(below(ledger.uri, record.file_name))
 
     def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> ShownImage:
         record = records.get(row["file_name"])

@@ -14,7 +14,7 @@ from pipeline.evaluation.sources.source import ImageEntry, Source
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.readers import Reader, open_reader
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, below, join
 from schemas.config.job import InputConfig
 from schemas.records import ImageRecord, Status, Task
 
@@ -147,7 +147,7 @@ class LabelSource:
             parent = parents.get(parent_id, row)
             record = records.get(name)
             if parent_id is not None:
-                uri = join(self._ledger.uri, name)
+                uri = below(self._ledger.uri, name)
                 record = ImageRecord(name, uri)
             if record is not None:
                 yield Pair(

@@ -24,7 +24,7 @@ MANIFEST = DatasetManifest(
     config={"model": {"threshold": 0.5}},
     config_fingerprint="f",
     packages={"numpy": "2"},
-    counts={"images": 3},
+    counts={"images": 6, "annotations": 8, "ok": 4, "empty": 0, "failed": 2, "skipped": 0},
     category_counts={"1": 4},
     error_counts={"truncated": 1},
     parts=(PART, dataclasses.replace(PART, name="00000002-cd")),

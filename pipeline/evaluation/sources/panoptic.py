@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import join
+from pipeline.storage.uris import below
 from schemas.records import Task
 
 from .categories import ScoredCategory, Table
@@ -60,7 +60,7 @@ class PanopticSource:
             ValueError: An id stands in the PNG but not in the JSON, or the other way round.
         """
         annotation = self._annotations[key]
-        path = join(self._folder, annotation["file_name"])
+        path = below(self._folder, annotation["file_name"])
         id_map = read_id_map(self._storage.read(path), path)
         infos = {item["id"]: item for item in annotation["segments_info"]}
         found = set(np.unique(id_map).tolist()) - {0}

@@ -145,6 +145,7 @@ def load_pretrained(
     model, report = model_class.from_pretrained(
         info.folder,
         local_files_only=True,
+        trust_remote_code=False,  # unset, transformers asks on the terminal whether to run it
         use_safetensors=safe or not allow_pickle,
         weights_only=True,
         output_loading_info=True,

@@ -87,7 +87,9 @@ def _clip_reader(folder: Path) -> tuple[Reader, int, bool]:
 
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise ValueError(f"{folder} holds no tokenizer ({' or '.join(TOKENIZERS)})")
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     return lambda text: list(tokenizer(text)["input_ids"]), tokenizer.pad_token_id or 0, False
 
 
