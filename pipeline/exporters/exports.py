@@ -12,8 +12,9 @@ from typing import Any
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, below, join
+from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
+from schemas.names import below
 
 from .table import (
     EXPORTERS,
@@ -57,7 +58,9 @@ class ExportStamp:
             for artifact in chain.from_iterable(found.values()):
                 if artifact.path != "./":
                     below(out, artifact.path)
-            return cls({name: str(item["dataset"]) for name, item in data["formats"].items()}, found)
+            return cls(
+                {name: str(item["dataset"]) for name, item in data["formats"].items()}, found
+            )
         except (MissingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -249,7 +252,9 @@ def _made_by(name: str) -> set[str]:
     if name not in EXPORTERS:
         return set()
     exporter = make_exporter(name)
-    owned = set() if exporter.owns is None else {_under(exporter.folder, f"{exporter.owns or '.'}/")}
+    owned = (
+        set() if exporter.owns is None else {_under(exporter.folder, f"{exporter.owns or '.'}/")}
+    )
     return {_under(exporter.folder, exporter.file), *owned}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from schemas.records import (
     ErrorCode,
     Failure,
     ImageRecord,
+    Segment,
     Segmentation,
     Status,
     Task,
@@ -164,6 +166,8 @@ def annotation_rows(
             raise ValueError(f"segment of unknown category {segment.category_id}")
         if segment.task != task and not (only and segment.task is None):
             task = _next_task(segment.task, tasks[tasks.index(task) :])
+        if not all(map(isfinite, _numbers(segment))):
+            raise ValueError("a segment's score is not finite (NaN or infinity)")
         category = table[segment.category_id]
         row = {
             "annotation_id": base + segment_id,
@@ -187,6 +191,15 @@ def annotation_rows(
             row.update(asdict(segment.evidence))
         rows.append(row)
     return rows
+
+
+def _numbers(segment: Segment) -> Iterator[float]:
+    """What a model said of a segment; where a mask is empty its stability is NaN by definition."""
+    seen = segment.evidence
+    quality = seen.predicted_iou if seen is not None else None
+    for value in (segment.score, segment.tta_agreement, quality):
+        if value is not None:
+            yield value
 
 
 def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:

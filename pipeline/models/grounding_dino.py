@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import autocast
@@ -170,6 +171,7 @@ class PhraseFinder:
             answer = self._model(
                 pixel_values=pixels, input_ids=chunk.tokens.expand(len(pixels), -1)
             )
+        check_finite(answer.logits[..., : chunk.tokens.shape[1]], answer.pred_boxes)
         tokens = answer.logits[..., : chunk.tokens.shape[1]].float().sigmoid()
         scores = tokens @ chunk.means
         if self._asking.text_threshold is not None:

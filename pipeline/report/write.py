@@ -20,8 +20,9 @@ from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, below, join
+from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import ImagesConfig
+from schemas.names import below
 from schemas.records import ImageRecord, Task
 
 from .escape import data_script, script_json

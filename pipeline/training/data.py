@@ -14,8 +14,9 @@ from pipeline.evaluation.sources.source import ImageEntry, Source
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.readers import Reader, open_reader
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, below, join
+from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import InputConfig
+from schemas.names import below
 from schemas.records import ImageRecord, Status, Task
 
 Rest = Literal["auto", "ignore", "background"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import below
+from schemas.names import below
 from schemas.records import Task
 
 from .categories import ScoredCategory, Table

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.uris import is_below
+from schemas.names import is_below
 
 from .hf_preprocessor import FILES
 

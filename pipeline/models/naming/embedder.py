@@ -19,6 +19,7 @@ from pipeline.models.checkpoints.files import TOKENIZERS, read_json
 from pipeline.models.checkpoints.hf_preprocessor import EmbedderInput, read_embedder_input
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.network.forward import Forward
 from schemas.config.model import ModelConfig
 
@@ -196,6 +197,7 @@ class Embedder:
         if self._forward is None:
             raise RuntimeError("load() has to be called first")
         (pooled,) = self._forward(pixels)
+        check_finite(pooled)
         return normalize(pooled, dim=-1)
 
     def texts(self) -> Tensor:

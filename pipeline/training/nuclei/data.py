@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.nuclei.predict import picture_range, sample_range
-from pipeline.storage.uris import below
+from schemas.names import below
 
 from .augment import draw_geometry, draw_intensity, recolour_crop, source_grid, warp
 from .synthetic import draw_negative, restain

@@ -222,3 +222,27 @@ def test_semantic_pngs_do_not_share_a_folder_with_another_format(tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no"):
         export(ledger, "semantic-png-stuffthing", out)
     assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../victim/precious.txt", "../../victim/pics/", "/{victim}/precious.txt", "notes.txt"],
+)
+def test_a_stamp_that_somebody_wrote_removes_nothing(path, tmp_path):
+    ledger = small_dataset(tmp_path / "data")
+    export_all(ledger)
+    victim = tmp_path / "victim"
+    (victim / "pics").mkdir(parents=True)
+    kept = [victim / "precious.txt", victim / "pics" / "a.png", tmp_path / "data/exports/notes.txt"]
+    for file in kept:
+        file.write_text("mine")
+    stamp = tmp_path / "data/exports/exports.json"
+    data = json.loads(stamp.read_text())
+    artifact = {"path": path.format(victim=victim), "kind": "coco-results", "count": 1}
+    data["formats"]["coco-results"] = {"dataset": "x", "artifacts": [artifact]}
+    stamp.write_text(json.dumps(data))
+    assert not exports_current(ledger)
+    export_all(ledger)
+    assert [file.read_text() for file in kept] == ["mine"] * 3
+    assert exports_current(ledger)
+    assert problems(ledger) == []
