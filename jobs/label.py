@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import FAILED, exit_codes
+from jobs.console import FAILED, exit_codes, guarded, say
 from pipeline.engine.progress import shown_progress
 from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
@@ -159,7 +159,7 @@ def main(
         if prune_:
             _say_pruned(prune(result.dataset, Storage(job.storage)))
         if result.over_budget:
-            typer.echo(
+            say(
                 f"error: {result.failed} images failed, {result.failure_limit} allowed "
                 "(--max-failures)",
                 err=True,
@@ -197,7 +197,7 @@ def _output(data: dict) -> str:  # type: ignore[type-arg]
 
 
 def _say_pruned(count: int) -> None:
-    typer.echo(f"pruned {count} files")
+    say(f"pruned {count} files")
 
 
 def _of_tasks(manifest: DatasetManifest) -> str:
@@ -213,34 +213,34 @@ def _say(result: RunResult) -> None:
     copies = counts.get("copies", 0)
     inputs = counts["images"] - copies
     if not result.new_version and not result.computed and not result.reused:
-        typer.echo(
+        say(
             f"nothing changed: {inputs} images are up to date "
             f"(version {result.manifest.version}), nothing computed"
         )
     else:
         unchanged = inputs - result.computed - result.reused
-        typer.echo(
+        say(
             f"version {result.manifest.version}: {inputs} images "
             f"({result.computed} computed, {result.reused} reused, {unchanged} unchanged) "
             f"in {result.seconds:.1f} s"
         )
     if copies:
-        typer.echo(f"  and {copies} augmented copies, counted below")
-    typer.echo(
+        say(f"  and {copies} augmented copies, counted below")
+    say(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
         f"skipped {counts['skipped']}; {counts['annotations']} segments{_of_tasks(result.manifest)}"
     )
     for code, count in result.manifest.error_counts.items():
-        typer.echo(f"  failed: {count} × {code}")
+        say(f"  failed: {count} × {code}")
     if result.ignored:
         kinds = ", ".join(f"{n} × {e or 'no extension'}" for e, n in sorted(result.ignored.items()))
-        typer.echo(f"  not images, left out: {kinds}")
-    typer.echo(f"  {'dataset':<14} {result.dataset}")
+        say(f"  not images, left out: {kinds}")
+    say(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
-        typer.echo(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
+        say(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
     if result.report:
-        typer.echo(f"  {'report':<14} {result.report}")
+        say(f"  {'report':<14} {result.report}")
 
 
 if __name__ == "__main__":
-    app()
+    guarded(app)

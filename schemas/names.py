@@ -33,13 +33,22 @@ def is_below(name: object) -> bool:
     return not {"", ".", ".."} & {*name.removesuffix("/").split("/")}
 
 
-def printable(text: str) -> str:
+def printable(text: str, keep: str = "") -> str:
     """Text with control characters escaped: a name must not move the cursor of a terminal.
 
     C0 and C1 controls, line and paragraph separators and the marks that turn the direction of
     writing become \\x1b, \\u202e, …
+
+    Args:
+        text: Any.
+        keep: Characters that stay, such as line ends.
     """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNPRINTABLE.sub(
+        lambda found: (
+            found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
+        ),
+        text,
+    )
 
 
 def without_credentials(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,20 +15,22 @@ from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
 from pipeline.images.preprocess import resolve_references
-from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
-from pipeline.ledger.parts import RETRYABLE
+from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import TAKES_VIEWS
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
+from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
-from schemas.manifest import DatasetManifest, ShardReceipt
+from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.records import Task
 
 from .execute import resolve_device
+from .lease import Lease
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
 from .resolve import resolve_model
@@ -34,6 +38,7 @@ from .shards import Listing, Shard
 from .splits import check_groups
 
 _MARKER = "job.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,28 @@ class Plan:
     spec: WorkerSpec
 
 
-def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -> Plan:
+def make_plan(
+    config: JobConfig,
+    progress: RunProgress,
+    *,
+    retry_failed: bool = False,
+    reread: bool = False,
+    verify: bool = False,
+    lease: Lease | None = None,
+) -> Plan:
     """Describes the model, looks at the output, lists the input, finds what is done.
 
+    Args:
+        config: The job.
+        progress: Told of every step.
+        retry_failed: Shards count as open in which reading, the model or a worker failed.
+        reread: All shards count as open: every picture is read again, labels of unchanged bytes
+            are taken over.
+        verify: Hashes of the standing parts are compared, not their sizes alone.
+        lease: Taken before anything is written; None plans without writing.
+
     Raises:
+        ExecutionError: Another run holds the lease.
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached.
     """
@@ -79,7 +102,9 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     standing_manifest(storage, dataset)
     for name in config.export.formats:
         open_exporter(name, tasks=tasks)
-    storage.check_writable(dataset)
+    if lease is not None:
+        storage.check_writable(dataset)
+        lease.take()
     progress.phase("listing images")
     config = _absolute(config, dataset)
     preprocess = resolve_references(config.preprocess, storage)
@@ -104,8 +129,15 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
     spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
-    storage.write(join(dataset, _MARKER), _marker(config))
-    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
+    if lease is not None:
+        storage.write(join(dataset, _MARKER), _marker(config))
+    receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
+    damaged = damaged_parts(storage, dataset, receipts.values(), hashes=verify)
+    for shard, part in damaged.items():
+        del receipts[shard]
+        if lease is not None:  # else its bytes would be taken for those of another worker
+            for table in TABLES:
+                storage.remove(part_uri(dataset, table, part.name))
     return Plan(config, storage, listing, shards, receipts, spec)
 
 
@@ -188,29 +220,68 @@ def _marker(config: JobConfig) -> bytes:
 def _receipts(
     storage: Storage, dataset: str, shards: Sequence[Shard], *, retry_failed: bool
 ) -> dict[str, ShardReceipt]:
-    """Receipts of the shards that are done and whose files are still there."""
-    standing = {
-        table: {entry.path for entry in listed(storage, join(dataset, table))}
-        for table in ("receipts", "images", "annotations")
-    }
+    """Receipts of the shards that are done, whether or not their files are sound."""
+    standing = {entry.path for entry in listed(storage, join(dataset, "receipts"))}
     uris = {
         shard.id: receipt_uri(dataset, shard.id, shard.token)
         for shard in shards
-        if f"{shard.id}-{shard.token}.json" in standing["receipts"]
+        if f"{shard.id}-{shard.token}.json" in standing
     }
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda uri: read_receipt(storage, uri), uris.values())
-        pairs = zip(uris, found, strict=True)
-        kept: dict[str, ShardReceipt] = {}
-        for shard, receipt in pairs:
-            if receipt is None:
-                continue
-            file = f"{receipt.part.name}.parquet"
-            again = retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors)
-            if not again and file in standing["images"] and file in standing["annotations"]:
-                kept[shard] = receipt
+        kept = {
+            shard: receipt
+            for shard, receipt in zip(uris, found, strict=True)
+            if receipt is not None
+            and not (retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors))
+        }
     lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
     return {shard: item for shard, item in kept.items() if item.part.name not in lost}
+
+
+def damaged_parts(
+    storage: Storage, dataset: str, receipts: Iterable[ShardReceipt], *, hashes: bool
+) -> dict[str, Part]:
+    """Shard → its part, where that part's files are gone or not as they were written.
+
+    Args:
+        storage: File access.
+        dataset: Absolute URI.
+        receipts: What should be there.
+        hashes: Read the files and compare hashes; sizes are compared always.
+    """
+    receipts = list(receipts)
+    if not receipts:
+        return {}
+    sizes = part_sizes(storage, dataset)
+
+    def reason(part: Part) -> str:
+        if lacking := [table for table in TABLES if part.name not in sizes[table]]:
+            return f"{lacking[0]}/{part.name}.parquet is missing"
+        size = sum(sizes[table][part.name] for table in TABLES)
+        if size != part.size:
+            return f"part {part.name} has {size} bytes, not {part.size}"
+        said = (part.images_sha256, part.annotations_sha256)
+        for table, digest in zip(TABLES, said, strict=True):
+            if hashes and _sha256(storage, part_uri(dataset, table, part.name)) != digest:
+                return f"{table}/{part.name}.parquet has other bytes than were written"
+        return ""
+
+    with ThreadPoolExecutor(16) as pool:
+        reasons = list(pool.map(lambda receipt: reason(receipt.part), receipts))
+    for why in filter(None, reasons):
+        if not why.endswith("is missing"):  # what is gone may have been pruned: no damage
+            _log.warning("damaged, written anew: %s", why)
+    return {
+        receipt.shard: receipt.part for receipt, why in zip(receipts, reasons, strict=True) if why
+    }
+
+
+def _sha256(storage: Storage, uri: str) -> str:
+    try:
+        return hashlib.sha256(storage.read(uri)).hexdigest()
+    except MissingError:
+        return ""
 
 
 def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:

@@ -17,14 +17,18 @@ from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
-from pipeline.storage.uris import join
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
-from .execute import ray_session, run_inline, run_on_ray
+from .execute import run_inline, run_on_ray
+from .lease import Lease
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
+from .prune import sweep
+from .session import ray_session
 
 _PACKAGES = (
     "maskmill",
@@ -87,8 +91,11 @@ def label(
     export: bool = True,
     report: bool = True,
     retry_failed: bool = False,
+    reread: bool = False,
+    verify: bool = False,
+    wait: bool = False,
 ) -> RunResult:
-    """Labels every image of the input and publishes the dataset.
+    """Labels every image of the input and publishes the dataset; one run at a time a dataset.
 
     Args:
         config: The job.
@@ -96,6 +103,9 @@ def label(
         export: Write the formats that the task yields.
         report: Write the HTML report.
         retry_failed: Do shards again in which reading, the model or a worker failed.
+        reread: Read every picture again, also where size and time are as they were.
+        verify: Compare the hashes of all standing parts; damaged ones are written anew.
+        wait: Wait for another run that writes the dataset instead of giving up.
 
     Raises:
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
@@ -104,9 +114,31 @@ def label(
     """
     started = time.monotonic()
     progress = progress or RunProgress()
-    plan = make_plan(config, progress, retry_failed=retry_failed)
+    with Lease(Storage(config.storage), absolute_uri(config.output), wait=wait) as lease:
+        plan = make_plan(
+            config,
+            progress,
+            retry_failed=retry_failed,
+            reread=reread,
+            verify=verify,
+            lease=lease,
+        )
+        return _run(plan, lease, progress, started, export=export, report=report)
+
+
+def _run(
+    plan: Plan,
+    lease: Lease,
+    progress: RunProgress,
+    started: float,
+    *,
+    export: bool,
+    report: bool,
+) -> RunResult:
     try:
+        sweep(plan.storage, plan.spec.dataset)
         fresh = _execute(plan, progress)
+        lease.check()
         manifest, new = _publish(plan, progress)
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
         artifacts = _export(ledger, plan.config, progress) if export else []
@@ -123,7 +155,7 @@ def label(
         ignored=dict(plan.spec.reader.ignored),
         artifacts=tuple(artifacts),
         report=page,
-        failure_limit=failure_limit(config.max_failures, len(plan.listing)),
+        failure_limit=failure_limit(plan.config.max_failures, len(plan.listing)),
         seconds=time.monotonic() - started,
     )
 

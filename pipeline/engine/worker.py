@@ -32,6 +32,7 @@ from pipeline.storage.storage import Storage
 from schemas.manifest import ShardReceipt
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Segmentation, annotation_id
 
+from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
 from .splits import split_of
 
@@ -84,6 +85,7 @@ class ShardWorker:
             if config.augment.copies
             else None
         )
+        self._device = DeviceWatch()
         self._model = _loaded(spec)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -95,6 +97,7 @@ class ShardWorker:
 
         Raises:
             StorageError: The output cannot be written.
+            DeviceLostError: This process cannot compute any more.
         """
         started = time.monotonic()
         reused = 0
@@ -242,11 +245,16 @@ class ShardWorker:
         )
 
     def _segment(self, samples: Sequence[Sample]) -> list[Segmentation]:
-        """The model's answer; a batch that fails is tried picture by picture."""
+        """The model's answer; a batch that fails is tried picture by picture.
+
+        Raises:
+            DeviceLostError: This process cannot compute any more.
+        """
         if not samples:
             return []
         try:
             found = self._model.segment(samples)
+            self._device.succeeded()
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
             return [
@@ -254,6 +262,7 @@ class ShardWorker:
                 for sample, answer in zip(samples, found, strict=True)
             ]
         except Exception as error:
+            self._device.failed(error, alone=len(samples) == 1)
             if len(samples) > 1:
                 return [one for sample in samples for one in self._segment([sample])]
             _log.debug("%s", samples[0].record.file_name, exc_info=True)

@@ -20,6 +20,7 @@ from schemas.records import Failure, ImageRecord, Segmentation, Task
 from schemas.tables import schema_of
 
 from .parts import (
+    TABLES,
     Row,
     annotation_rows,
     image_row,
@@ -195,8 +196,40 @@ def build_manifest(
     )
 
 
+def part_sizes(storage: Storage, dataset: str) -> dict[str, dict[str, int]]:
+    """Table → name of a part → bytes of its file, of all that lie there; one listing a table."""
+    found: dict[str, dict[str, int]] = {}
+    for table in TABLES:
+        folder = join(dataset, table)
+        entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+        found[table] = {entry.path.removesuffix(".parquet"): entry.size for entry in entries}
+    return found
+
+
+def check_parts(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
+    """Sees that the files of these parts are there, as long as they were when they were written.
+
+    Raises:
+        StorageError: One is not; names the first.
+    """
+    sizes = part_sizes(storage, dataset)
+    wrong: list[str] = []
+    for part in parts:
+        files = [sizes[table].get(part.name) for table in TABLES]
+        if None in files or sum(size or 0 for size in files) != part.size:
+            wrong.append(part.name)
+    if wrong:
+        raise StorageError(
+            f"{len(wrong)} parts of {dataset} are gone or cut short since they were written, the "
+            f"first is {wrong[0]}: nothing is published"
+        )
+
+
 def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> DatasetManifest:
     """Makes `manifest` the current version, atomically, unless the current one says the same.
+
+    A version is published only when all of its parts are there: a prune, a clean-up by hand or a
+    full disk may have taken some away since they were written.
 
     Returns:
         The manifest that is current now.
@@ -211,11 +244,20 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
         if standing.same_dataset(manifest):
             return standing
         manifest = replace(manifest, version=standing.version + 1)
+    check_parts(storage, dataset, manifest.parts)
     data = manifest.to_json().encode()
     # The numbered copy first: a version that was never current is overwritten by the next run.
     storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
     storage.write(current, data)
     return manifest
+
+
+def version_numbers(storage: Storage, dataset: str) -> list[int]:
+    """The versions whose manifests are kept, ascending."""
+    folder = join(dataset, "versions")
+    entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+    found = (entry.path.removesuffix(".json") for entry in entries if entry.path.endswith(".json"))
+    return sorted(int(name) for name in found if name.isdecimal())
 
 
 def write_receipt(storage: Storage, dataset: str, receipt: ShardReceipt) -> None:

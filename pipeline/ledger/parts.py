@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -32,11 +33,16 @@ from schemas.records import (
 from schemas.tables import ANNOTATIONS, IMAGES
 
 Row = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 RETRYABLE: frozenset[str] = frozenset(
     {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
 )
 """Failures that another try may not repeat: never copied from an earlier version."""
+
+
+TABLES = ("images", "annotations")
+"""Folders of a part's two files."""
 
 
 class TooManySegmentsError(ValueError):
@@ -243,14 +249,26 @@ def write_part(
     uri = part_uri(dataset, "annotations", name)
     if not storage.create(uri, annotation_bytes):
         standing = storage.read(uri)
-        if standing != annotation_bytes:
-            annotation_bytes = standing
-            annotations = pq.ParquetFile(io.BytesIO(standing)).read().to_pylist()
+        rows = None if standing == annotation_bytes else _rows_of(standing, ANNOTATIONS)
+        if rows is not None:
+            annotation_bytes, annotations = standing, rows
             images = [_recount(row, annotations, background) for row in images]
+        elif standing != annotation_bytes:
+            _log.warning("damaged, written anew: %s", uri)
+            storage.write(uri, annotation_bytes)
     image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
     uri = part_uri(dataset, "images", name)
     if not storage.create(uri, image_bytes):
-        image_bytes = storage.read(uri)
+        standing = storage.read(uri)
+        rows = None if standing == image_bytes else _rows_of(standing, IMAGES)
+        same = rows is not None and [row["num_segments"] for row in rows] == [
+            row["num_segments"] for row in images
+        ]
+        if same:
+            image_bytes = standing
+        elif standing != image_bytes:
+            _log.warning("damaged, written anew: %s", uri)
+            storage.write(uri, image_bytes)
     return Part(
         name=name,
         images=len(images),
@@ -264,6 +282,19 @@ def write_part(
         annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
         size=len(image_bytes) + len(annotation_bytes),
     )
+
+
+def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:
+    """The rows of a whole file of this schema, None for a damaged or another one.
+
+    A machine that fails while it writes may leave a file of the right name and half the bytes.
+    """
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        table = file.read()
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return table.to_pylist() if table.schema.equals(schema) else None
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from .processes import temporary_name
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def _leads_back(link: str, top: str, wanted: Callable[[str], bool]) -> bool:
 
 def _beside(path: Path) -> Path:
     """A name in the same folder that no listing shows; the pid says whose it was."""
-    return path.with_name(f".{path.name[:120]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return path.with_name(temporary_name(path.name))
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

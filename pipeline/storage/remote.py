@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, cast
 from .errors import MissingError
 
 Attempt = Callable[[Callable[[], Any]], Any]
-Found = tuple[str, int, str]
-"""(path relative to the root, bytes, token)."""
+Found = tuple[str, int, str, float]
+"""(path relative to the root, bytes, token, time of the last write in seconds or 0)."""
 
 _PAGE = 1000
 
@@ -34,7 +34,7 @@ def walk_s3(
             anything = True
             path = item["Key"][len(prefix) :]
             if path and not path.endswith("/") and wanted(path):
-                yield path, item["Size"], item["ETag"].strip('"')
+                yield path, item["Size"], item["ETag"].strip('"'), written(item)
         anything = anything or bool(page.get("CommonPrefixes"))
         if not page.get("IsTruncated"):
             break
@@ -59,7 +59,7 @@ def walk_remote(
                 continue
             child = children[path]
             if not path.endswith("/"):
-                yield path, int(child.get("size") or 0), token(child)
+                yield path, int(child.get("size") or 0), token(child), written(child)
             elif recursive:
                 yield from enter(child["name"])
 
@@ -82,6 +82,17 @@ def is_conflict(error: OSError) -> bool:
         return True
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
+
+
+def written(info: dict[str, Any]) -> float:
+    """When the bytes were written, seconds of the epoch; 0 where the store does not say."""
+    for key in ("LastModified", "mtime", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if hasattr(value, "timestamp"):
+            return float(value.timestamp())
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0
 
 
 def token(info: dict[str, Any]) -> str:

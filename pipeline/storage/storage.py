@@ -53,12 +53,14 @@ class Entry:
         path: Relative to the listed root, "/"-separated.
         size: Bytes, −1 where unknown (a link that leads nowhere).
         token: Changes when the bytes may have changed: etag, or mtime in ns of a local file.
+        modified: When it was last written, seconds of the epoch; 0 where the store does not say.
     """
 
     uri: str
     path: str
     size: int
     token: str
+    modified: float = 0.0
 
 
 class Storage:
@@ -184,7 +186,7 @@ class Storage:
             wanted=wanted,
             attempt=lambda action: self._try(root, action),
         )
-        return (Entry(f"{root}/{path}", path, size, token) for path, size, token in found)
+        return (Entry(f"{root}/{path}", path, *rest) for path, *rest in found)
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
@@ -268,7 +270,8 @@ class Storage:
         try:
             for path, stat in local_files.walk_folder(root, recursive=recursive, wanted=wanted):
                 size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
-                yield Entry(os.path.join(root, path), path, size, token)
+                modified = stat.st_mtime if stat else 0.0
+                yield Entry(os.path.join(root, path), path, size, token, modified)
         except OSError as error:
             raise explain(error, str(error.filename or root).rstrip("/")) from error
 

@@ -11,10 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.manifest import SCHEMA_VERSION
+from schemas.names import without_credentials
 from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
@@ -91,6 +93,18 @@ class ExecutionConfig(Section):
         int,
         Field(ge=1, description="worker deaths before a shard is searched for its poison image"),
     ] = 3
+    shard_timeout: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="seconds after which a worker that has not finished its shard is ended; "
+            "0 = from measured speed: 20 times the slowest shard, at least 15 minutes",
+        ),
+    ] = 0
+    worker_timeout: Annotated[
+        float,
+        Field(ge=0, description="seconds to wait for the first worker; 0 = without end"),
+    ] = 1800
     ray_logs: bool = False
 
 
@@ -98,10 +112,25 @@ class StorageConfig(Section):
     """S3 access; unset values come from the environment (AWS_ACCESS_KEY_ID, …)."""
 
     endpoint_url: str = ""
-    key: str = ""
+    key: Annotated[str, Field(repr=False)] = ""
     secret: Annotated[str, Field(repr=False)] = ""
     region: str = ""
     anonymous: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials_in_the_address(cls, data: Any) -> Any:
+        """`http://key:secret@host` becomes `http://host` and its key and secret, as in `mc`.
+
+        The address is kept in job.json and named in messages; key and secret are not.
+        """
+        address = data.get("endpoint_url") if isinstance(data, dict) else None
+        if not isinstance(address, str) or without_credentials(address) == address:
+            return data
+        parts = urlsplit(address)
+        key, secret = unquote(parts.username or ""), unquote(parts.password or "")
+        given = {"key": data.get("key") or key, "secret": data.get("secret") or secret}
+        return {**data, **given, "endpoint_url": without_credentials(address)}
 
 
 class ReportConfig(Section):
@@ -147,6 +176,16 @@ class JobConfig(Section):
     storage: StorageConfig = StorageConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _no_credentials_in_uris(self) -> Self:
+        for key, uri in (("input.uri", self.input.uri), ("output", self.output)):
+            if (clean := without_credentials(uri)) != uri:
+                raise ValueError(
+                    f"{key}: {clean} came with credentials, which would end up in logs and files; "
+                    "they belong into the environment (AWS_ACCESS_KEY_ID, …) or [storage]"
+                )
+        return self
 
     @field_validator("max_failures", mode="before")
     @classmethod
