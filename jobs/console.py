@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, OverBudgetError
 from schemas.names import printable, without_credentials
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 3
@@ -41,6 +42,10 @@ def exit_codes(*, verbose: bool = False) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _leave("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except OverBudgetError as error:
+        for line in error.first:
+            say(f"  {line}", err=True)
+        _leave(str(error), FAILED)
     except ExecutionError as error:
         _traceback(verbose)
         _leave(f"{error}; {GO_ON}", INTERRUPTED)
@@ -57,6 +62,18 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(printable(text, keep="\n"), err=err)
 
 
+def seconds_of(text: str, *, flag: str) -> float:
+    """ "90s", "15m", "12h", "30d" as seconds.
+
+    Raises:
+        ValueError: It is something else; names the flag.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None:
+        raise ValueError(f"{flag}: {text!r} is no time; write 90s, 15m, 12h or 30d")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 def guarded(job: Callable[[], Any]) -> NoReturn:
     """Runs a job in a child process, whose end this one puts into an exit code of the table.
 
@@ -70,12 +87,12 @@ def guarded(job: Callable[[], Any]) -> NoReturn:
     child = os.fork()
     if child == 0:
         os.close(ended)
+        os.setpgid(0, 0)  # Ctrl-C reaches this one through its parent, once
         _die_with(parent)
         _work(job, tell)
     os.close(tell)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: _forward(child, number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
     _, status = os.waitpid(child, 0)
     with os.fdopen(ended, "rb") as pipe:
         told = pipe.read()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import FAILED, exit_codes, guarded, say
+from jobs.console import exit_codes, guarded, say, seconds_of
 from pipeline.engine.progress import shown_progress
 from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
@@ -89,7 +89,17 @@ def main(
     limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
     max_failures: Annotated[
         Text,
-        typer.Option(help="Failed images allowed: a count, '5%', or any.  [default: any, not all]"),
+        typer.Option(
+            help="Failed images with which a version is still published: a count, '5%', any, or "
+            "auto: 5%, or 10 if that is more, at most half.  [default: auto]"
+        ),
+    ] = None,
+    max_shrink: Annotated[
+        Text,
+        typer.Option(
+            help="Images that the input may have lost since the last version: a count, '20%', or "
+            "any.  [default: any]"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes.  [default: as many as fit]")
@@ -106,6 +116,23 @@ def main(
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Again where reading or a worker failed.")
+    ] = False,
+    reread: Annotated[
+        bool,
+        typer.Option("--reread", help="Read every picture again, also under an unchanged time."),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare hashes of standing parts; write damaged ones anew."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that writes the dataset.")
+    ] = False,
+    older_than: Annotated[
+        Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.  [default: 0s]")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="--prune: only say what would be removed.")
     ] = False,
     prune_: Annotated[
         bool,
@@ -138,6 +165,7 @@ def main(
         "tiling.overlap": tile_overlap,
         "model.tta.flips": ["horizontal"] if tta else None,
         "max_failures": max_failures,
+        "max_shrink": max_shrink,
         "execution.workers": workers,
         "execution.address": address,
         "execution.inline": inline,
@@ -148,23 +176,23 @@ def main(
         data = layered(config, set_ or (), flags)
         if prune_ and "input" not in data and "model" not in data:
             storage = StorageConfig.parse(data.get("storage", {}))
-            _say_pruned(prune(_output(data), Storage(storage)))
+            _prune(_output(data), Storage(storage), older_than, dry_run=dry_run, wait=wait)
             return
         job = JobConfig.parse(_named(data))
         with shown_progress(quiet=quiet) as progress:
             result = label(
-                job, progress=progress, export=export, report=report, retry_failed=retry_failed
+                job,
+                progress=progress,
+                export=export,
+                report=report,
+                retry_failed=retry_failed,
+                reread=reread,
+                verify=verify,
+                wait=wait,
             )
         _say(result)
         if prune_:
-            _say_pruned(prune(result.dataset, Storage(job.storage)))
-        if result.over_budget:
-            say(
-                f"error: {result.failed} images failed, {result.failure_limit} allowed "
-                "(--max-failures)",
-                err=True,
-            )
-            raise typer.Exit(FAILED)
+            _prune(result.dataset, Storage(job.storage), older_than, dry_run=dry_run, wait=wait)
 
 
 def _named(data: dict) -> dict:  # type: ignore[type-arg]
@@ -196,8 +224,15 @@ def _output(data: dict) -> str:  # type: ignore[type-arg]
     return output
 
 
-def _say_pruned(count: int) -> None:
-    say(f"pruned {count} files")
+def _prune(
+    output: str, storage: Storage, older_than: str | None, *, dry_run: bool, wait: bool
+) -> None:
+    age = seconds_of(older_than or "0s", flag="--older-than")
+    removed = prune(output, storage, older_than_s=age, dry_run=dry_run, wait=wait)
+    if dry_run:
+        for path in removed:
+            say(path)
+    say(f"{'would prune' if dry_run else 'pruned'} {len(removed)} files")
 
 
 def _of_tasks(manifest: DatasetManifest) -> str:
@@ -237,7 +272,7 @@ def _say(result: RunResult) -> None:
         say(f"  not images, left out: {kinds}")
     say(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
-        say(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
+        say(f"  {artifact.kind:<14} {result.exports}/{artifact.path}")
     if result.report:
         say(f"  {'report':<14} {result.report}")
 

@@ -29,6 +29,7 @@ from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.records import Task
 
+from .budget import check_shrink
 from .execute import resolve_device
 from .lease import Lease
 from .prepare import ShardWork, WorkerSpec
@@ -84,6 +85,7 @@ def make_plan(
 
     Raises:
         ExecutionError: Another run holds the lease.
+        OverBudgetError: The input lost more images than allowed.
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached.
     """
@@ -99,7 +101,7 @@ def make_plan(
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     check_pasted(config.augment, info.categories)
     dataset = absolute_uri(config.output)
-    standing_manifest(storage, dataset)
+    standing = standing_manifest(storage, dataset)
     for name in config.export.formats:
         open_exporter(name, tasks=tasks)
     if lease is not None:
@@ -129,6 +131,7 @@ def make_plan(
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
     spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
+    check_shrink(config.max_shrink, standing, len(listing))
     if lease is not None:
         storage.write(join(dataset, _MARKER), _marker(config))
     receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)

@@ -18,11 +18,13 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
+from pipeline.storage.swap import sweep_asides, whole
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
+from .budget import FailureBudget, over_budget
 from .execute import run_inline, run_on_ray
 from .lease import Lease
 from .plan import Plan, Works, listed, make_plan, standing_manifest
@@ -57,6 +59,7 @@ class RunResult:
         reused: Images whose labels were copied because their bytes were labelled before.
         ignored: File extension → files that are no images.
         artifacts: What was exported.
+        exports: URI of the folder that their paths are relative to.
         report: Path of the HTML report, "" without one.
         failure_limit: Failed images allowed.
         seconds: Wall time.
@@ -69,6 +72,7 @@ class RunResult:
     reused: int
     ignored: dict[str, int]
     artifacts: tuple[Artifact, ...]
+    exports: str
     report: str
     failure_limit: int
     seconds: float
@@ -77,11 +81,6 @@ class RunResult:
     def failed(self) -> int:
         """Failed images of the current version."""
         return self.manifest.counts[Status.FAILED]
-
-    @property
-    def over_budget(self) -> bool:
-        """Whether more images failed than allowed."""
-        return self.failed > self.failure_limit
 
 
 def label(
@@ -110,6 +109,8 @@ def label(
     Raises:
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached, or no space is left.
+        OverBudgetError: More images failed than allowed, or the input lost more. Nothing is
+            published, finished shards are kept.
         ExecutionError: Workers cannot do their work. Finished shards are kept.
     """
     started = time.monotonic()
@@ -137,6 +138,7 @@ def _run(
 ) -> RunResult:
     try:
         sweep(plan.storage, plan.spec.dataset)
+        sweep_asides(plan.spec.dataset)
         fresh = _execute(plan, progress)
         lease.check()
         manifest, new = _publish(plan, progress)
@@ -154,6 +156,7 @@ def _run(
         reused=sum(receipt.reused for receipt in fresh),
         ignored=dict(plan.spec.reader.ignored),
         artifacts=tuple(artifacts),
+        exports=whole(plan.storage, join(ledger.uri, "exports")),
         report=page,
         failure_limit=failure_limit(plan.config.max_failures, len(plan.listing)),
         seconds=time.monotonic() - started,
@@ -163,6 +166,10 @@ def _run(
 def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
     """Does the shards that have no receipt; returns the receipts of this run."""
     todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
+    budget = FailureBudget(failure_limit(plan.config.max_failures, len(plan.listing)))
+    for receipt in plan.receipts.values():
+        budget.add(receipt.part)
+    _judge(plan, budget)
     if not todo:
         return []
     index = _index(plan, progress)
@@ -181,6 +188,8 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         fresh.append(receipt)
         failed = receipt.part.statuses.get(Status.FAILED, 0)
         progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
+        budget.add(receipt.part)
+        _judge(plan, budget)
 
     works = Works(plan.listing, todo)
     if plan.config.execution.inline:
@@ -194,6 +203,15 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
             begin()
             run_on_ray(plan.spec, index, works, finished)
     return fresh
+
+
+def _judge(plan: Plan, budget: FailureBudget) -> None:
+    """Stops as soon as the budget cannot be met any more: the rest would be work for nothing."""
+    if not budget.over:
+        return
+    done = [plan.receipts[shard.id].part for shard in plan.shards if shard.id in plan.receipts]
+    left = len(plan.listing) - sum(part.images - part.copies for part in done)
+    raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
 
 
 def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
@@ -225,31 +243,27 @@ def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Ar
 
 
 def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
-    """Writes the report unless the one that stands shows this version.
-
-    The stamp comes last: a run that was killed after publishing leaves a report of the version
-    before, and the next run must see that.
-    """
+    """Writes the report unless the one that stands shows this version."""
     out = join(ledger.uri, "report")
-    page, stamp = join(out, "index.html"), join(out, "report.json")
+    storage = plan.storage
+    standing = whole(storage, out)
+    page, stamp = join(standing, "index.html"), join(standing, "report.json")
     shown = {
         "manifest": hashlib.sha256(ledger.manifest.to_json().encode()).hexdigest(),
         "max_images": plan.config.report.max_images,
     }
     data = (json.dumps(shown, sort_keys=True) + "\n").encode()
-    storage = plan.storage
     if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
         return page
     progress.phase("writing the report")
     reader, listing = plan.spec.reader, plan.listing
-    page = write_report(
+    return write_report(
         ledger,
         out,
         max_images=plan.config.report.max_images,
         read=lambda record: reader.read(listing.record(record.image_id)),
+        stamp=data,
     )
-    storage.write(stamp, data)
-    return page
 
 
 def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:

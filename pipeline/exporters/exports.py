@@ -12,7 +12,8 @@ from typing import Any
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.swap import rebuilt, whole
+from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.manifest import DatasetManifest
 from schemas.names import below
 
@@ -86,6 +87,9 @@ def export_all(
 ) -> list[Artifact]:
     """Brings a dataset's folder of exports up to the ledger's version.
 
+    The folder is replaced as a whole (`storage.swap`): a reader never finds one format of this
+    version beside another of the last.
+
     What an earlier call wrote and this one does not is removed. Where the dataset holds several
     tasks, each format is made from the one that suits it best.
 
@@ -103,6 +107,36 @@ def export_all(
     """
     out = absolute_uri(out) if out else join(ledger.uri, "exports")
     exporters = _exporters(ledger, formats)
+    text = f"{_identity(ledger.manifest)} {' '.join(exporters)}"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    version = f"{ledger.manifest.version:06d}-{digest[:12]}"
+    ours = {item for name in EXPORTERS for item in _folders(make_exporter(name))}
+    with rebuilt(ledger.storage, out, version=version, ours=ours) as place:
+        artifacts = _export_into(ledger, place, exporters)
+    if local_path(out) is None:
+        _remove_unversioned(ledger.storage, out)
+    return artifacts
+
+
+def _remove_unversioned(storage: Storage, out: str) -> None:
+    """What an earlier program wrote beside the prefixes, where it would be taken for current."""
+    old = ExportStamp.read(storage, out)
+    if old is None:
+        return
+    for name, items in old.artifacts.items():
+        for item in items:
+            if item.path in _made_by(name):
+                _remove(storage, below(out, item.path), folder=item.path.endswith("/"))
+    storage.remove(join(out, "exports.json"))
+
+
+def _folders(exporter: Exporter) -> set[str]:
+    """Folders that a format writes to, relative to that of all exports."""
+    inside = f"{exporter.folder}/{exporter.owns}" if exporter.owns else exporter.folder
+    return {exporter.folder, inside}
+
+
+def _export_into(ledger: Ledger, out: str, exporters: Mapping[str, Exporter]) -> list[Artifact]:
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     # From here until the end the stamp promises nothing, but it still knows what there is.
@@ -130,7 +164,7 @@ def exports_current(ledger: Ledger, out: str | None = None, formats: Sequence[st
     Raises:
         ValueError: An unknown format, or one that the task does not yield.
     """
-    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     wanted = dict.fromkeys(_exporters(ledger, formats), _identity(ledger.manifest))
     stamp = ExportStamp.read(ledger.storage, out)
     return (
@@ -156,7 +190,7 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
     Returns:
         The formats that were compared: there, finished, and of the ledger's version.
     """
-    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     storage = ledger.storage
     stamp = ExportStamp.read(storage, out) or ExportStamp()
     checked: list[str] = []

@@ -249,7 +249,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
     # The numbered copy first: a version that was never current is overwritten by the next run.
     storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
     storage.write(current, data)
-    return manifest
+    return DatasetManifest.from_json(data)  # in the order of keys that later runs find
 
 
 def version_numbers(storage: Storage, dataset: str) -> list[int]:

@@ -43,7 +43,7 @@ _PLACEMENT = {
 """Keys that say where something is and how fast it runs; hashes and contents say what it is."""
 
 
-_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
+_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures", "max_shrink"}
 """What changes no row of the tables: changing it alone publishes no new version."""
 
 
@@ -158,7 +158,16 @@ class JobConfig(Section):
     max_failures: Annotated[
         str,
         Field(
-            description="failed images allowed: a count, '5%', or 'any' (all but every one)",
+            description="failed images with which a version is still published: a count, '5%', or "
+            "'any' (all but every one); 'auto' = 5%, or 10 where that is more, at most half",
+            pattern=r"^(any|auto|\d+|\d+(\.\d+)?%)$",
+        ),
+    ] = "auto"
+    max_shrink: Annotated[
+        str,
+        Field(
+            description="images that the input may have lost since the last version: a count, "
+            "'20%', or 'any'",
             pattern=r"^(any|\d+|\d+(\.\d+)?%)$",
         ),
     ] = "any"
@@ -187,7 +196,7 @@ class JobConfig(Section):
                 )
         return self
 
-    @field_validator("max_failures", mode="before")
+    @field_validator("max_failures", "max_shrink", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -286,10 +295,22 @@ def config_fingerprint(label_config: Mapping[str, Any]) -> str:
 def failure_limit(max_failures: str, images: int) -> int:
     """How many failed images a run of `images` may have and still exit 0.
 
-    "any" allows all but every single one: a run in which nothing worked is no success.
+    "any" allows all but every single one: a run in which nothing worked is no success. "auto"
+    allows 5 %, or 10 where that is more, but never more than half.
     """
     if max_failures == "any":
         return max(images - 1, 0)
-    if max_failures.endswith("%"):
-        return int(images * Decimal(max_failures[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
-    return int(max_failures)
+    if max_failures == "auto":
+        return min(max(images // 20, 10), images // 2)
+    return _share(max_failures, images)
+
+
+def shrink_limit(max_shrink: str, images: int) -> int | None:
+    """How many of `images` the input may have lost; None = any number."""
+    return None if max_shrink == "any" else _share(max_shrink, images)
+
+
+def _share(text: str, whole: int) -> int:
+    if text.endswith("%"):
+        return int(whole * Decimal(text[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
+    return int(text)

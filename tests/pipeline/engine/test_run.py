@@ -18,7 +18,7 @@ from s3_server import S3Server
 
 from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import open_ledger
 from pipeline.models.checkpoints import info
 from pipeline.readers import EmptyInputError
@@ -244,7 +244,6 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
     }
     assert result.manifest.error_counts == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
     assert result.ignored == {".txt": 1}
-    assert not result.over_budget
     assert all(r["error_message"] for r in rows(folder).values() if r["error_code"])
 
 
@@ -254,13 +253,20 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
 def test_the_failure_budget(folder: Path, allowed: str, over: bool) -> None:
     for name in ("x.jpg", "y.jpg"):
         (folder / "in" / name).write_bytes(b"")
-    assert run(folder, max_failures=allowed).over_budget is over
+    if not over:
+        assert run(folder, max_failures=allowed).new_version
+        return
+    with pytest.raises(OverBudgetError, match=r"2 images failed, \d allowed"):
+        run(folder, max_failures=allowed)
+    assert not (folder / "out/manifest.json").exists()
 
 
 def test_a_run_in_which_everything_failed_is_over_any_budget(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.jpg").write_bytes(b"")
-    assert run(tmp_path).over_budget
+    for budget in ("any", "auto", "0", "50%"):
+        with pytest.raises(OverBudgetError, match="1 images failed, 0 allowed"):
+            run(tmp_path, max_failures=budget)
 
 
 def test_only_failures_that_may_pass_are_tried_again(folder: Path) -> None:

@@ -138,9 +138,11 @@ def test_pngs_of_images_that_are_gone_go(tmp_path):
     assert not problems(ledger)
 
 
-def test_a_broken_off_export_is_noticed_and_made_good(tmp_path, monkeypatch):
+def test_a_broken_off_export_leaves_the_old_one_as_it_was(tmp_path, monkeypatch):
     ledger = small_dataset(tmp_path / "data")
     export_all(ledger)
+    newer = replace(ledger.manifest, version=2)
+    ledger = Ledger(ledger.uri, newer, Storage())
     before = tree(tmp_path / "data" / "exports")
     cls = type(open_exporter("coco-panoptic", tasks=("panoptic",)))
 
@@ -151,10 +153,12 @@ def test_a_broken_off_export_is_noticed_and_made_good(tmp_path, monkeypatch):
         patch.setattr(cls, "export", die)
         with pytest.raises(KeyboardInterrupt):
             export_all(ledger)
+    assert tree(tmp_path / "data" / "exports") == before
     assert not exports_current(ledger)
     assert {rule for rule, _ in problems(ledger)} == {"export-current"}
     export_all(ledger)
-    assert tree(tmp_path / "data" / "exports") == before
+    assert exports_current(ledger)
+    assert problems(ledger) == []
 
 
 def test_a_damaged_stamp_is_no_stamp(tmp_path):
