@@ -112,6 +112,9 @@ class ShardReceipt:
         computed: Images the model looked at.
         reused: Images whose labels were copied from an earlier part.
         seconds: Wall time, information only.
+        once_more: Pictures of an object store that could not be decoded: the next run looks at
+            them once more, as a store may have sent them damaged.
+        retries: Calls of the store that were tried again, information only.
     """
 
     shard: str
@@ -121,6 +124,8 @@ class ShardReceipt:
     computed: int
     reused: int
     seconds: float
+    once_more: int = 0
+    retries: int = 0
 
     def to_json(self) -> str:
         """One JSON object."""

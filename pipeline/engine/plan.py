@@ -52,6 +52,8 @@ class Plan:
         listing: All images.
         shards: All of them, in input order.
         receipts: Shard id → receipt of the finished shards; grows while the run works.
+        second: Shards that are done again because some pictures of an object store could not be
+            decoded the first time.
         spec: For the workers.
     """
 
@@ -61,6 +63,7 @@ class Plan:
     shards: list[Shard]
     receipts: dict[str, ShardReceipt]
     spec: WorkerSpec
+    second: frozenset[str] = frozenset()
 
 
 def make_plan(
@@ -141,15 +144,20 @@ def make_plan(
         if lease is not None:  # else its bytes would be taken for those of another worker
             for table in TABLES:
                 storage.remove(part_uri(dataset, table, part.name))
-    return Plan(config, storage, listing, shards, receipts, spec)
+    second = frozenset(shard for shard, receipt in receipts.items() if receipt.once_more)
+    receipts = {shard: item for shard, item in receipts.items() if shard not in second}
+    return Plan(config, storage, listing, shards, receipts, spec, second)
 
 
 class Works(Sequence[ShardWork]):
     """Shards as work; the records of a shard exist only while it is handed out."""
 
-    def __init__(self, listing: Listing, shards: Sequence[Shard]) -> None:
+    def __init__(
+        self, listing: Listing, shards: Sequence[Shard], second: frozenset[str] = frozenset()
+    ) -> None:
         self._listing = listing
         self._shards = shards
+        self._second = second
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -160,9 +168,10 @@ class Works(Sequence[ShardWork]):
     def __getitem__(self, at: slice) -> Works: ...
     def __getitem__(self, at: int | slice) -> ShardWork | Works:
         if isinstance(at, slice):
-            return Works(self._listing, self._shards[at])
+            return Works(self._listing, self._shards[at], self._second)
         shard = self._shards[at]
-        return ShardWork(shard.id, shard.token, tuple(self._listing.records(shard)))
+        records = tuple(self._listing.records(shard))
+        return ShardWork(shard.id, shard.token, records, second=shard.id in self._second)
 
 
 def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:

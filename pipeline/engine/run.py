@@ -191,7 +191,7 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         budget.add(receipt.part)
         _judge(plan, budget)
 
-    works = Works(plan.listing, todo)
+    works = Works(plan.listing, todo, plan.second)
     if plan.config.execution.inline:
         progress.phase("loading the model")
         begin()

@@ -29,6 +29,7 @@ from pipeline.models.checkpoints.families import FAMILIES, Segmenter
 from pipeline.models.checkpoints.info import on_this_node
 from pipeline.models.tiling.tiled import Tiled
 from pipeline.storage.storage import Storage
+from pipeline.storage.uris import local_path
 from schemas.manifest import ShardReceipt
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Segmentation, annotation_id
 
@@ -99,8 +100,8 @@ class ShardWorker:
             StorageError: The output cannot be written.
             DeviceLostError: This process cannot compute any more.
         """
-        started = time.monotonic()
-        reused = 0
+        started, retries = time.monotonic(), Storage.retries()
+        reused = doubtful = 0
         arriving = self._labelled(prepared)
         with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
             for record in work.records:
@@ -113,6 +114,7 @@ class ShardWorker:
                 image = {**found.image, "split": self._split(found.image)}
                 queue.add(record, image, found.segments, found.item.original)
                 reused += found.reused
+                doubtful += _doubtful(record, image["error_code"])
                 del found  # or its pixels live until the next is there
             images, annotations = queue.rows()
         part = write_part(
@@ -133,6 +135,8 @@ class ShardWorker:
             computed=len(work.records) - reused,
             reused=reused,
             seconds=round(time.monotonic() - started, 3),
+            once_more=0 if work.second else doubtful,
+            retries=Storage.retries() - retries,
         )
         write_receipt(self._storage, self.spec.dataset, receipt)
         return receipt
@@ -233,7 +237,7 @@ class ShardWorker:
 
     @staticmethod
     def _failed(item: Prepared, failure: Failure) -> Row:
-        keep = failure.code not in RETRYABLE
+        keep = failure.code not in RETRYABLE and not _doubtful(item.record, failure.code)
         hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
         return image_row(
             item.record,
@@ -268,6 +272,12 @@ class ShardWorker:
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
             return [Segmentation(*samples[0].picture_hw, failure=failure)]
+
+
+def _doubtful(record: ImageRecord, code: str | None) -> bool:
+    """Whether a failure may be the store's: it may have sent a body cut short or damaged."""
+    damaged = code in (ErrorCode.TRUNCATED, ErrorCode.DECODE_ERROR)
+    return damaged and local_path(record.uri) is None
 
 
 def _held(item: Prepared) -> int:

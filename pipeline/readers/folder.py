@@ -31,4 +31,4 @@ class FolderReader:
 
     def read(self, record: ImageRecord) -> bytes:
         """See `pipeline.readers.Reader`."""
-        return self._sources.storage.read(record.uri)
+        return self._sources.storage.read_listed(record.uri, size=record.size, token=record.token)

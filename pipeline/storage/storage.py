@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ from schemas.config.job import StorageConfig
 
 from . import local as local_files
 from . import remote
-from .errors import MissingError, StorageError, explain, is_transient
+from .errors import BodyError, MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
 
@@ -38,10 +40,16 @@ T = TypeVar("T")
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
+_TOTAL_S = 120.0
+"""A call that has taken so long is not tried again, whatever attempts are left."""
+_BODIES = 4
+"""How often a body of the wrong length or content is asked for, at most."""
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
 _answered: set[tuple[str, StorageConfig]] = set()
 _lock = threading.Lock()
+_retried = [0]
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,45 @@ class Storage:
 
     def __hash__(self) -> int:
         return hash(self.config)
+
+    @staticmethod
+    def retries() -> int:
+        """Calls of this process that were tried again so far, of all its storages."""
+        return _retried[0]
+
+    def read_listed(self, uri: str, *, size: int, token: str) -> bytes:
+        """The bytes of a file that a listing described.
+
+        A gateway or a proxy may cut a body short and announce the shorter length, or flip a bit:
+        a remote body of another length is asked for again, and so is one of another MD5 where
+        the token can be one. Two equal bodies are believed: then the token is no MD5, as with
+        server-side encryption.
+
+        Args:
+            uri: Of the file.
+            size: Bytes, of the listing; below 0 = unknown.
+            token: Of the listing: an etag.
+
+        Raises:
+            StorageError: It cannot be read, or stays of another length.
+        """
+        if local_path(uri) is not None or size < 0:
+            return self.read(uri)
+        seen: set[bytes] = set()
+        for attempt in range(_BODIES):
+            data = self.read(uri)
+            digest = hashlib.md5(data, usedforsecurity=False)
+            if len(data) == size:
+                if not _MD5.fullmatch(token) or digest.hexdigest() == token:
+                    return data
+                if digest.digest() in seen:
+                    return data
+                seen.add(digest.digest())
+            if attempt < _BODIES - 1:
+                _retried[0] += 1
+                time.sleep(0.1 * random.uniform(0.5, 1.5) * 2**attempt)
+        said = f"a body of {len(data)} bytes, the listing said {size}"
+        raise explain(BodyError(said), uri, self._endpoint())
 
     def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file, or up to `length` of them from `offset`."""
@@ -239,6 +286,7 @@ class Storage:
             return _filesystems[key]
 
     def _try(self, uri: str, action: Callable[[], T]) -> T:
+        started = time.monotonic()
         for attempt in count():
             try:
                 result = action()
@@ -246,9 +294,12 @@ class Storage:
                 delays = _LATER_S if self._has_answered(uri) else _FIRST_CONTACT_S
                 if not is_transient(error):
                     _answered.add((scheme(uri), self.config))
-                elif attempt < len(delays):
-                    delay = delays[attempt] * random.uniform(0.75, 1.25)
-                    _log.warning("%s, trying again in %.1f s: %s", type(error).__name__, delay, uri)
+                elif attempt < len(delays) and time.monotonic() - started < _TOTAL_S:
+                    # Many workers meet a busy store at once: they must not come back at once.
+                    delay = delays[attempt] * random.uniform(0.5, 1.5)
+                    why = explain(error, uri, self._endpoint())
+                    _log.warning("trying again in %.1f s: %s", delay, why)
+                    _retried[0] += 1
                     time.sleep(delay)
                     continue
                 raise explain(error, uri, self._endpoint()) from error
