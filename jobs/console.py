@@ -112,6 +112,9 @@ def _work(job: Callable[[], Any], tell: int) -> NoReturn:
         job()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else OK if end.code is None else FAILED
+        if code not in (OK, FAILED, BAD_USAGE, INTERRUPTED):  # a signal's number, of Ray's handler
+            say(f"interrupted; {GO_ON}", err=True)
+            code = INTERRUPTED
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BaseException:

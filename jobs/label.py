@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 from jobs.console import exit_codes, guarded, say, seconds_of
 from pipeline.engine.progress import shown_progress
 from pipeline.engine.prune import prune
-from pipeline.engine.run import RunResult, label
+from pipeline.engine.run import label
+from pipeline.engine.summary import RunResult
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig, StorageConfig
 from schemas.config.layers import layered
@@ -131,6 +133,9 @@ def main(
     older_than: Annotated[
         Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.  [default: 0s]")
     ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="One line of JSON instead of the text, as in run.json.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="--prune: only say what would be removed.")
     ] = False,
@@ -190,7 +195,10 @@ def main(
                 verify=verify,
                 wait=wait,
             )
-        _say(result)
+        if json_:
+            say(json.dumps(result.to_json()))
+        else:
+            _say(result)
         if prune_:
             _prune(result.dataset, Storage(job.storage), older_than, dry_run=dry_run, wait=wait)
 
@@ -248,9 +256,15 @@ def _say(result: RunResult) -> None:
     copies = counts.get("copies", 0)
     inputs = counts["images"] - copies
     if not result.new_version and not result.computed and not result.reused:
+        written = [
+            name
+            for name, anew in (("exports", result.artifacts), ("report", result.report_written))
+            if anew
+        ]
+        end = f"{' and '.join(written)} written anew" if written else "nothing computed"
         say(
             f"nothing changed: {inputs} images are up to date "
-            f"(version {result.manifest.version}), nothing computed"
+            f"(version {result.manifest.version}), {end}"
         )
     else:
         unchanged = inputs - result.computed - result.reused
@@ -259,6 +273,8 @@ def _say(result: RunResult) -> None:
             f"({result.computed} computed, {result.reused} reused, {unchanged} unchanged) "
             f"in {result.seconds:.1f} s"
         )
+    if result.since is not None:
+        say(f"  {result.since}")
     if copies:
         say(f"  and {copies} augmented copies, counted below")
     say(

@@ -53,7 +53,7 @@ def run_inline(
 
 def run_on_ray(
     spec: WorkerSpec, index: ReuseIndex, works: Sequence[ShardWork], on_receipt: OnReceipt
-) -> None:
+) -> int:
     """Does the shards on actors of the connected Ray cluster.
 
     Args:
@@ -61,6 +61,9 @@ def run_on_ray(
         index: Labels that are already there.
         works: The shards; records are made when a shard is handed out.
         on_receipt: Called in this thread for each finished shard, in order of completion.
+
+    Returns:
+        Workers that were lost.
 
     Raises:
         ExecutionError: Workers cannot start, or die without an image to blame.
@@ -81,6 +84,7 @@ def run_on_ray(
     )
     try:
         pool.drive()
+        return pool.deaths
     finally:
         pool.stop()
 
@@ -113,7 +117,7 @@ def resolve_device(device: str, gpus: float | None) -> str:
 class _ShardCaller:
     """A worker and its read-ahead in one process; what an actor and `run_inline` share."""
 
-    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> int:
         execution = spec.config.execution
         self.worker = ShardWorker(spec, index)
         self._ahead = execution.prefetch

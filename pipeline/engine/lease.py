@@ -91,6 +91,11 @@ class Lease:
         self._ended = threading.Event()
         self._lost = False
 
+    @property
+    def run(self) -> str:
+        """Of the holder, "" while it is not taken."""
+        return self._own.run if self._own is not None else ""
+
     def __enter__(self) -> Self:
         return self
 

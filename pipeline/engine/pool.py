@@ -149,6 +149,7 @@ class Pool:
         self._worker_timeout_s = worker_timeout_s
         self._clock = clock
         self._slowest_s = 0.0  # a picture
+        self.deaths = 0
         self._source = iter(works)
         self._left = len(works)
         self._queue: deque[_Item] = deque()
@@ -297,6 +298,7 @@ class Pool:
 
     def _lost(self, item: _Item, error: WorkerLostError) -> None:
         item.deaths += error.blame
+        self.deaths += 1
         _log.warning(
             "lost the worker of shard %s (%d images), they are done again: %s",
             item.work.shard,

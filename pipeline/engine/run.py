@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.diff import ImagesDiff, diff_images
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
@@ -31,7 +32,9 @@ from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
 from .prune import sweep
 from .session import ray_session
+from .summary import PhaseClock, RunResult, write_summary
 
+_log = logging.getLogger(__name__)
 _PACKAGES = (
     "maskmill",
     "numpy",
@@ -45,42 +48,6 @@ _PACKAGES = (
     "torchvision",
     "transformers",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did.
-
-    Attributes:
-        dataset: Absolute URI.
-        manifest: The version that is current now.
-        new_version: Whether this run published it.
-        computed: Images that the model looked at (or that failed) in this run.
-        reused: Images whose labels were copied because their bytes were labelled before.
-        ignored: File extension → files that are no images.
-        artifacts: What was exported.
-        exports: URI of the folder that their paths are relative to.
-        report: Path of the HTML report, "" without one.
-        failure_limit: Failed images allowed.
-        seconds: Wall time.
-    """
-
-    dataset: str
-    manifest: DatasetManifest
-    new_version: bool
-    computed: int
-    reused: int
-    ignored: dict[str, int]
-    artifacts: tuple[Artifact, ...]
-    exports: str
-    report: str
-    failure_limit: int
-    seconds: float
-
-    @property
-    def failed(self) -> int:
-        """Failed images of the current version."""
-        return self.manifest.counts[Status.FAILED]
 
 
 def label(
@@ -136,42 +103,72 @@ def _run(
     export: bool,
     report: bool,
 ) -> RunResult:
+    clock = PhaseClock()
+    clock.seconds["plan"] = time.monotonic() - started
+    retries = plan.storage.retries()
     try:
         sweep(plan.storage, plan.spec.dataset)
         sweep_asides(plan.spec.dataset)
-        fresh = _execute(plan, progress)
+        with clock.phase("label"):
+            fresh, deaths = _execute(plan, progress)
         lease.check()
-        manifest, new = _publish(plan, progress)
+        with clock.phase("publish"):
+            before = standing_manifest(plan.storage, plan.spec.dataset)
+            manifest = _publish(plan, progress)
+        new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
-        artifacts = _export(ledger, plan.config, progress) if export else []
-        page = _report(ledger, plan, progress) if report else ""
+        since = _since(before, ledger) if new else None
+        with clock.phase("export"):
+            artifacts = _export(ledger, plan.config, progress) if export else []
+        with clock.phase("report"):
+            page, drawn = _report(ledger, plan, progress) if report else ("", False)
+        result = RunResult(
+            dataset=ledger.uri,
+            manifest=manifest,
+            new_version=new,
+            computed=sum(receipt.computed for receipt in fresh),
+            reused=sum(receipt.reused for receipt in fresh),
+            ignored=dict(plan.spec.reader.ignored),
+            artifacts=tuple(artifacts),
+            exports=whole(plan.storage, join(ledger.uri, "exports")),
+            report=page,
+            report_written=drawn,
+            failure_limit=failure_limit(plan.config.max_failures, len(plan.listing)),
+            seconds=time.monotonic() - started,
+            phases=clock.seconds,
+            workers=1 if plan.config.execution.inline else plan.config.execution.workers,
+            deaths=deaths,
+            retries=plan.storage.retries() - retries + sum(receipt.retries for receipt in fresh),
+            since=since,
+            run=lease.run,
+        )
+        write_summary(plan.storage, result)
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
-    return RunResult(
-        dataset=ledger.uri,
-        manifest=manifest,
-        new_version=new,
-        computed=sum(receipt.computed for receipt in fresh),
-        reused=sum(receipt.reused for receipt in fresh),
-        ignored=dict(plan.spec.reader.ignored),
-        artifacts=tuple(artifacts),
-        exports=whole(plan.storage, join(ledger.uri, "exports")),
-        report=page,
-        failure_limit=failure_limit(plan.config.max_failures, len(plan.listing)),
-        seconds=time.monotonic() - started,
-    )
+    return result
 
 
-def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
-    """Does the shards that have no receipt; returns the receipts of this run."""
+def _since(before: DatasetManifest | None, after: Ledger) -> ImagesDiff | None:
+    """What became of the pictures; None for a first version, or where the old one is damaged."""
+    if before is None:
+        return None
+    try:
+        return diff_images(Ledger(after.uri, before, after.storage), after)
+    except (StorageError, ValueError) as error:
+        _log.warning("not compared with version %d: %s", before.version, error)
+        return None
+
+
+def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int]:
+    """Does the shards that have no receipt; this run's receipts, and workers that were lost."""
     todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
     budget = FailureBudget(failure_limit(plan.config.max_failures, len(plan.listing)))
     for receipt in plan.receipts.values():
         budget.add(receipt.part)
     _judge(plan, budget)
     if not todo:
-        return []
+        return [], 0
     index = _index(plan, progress)
     parts = [receipt.part for receipt in plan.receipts.values()]
     fresh: list[ShardReceipt] = []
@@ -192,6 +189,7 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         _judge(plan, budget)
 
     works = Works(plan.listing, todo, plan.second)
+    deaths = 0
     if plan.config.execution.inline:
         progress.phase("loading the model")
         begin()
@@ -201,8 +199,8 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         with ray_session(plan.config.execution):
             progress.phase("loading the model in the workers")
             begin()
-            run_on_ray(plan.spec, index, works, finished)
-    return fresh
+            deaths = run_on_ray(plan.spec, index, works, finished)
+    return fresh, deaths
 
 
 def _judge(plan: Plan, budget: FailureBudget) -> None:
@@ -214,11 +212,10 @@ def _judge(plan: Plan, budget: FailureBudget) -> None:
     raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
 
 
-def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
-    """The manifest that is current now, and whether this run made it."""
+def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
+    """The manifest that is current now."""
     progress.phase("publishing")
     spec = plan.spec
-    before = standing_manifest(plan.storage, spec.dataset)
     manifest = build_manifest(
         [plan.receipts[shard.id].part for shard in plan.shards],
         version=1,
@@ -230,8 +227,7 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
         config_fingerprint=spec.run,
         packages=_packages(),
     )
-    manifest = publish(plan.storage, spec.dataset, manifest)
-    return manifest, before is None or before.version != manifest.version
+    return publish(plan.storage, spec.dataset, manifest)
 
 
 def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
@@ -242,8 +238,8 @@ def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Ar
     return export_all(ledger, out, formats=config.export.formats)
 
 
-def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
-    """Writes the report unless the one that stands shows this version."""
+def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, bool]:
+    """The report's page, and whether it was written: not where it shows this version already."""
     out = join(ledger.uri, "report")
     storage = plan.storage
     standing = whole(storage, out)
@@ -254,16 +250,17 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
     }
     data = (json.dumps(shown, sort_keys=True) + "\n").encode()
     if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
-        return page
+        return page, False
     progress.phase("writing the report")
     reader, listing = plan.spec.reader, plan.listing
-    return write_report(
+    page = write_report(
         ledger,
         out,
         max_images=plan.config.report.max_images,
         read=lambda record: reader.read(listing.record(record.image_id)),
         stamp=data,
     )
+    return page, True
 
 
 def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:

@@ -93,9 +93,10 @@ def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> str:
                     _temp_dir=folder,
                     **quiet,
                 )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
+            # Its handler of SIGTERM, set while it starts, leaves with the signal's number.
             _give_up(ray, folder)
-            raise
+            raise KeyboardInterrupt from None
         except Exception as error:  # Ray raises bare Exceptions when a start takes too long
             _give_up(ray, folder)
             if last or address:
