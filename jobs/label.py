@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.console import exit_codes, guarded, say, seconds_of
+from pipeline.engine.estimate import Estimate, estimate
 from pipeline.engine.progress import shown_progress
 from pipeline.engine.prune import prune
 from pipeline.engine.run import label
@@ -133,11 +134,20 @@ def main(
     older_than: Annotated[
         Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.  [default: 0s]")
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Say what would be done, by reason, how long and how much; do nothing."
+        ),
+    ] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="--plan: of one worker, for the cost.")
+    ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="One line of JSON instead of the text, as in run.json.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="--prune: only say what would be removed.")
+        bool, typer.Option("--dry-run", help="As --plan; with --prune alone: what would go.")
     ] = False,
     prune_: Annotated[
         bool,
@@ -184,6 +194,16 @@ def main(
             _prune(_output(data), Storage(storage), older_than, dry_run=dry_run, wait=wait)
             return
         job = JobConfig.parse(_named(data))
+        if plan or dry_run:
+            with shown_progress(quiet=quiet) as progress:
+                found = estimate(
+                    job,
+                    progress=progress,
+                    retry_failed=retry_failed,
+                    price_per_hour=price_per_hour,
+                )
+            say(json.dumps(found.to_json())) if json_ else _say_plan(found)
+            return
         with shown_progress(quiet=quiet) as progress:
             result = label(
                 job,
@@ -241,6 +261,23 @@ def _prune(
         for path in removed:
             say(path)
     say(f"{'would prune' if dry_run else 'pruned'} {len(removed)} files")
+
+
+def _say_plan(found: Estimate) -> None:
+    say(f"{found.images} images")
+    for kind, count in found.counts.items():
+        if count:
+            say(f"  {count:>9} {kind.replace('_', ' ')}")
+    if found.reasons:
+        say(f"  computed anew because of: {', '.join(found.reasons)}")
+    if found.hours is not None and found.images_per_second is not None:
+        cost = f", costs {found.cost:.2f}" if found.cost is not None else ""
+        say(
+            f"  about {found.hours:.2f} hours on {found.workers} workers{cost} "
+            f"(the last run: {found.images_per_second:.1f} images/s)"
+        )
+    if found.bytes is not None:
+        say(f"  about {found.bytes:,} bytes of Parquet")
 
 
 def _of_tasks(manifest: DatasetManifest) -> str:

@@ -142,7 +142,7 @@ def _run(
             since=since,
             run=lease.run,
         )
-        write_summary(plan.storage, result)
+        write_summary(plan.storage, result, inline=plan.config.execution.inline)
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
@@ -169,7 +169,7 @@ def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int
     _judge(plan, budget)
     if not todo:
         return [], 0
-    index = _index(plan, progress)
+    index = earlier_labels(plan, progress)
     parts = [receipt.part for receipt in plan.receipts.values()]
     fresh: list[ShardReceipt] = []
 
@@ -263,7 +263,7 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, boo
     return page, True
 
 
-def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:
+def earlier_labels(plan: Plan, progress: RunProgress) -> ReuseIndex:
     """Fingerprints of all labels that this config has made before."""
     storage, dataset = plan.storage, plan.spec.dataset
     uris = [entry.uri for entry in listed(storage, join(dataset, "receipts"))]

@@ -107,9 +107,18 @@ class PhaseClock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def write_summary(storage: Storage, result: RunResult) -> None:
-    """Leaves run.json in the dataset: of the last run alone, with clocks, unlike the data."""
-    text = json.dumps(result.to_json(), indent=1) + "\n"
+def write_summary(storage: Storage, result: RunResult, *, inline: bool) -> None:
+    """Leaves run.json in the dataset: of the last run alone, with clocks, unlike the data.
+
+    Its `speed` is that of the last run that computed something.
+    """
+    data = result.to_json()
+    speed = read_summary(storage, result.dataset).get("speed")
+    seconds = result.phases.get("label", 0.0)
+    workers = 1 if inline else result.workers
+    if result.computed and seconds and workers:
+        speed = {"images_per_second": round(result.computed / seconds, 3), "workers": workers}
+    text = json.dumps({**data, "speed": speed}, indent=1) + "\n"
     storage.write(join(result.dataset, FILE), text.encode())
 
 

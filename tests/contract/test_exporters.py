@@ -32,6 +32,7 @@ from pipeline.exporters.png_folder import PngNames
 from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
 from pipeline.storage.storage import Storage
+from pipeline.storage.swap import whole
 from pipeline.storage.uris import join
 from schemas import coco as shapes
 from schemas.categories import Categories, Category
@@ -222,7 +223,7 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     export_all(local, formats=(name,))
     there = {
         entry.path: storage.read(entry.uri)
-        for entry in storage.list(join(remote.uri, "exports"), hidden=True)
+        for entry in storage.list(whole(storage, join(remote.uri, "exports")), hidden=True)
     }
     assert there == tree(tmp_path / "data" / "exports")
     problems: list[tuple[str, str]] = []
@@ -230,7 +231,10 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     assert not problems
     fewer = replace(local.manifest, version=2, parts=local.manifest.parts[:1])
     export_all(Ledger(remote.uri, fewer, storage), formats=(name,))
-    assert sum(1 for _ in storage.list(join(remote.uri, "exports"), hidden=True)) <= 2 + 3
+    assert (
+        sum(1 for _ in storage.list(whole(storage, join(remote.uri, "exports")), hidden=True))
+        <= 2 + 3
+    )
 
 
 @pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[0] not in BY_ROW])

@@ -44,6 +44,8 @@ class CocoSource:
                 self._entries = [ImageEntry(i["id"], i["file_name"]) for i in data["images"]]
                 self._sizes = {i["id"]: (i["height"], i["width"]) for i in data["images"]}
             used = sorted({item["category_id"] for item in annotations})
+            if strange := [id_ for id_ in used if type(id_) is not int]:
+                raise ValueError(f"{uri}: category_id {strange[0]!r} is no whole number")
         except (KeyError, TypeError) as error:
             raise ValueError(f"{uri} is no COCO file with masks: an entry lacks {error}") from None
         stray = sorted(set(self._by_image) - set(self._sizes)) if not results else []
@@ -65,19 +67,24 @@ class CocoSource:
         for item in items:
             try:
                 counts.append(codec.from_coco(item["segmentation"], height, width, canonical=False))
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
                 what = "it has no segmentation" if isinstance(error, KeyError) else error
                 where = f"annotation {item.get('id', '')} of image {key}".replace("  ", " ")
                 raise ValueError(f"{self._uri}: {where}: {what}") from None
-        return make_segments(
-            height,
-            width,
-            counts,
-            [item["category_id"] for item in items],
-            iscrowd=[item.get("iscrowd", 0) for item in items],
-            scores=[item.get("score") for item in items],
-            coco_areas=[item.get("area") for item in items],
-        )
+        try:
+            return make_segments(
+                height,
+                width,
+                counts,
+                [item["category_id"] for item in items],
+                iscrowd=[item.get("iscrowd", 0) for item in items],
+                scores=[item.get("score") for item in items],
+                coco_areas=[item.get("area") for item in items],
+            )
+        except (TypeError, OverflowError) as error:
+            raise ValueError(
+                f"{self._uri}: an annotation of image {key}: a value of the wrong kind: {error}"
+            ) from None
 
     def _result_size(self, items: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         segmentation = items[0].get("segmentation") if items else None

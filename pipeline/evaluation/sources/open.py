@@ -83,6 +83,13 @@ def _of_json(uri: str, kind: str, storage: Storage) -> Source:
         data: Any = orjson.loads(storage.read(uri))
     except ValueError as error:
         raise ValueError(f"{uri} is not JSON: {error}") from None
+    try:
+        return _of_data(data, uri, kind, storage)
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{uri} is no COCO file: a value is of the wrong kind: {error}") from error
+
+
+def _of_data(data: Any, uri: str, kind: str, storage: Storage) -> Source:
     found = _kind_of_json(data)
     if not found:
         raise ValueError(

@@ -397,8 +397,13 @@ def test_from_s3_to_s3_equals_local(folder: Path, s3_server: S3Server) -> None:
     assert (again.computed, again.new_version) == (0, False)
     ledger = open_ledger(f"{bucket}/out", storage)
     assert ledger.manifest.parts == open_ledger(str(folder / "out")).manifest.parts
-    for name in ("exports/coco/instances.json", "exports/coco/panoptic.json", "report/index.html"):
-        assert storage.exists(f"{bucket}/out/{name}")
+    pointer = json.loads(storage.read(f"{bucket}/out/exports/current.json"))
+    assert first.exports == f"{bucket}/out/exports/{pointer['prefix']}"
+    for name in ("coco/instances.json", "coco/panoptic.json", "exports.json"):
+        assert storage.exists(f"{first.exports}/{name}")
+    assert storage.exists(first.report)
+    assert again.report == first.report
+    assert not again.report_written
     secrets = (s3_server.config.secret.encode(), b'"secret"')
     for entry in storage.list(f"{bucket}/out"):
         if entry.path.endswith(".json"):
