@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import describe
 from schemas.config.model import ModelConfig
 from schemas.records import Segment, Segmentation
@@ -59,9 +59,8 @@ def _compared(suite: Any, name: str, device: str) -> tuple[str, bool]:
 
 def _answers(suite: Any, name: str, device: str, *, dtype: str) -> list[Segmentation]:
     info = describe(str(suite.checkpoint(name)))
-    module, _, cls = FAMILIES[info.family].partition(":")
     options = ModelConfig.model_validate({"name": name, **suite.FINDS_ALL, "dtype": dtype})
-    model: Segmenter = getattr(import_module(module), cls)(info, options, suite.ROWS[name][1])
+    model: Segmenter = segmenter_class(info.family)(info, options, suite.ROWS[name][1])
     model.load(device)
     if dtype == "float32":
         _take_inputs_of_the_cpu(model, device)

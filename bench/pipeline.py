@@ -11,7 +11,6 @@ whole time of 4N images is printed beside it.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import subprocess
@@ -42,15 +41,12 @@ def write_fields(folder: Path, count: int) -> None:
 
 def segmenter(model: str) -> Any:
     """The model that a worker would load."""
-    from pipeline.models.checkpoints.families import FAMILIES
+    from pipeline.models.checkpoints.families import segmenter_class
     from pipeline.models.checkpoints.info import describe
     from schemas.config.model import ModelConfig
 
     info = describe(model)
-    module, _, name = FAMILIES[info.family].partition(":")
-    built = getattr(importlib.import_module(module), name)(
-        info, ModelConfig(name=model), "instance"
-    )
+    built = segmenter_class(info.family)(info, ModelConfig(name=model), ("instance",))
     built.load("cpu")
     return built
 

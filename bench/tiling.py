@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from PIL import Image
 from examples.simulate import render_field
 from pipeline.images.decode import decode_image
 from pipeline.masks.codec import decode, iou
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import describe
 from pipeline.models.tiling.tiled import Tiled
 from schemas.config.job import ImagesConfig
@@ -123,8 +122,7 @@ def _model(given: argparse.Namespace, *, tiled: bool) -> Segmenter:
     info = describe(given.model[0])
     options = ModelConfig(name=given.model[0])
     tasks = info.tasks[:1]
-    module, _, name = FAMILIES[info.family].partition(":")
-    model: Segmenter = getattr(import_module(module), name)(info, options, tasks)
+    model: Segmenter = segmenter_class(info.family)(info, options, tasks)
     model.load(given.device)
     if not tiled:
         return model

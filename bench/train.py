@@ -15,7 +15,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from pipeline.images.decode import decode_image
 from pipeline.ledger.ledger import write_dataset
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.training.data import LabelLocation, LabelSource
 from pipeline.training.examples import ExamplesPlan, paint_label_map
@@ -221,9 +220,8 @@ class Found:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.info: ModelInfo = describe(str(folder))
-        module, _, name = FAMILIES[self.info.family].partition(":")
         options = ModelConfig(name=str(folder))
-        self._model = getattr(import_module(module), name)(self.info, options, ("semantic",))
+        self._model = segmenter_class(self.info.family)(self.info, options, ("semantic",))
         self._model.load(device)
 
     def of(self, data: bytes, record: ImageRecord) -> Segmentation:

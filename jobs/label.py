@@ -18,10 +18,14 @@ from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig, StorageConfig
 from schemas.config.layers import layered
 from schemas.manifest import DatasetManifest
+from schemas.notes import in_part_line
+from schemas.prompts import prompt_lines
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 Text = str | None
+_SHOWN = 5
+_KINDS = 12
 
 
 @app.command(
@@ -30,7 +34,11 @@ Text = str | None
 )
 def main(
     input: Annotated[  # noqa: A002
-        Text, typer.Option(help="Folder, tar or Parquet file(s); local, s3://… or a pattern.")
+        Text,
+        typer.Option(
+            help="Folder, tar or Parquet file(s), a list of images; local, s3://… or a pattern; "
+            "- reads a list from stdin."
+        ),
     ] = None,
     output: Annotated[Text, typer.Option(help="The dataset's folder.")] = None,
     model: Annotated[
@@ -86,9 +94,17 @@ def main(
         typer.Option("--set", help="Any key, e.g. model.threshold=0.4; repeatable."),
     ] = None,
     input_format: Annotated[
-        Text, typer.Option(help="auto, folder, webdataset or parquet.  [default: auto]")
+        Text,
+        typer.Option(help="auto, folder, webdataset, tar, parquet or list.  [default: auto]"),
     ] = None,
     column: Annotated[Text, typer.Option(help="Image column or field of the input.")] = None,
+    any_suffix: Annotated[
+        bool | None,
+        typer.Option("--any-suffix", help="Files without a known suffix too, by their content."),
+    ] = None,
+    base64: Annotated[
+        bool | None, typer.Option("--base64", help="Strings of a table are images in base64.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
     max_failures: Annotated[
         Text,
@@ -165,6 +181,8 @@ def main(
         "input.uri": input,
         "input.format": input_format,
         "input.column": column,
+        "input.any_suffix": any_suffix,
+        "input.base64": base64,
         "input.limit": limit,
         "output": output,
         "model.name": model,
@@ -284,7 +302,7 @@ def _of_tasks(manifest: DatasetManifest) -> str:
     """ " (semantic 3, instance 12)" where there are several tasks."""
     if len(manifest.tasks) == 1:
         return ""
-    each = (f"{task} {manifest.view(task).counts['annotations']}" for task in manifest.tasks)
+    each = (f"{task} {manifest.view(task).objects}" for task in manifest.tasks)
     return f" ({', '.join(each)})"
 
 
@@ -316,18 +334,51 @@ def _say(result: RunResult) -> None:
         say(f"  and {copies} augmented copies, counted below")
     say(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
-        f"skipped {counts['skipped']}; {counts['annotations']} segments{_of_tasks(result.manifest)}"
+        f"skipped {counts['skipped']}; {result.manifest.objects} segments"
+        f"{_of_tasks(result.manifest)}"
     )
     for code, count in result.manifest.error_counts.items():
         say(f"  failed: {count} × {code}")
-    if result.ignored:
-        kinds = ", ".join(f"{n} × {e or 'no extension'}" for e, n in sorted(result.ignored.items()))
-        say(f"  not images, left out: {kinds}")
+    for line in prompt_lines(result.manifest.prompt_counts, result.absent):
+        say(f"  {line}")
+    if said := in_part_line(result.manifest.in_part):
+        say(f"  {said}")
+    _say_input(result)
     say(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
         say(f"  {artifact.kind:<14} {result.exports}/{artifact.path}")
     if result.report:
         say(f"  {'report':<14} {result.report}")
+
+
+def _shown(name: str) -> str:
+    """A name without what would steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def _say_input(result: RunResult) -> None:
+    """Containers that failed and files that were left out, pictures first and louder."""
+    manifest = result.manifest
+    faulty = manifest.faulty_containers
+    if faulty:
+        shown = result.containers[:_SHOWN]
+        say(f"  {faulty} of the input's tars, tables, lists and folders could not be read:")
+        for one in shown:
+            say(f"    {one.status}: {_shown(one.uri)}: {_shown(one.reason)}")
+        if faulty > len(shown):
+            say(f"    and {faulty - len(shown)} more (manifest.json: containers)")
+    for item in manifest.left_out:
+        if item["picture"]:
+            say(f"  PICTURES LEFT OUT: {item['files']} × {item['suffix']}: {item['reason']}")
+    others = [item for item in manifest.left_out if not item["picture"]]
+    if others:
+        kinds = ", ".join(
+            f"{item['files']} × {item['suffix']}"
+            + (f" ({item['reason']})" if item["reason"] != "not a picture" else "")
+            for item in others[:_KINDS]
+        )
+        more = f" and {len(others) - _KINDS} more kinds" if len(others) > _KINDS else ""
+        say(f"  not images, left out: {kinds}{more}")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ def main(
     output: Annotated[
         str,
         typer.Option(
-            metavar="FILE.parquet",
-            help="Table of objects; FILE.images.parquet beside it counts them by image.",
+            metavar="FILE",
+            help="Table of objects, .parquet, .csv or .xlsx; FILE.images.… beside it counts them "
+            "by image.",
         ),
     ] = "",
     pixel_size: Annotated[
@@ -78,7 +79,7 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No tables, no progress.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Logs, tracebacks.")] = False,
 ) -> None:
-    """One Parquet row an object: area, perimeter, axes, shape, intensity, neighbours, units.
+    """One row an object: area, perimeter, axes, shape, intensity, neighbours, units.
 
     docs/measuring.md explains every column. Pictures that cannot be read again give nulls and a
     note. Exit code 0: measured; 2: bad usage, or nothing in common.
@@ -87,7 +88,7 @@ def main(
         if bool(dataset) == bool(compare):
             raise ValueError("name either --dataset OUT or --compare A B")
         if dataset and not output:
-            raise ValueError("name the file to write: --output FILE.parquet")
+            raise ValueError("name the file to write: --output FILE.parquet, FILE.csv or FILE.xlsx")
         storage = Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous))
         with _progress(quiet=quiet) as progress:
             if compare:

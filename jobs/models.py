@@ -96,6 +96,7 @@ def _catalogued(entry: CatalogEntry) -> dict[str, Any]:
         "input": entry.input,
         "table": entry.categories,
         "pickle": bool(entry.file),
+        "checked": entry.checked,
         "present": is_present(entry),
     }
 

@@ -217,6 +217,9 @@ _LEFT_OUT = {
     "failed": "images failed on one side, left out",
     "size_differs": "images differ in size, left out",
 }
+_KNOWN_HEADS = {"area_known": "area", "feret_diameter_max_known": "Feret"}
+"""Beside those in pixels, where some images know the size of theirs."""
+
 _HEADS = {
     "area": "area",
     "feret_diameter_max": "Feret",
@@ -245,18 +248,26 @@ def print_measurements(summary: Mapping[str, Any], console: Console) -> None:
         f"of {sized:,}",
         markup=False,
     )
+    if said := summary.get("read_in_part"):
+        console.print(said, markup=False)
     for note, number in summary["notes"].items():
         console.print(f"{number:,} × {note}: no intensities", markup=False)
     units = {item["name"]: item["unit"] for item in summary["properties"]}
-    table = _table("Means", "category", "objects", *_HEADS.values())
-    table.caption = (
+    heads = dict(_HEADS)
+    caption = (
         f"area in {units['area']}, Feret diameter in {units['feret_diameter_max']}, density in "
         f"objects {units['density']}"
     )
+    if "area_known" in units:
+        for key, head in _KNOWN_HEADS.items():
+            heads[key] = f"{head}, {units[key]}"
+        caption += "; in px only where the pixel size is not known"
+    table = _table("Means", "category", "objects", *heads.values())
+    table.caption = caption
     several = len({row["task"] for row in summary["categories"]}) > 1
     for row in summary["categories"][:SHOWN_CATEGORIES]:
         name = row["category"] or "all"
-        spreads = (row["distributions"][key]["spread"] for key in _HEADS)
+        spreads = (row["distributions"][key]["spread"] for key in heads)
         table.add_row(
             escape(f"{name} ({row['task']})" if several else name),
             f"{row['count']:,}",

@@ -58,6 +58,12 @@ def _show(report: ValidationReport, *, exports: bool) -> None:
             say(f"  {example!r}" if "\n" in example else f"  {example}")
         if item.count > len(item.examples):
             say(f"  … and {item.count - len(item.examples)} more")
+    if report.stale:
+        say(
+            f"warning: {report.stale} files in images/ and annotations/ belong to no part of this "
+            "version, and whoever reads *.parquet there counts them too: the next jobs.label moves "
+            "them to versions/, jobs.label --prune removes those that no version names"
+        )
     names = ", ".join(report.exports) or ("none checked" if exports else "not asked for")
     verdict = "valid" if report.ok else f"{len(report.violations)} rules broken"
     say(

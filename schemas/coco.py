@@ -33,6 +33,11 @@ class CocoImage(TypedDict):
     width: int
     height: int
     file_name: str
+    split: NotRequired[str]
+    parent_image_id: NotRequired[int]
+    exif_orientation: NotRequired[int]
+    source_uri: NotRequired[str]
+    source_file_name: NotRequired[str]
 
 
 class CocoAnnotation(TypedDict):

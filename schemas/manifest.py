@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from .categories import Categories
 from .records import TASKS, Status, Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
 
 
@@ -54,6 +54,9 @@ class Part:
         size: Bytes of both files.
         tasks: task → its share of the counts; empty where the dataset has one task.
         copies: Rows of the images file that are copies of others.
+        prompts: outcome → prompts of a file of prompts.
+        in_part: What was left out of images that nobody made a choice for ("z-stack", "of 2
+            channels") → images; "images" → how many these are.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Part:
     size: int
     tasks: Mapping[Task, TaskCounts] = field(default_factory=dict)
     copies: int = 0
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    in_part: Mapping[str, int] = field(default_factory=dict)
 
     def view(self, task: Task) -> Part:
         """The part as if it held this task alone."""
@@ -92,9 +97,9 @@ class Part:
         return part
 
     def plain(self) -> dict[str, Any]:
-        """Plain data for JSON; says nothing of tasks where there is one, nor of no copies."""
+        """Plain data for JSON; says nothing of one task, no copies or prompts."""
         data = asdict(self)
-        for key in ("tasks", "copies"):
+        for key in ("tasks", "copies", "prompts", "in_part"):
             if not data[key]:
                 del data[key]
         return data
@@ -166,6 +171,11 @@ class DatasetManifest:
         category_counts: category id as text → annotations.
         error_counts: error code → images.
         parts: In the order of the input.
+        prompt_counts: outcome → prompts of a file of prompts, and `absent_images`, which it names
+            and the input lacks.
+        containers: `table`, the path of the Parquet file that has a row a tar, table or list of
+            the input; how many of them are ok, partial and failed. Empty where there are none.
+        left_out: Files of the input that are no images: suffix, reason, files, picture.
     """
 
     schema_version: int
@@ -181,10 +191,24 @@ class DatasetManifest:
     category_counts: Mapping[str, int]
     error_counts: Mapping[str, int]
     parts: tuple[Part, ...]
+    prompt_counts: Mapping[str, int] = field(default_factory=dict)
+    containers: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def faulty_containers(self) -> int:
+        """Tars, tables and lists that could not be read, or not to their end."""
+        return self.containers.get("partial", 0) + self.containers.get("failed", 0)
 
     def category_table(self) -> Categories:
         """The categories as objects."""
         return Categories.from_json(self.categories)
+
+    @property
+    def objects(self) -> int:
+        """Annotations but those of background: what a headline counts."""
+        rest = (str(item["id"]) for item in self.categories if item.get("is_background"))
+        return self.counts["annotations"] - sum(self.category_counts.get(key, 0) for key in rest)
 
     @property
     def task(self) -> Task:
@@ -197,6 +221,14 @@ class DatasetManifest:
         if more:
             raise ValueError(f"the dataset holds several tasks: {', '.join(self.tasks)}")
         return task
+
+    @property
+    def in_part(self) -> Counter[str]:
+        """Sum of the parts' counts of what was read in part."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            total.update(part.in_part)
+        return total
 
     def view(self, task: Task) -> DatasetManifest:
         """The manifest as if the dataset held this task alone.
@@ -223,6 +255,11 @@ class DatasetManifest:
     def to_json(self) -> str:
         """Readable, stable JSON."""
         data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
+        if not self.prompt_counts:
+            del data["prompt_counts"]
+        for key in ("containers", "left_out"):  # unknown to earlier versions
+            if not data[key]:
+                del data[key]
         if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text
             (data["task"],) = data.pop("tasks")
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -249,7 +286,9 @@ class DatasetManifest:
             if not tasks or list(tasks) != [task for task in TASKS if task in tasks]:
                 raise TypeError(f"tasks {tasks}, not some of {', '.join(TASKS)} in this order")
             parts = tuple(Part.of(part) for part in data["parts"])
-            manifest = _checked(cls, {**data, "tasks": tuple(tasks), "parts": parts})
+            left_out = tuple(data.get("left_out", ()))
+            plain = {**data, "tasks": tuple(tasks), "parts": parts, "left_out": left_out}
+            manifest = _checked(cls, plain)
             manifest.category_table()
             lacking = {"images", "annotations", "ok", "empty", "failed"} - manifest.counts.keys()
             if lacking:

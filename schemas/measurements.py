@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-MEASUREMENTS_VERSION = 1
+MEASUREMENTS_VERSION = 2
 """Of the tables below."""
 
 LENGTHS = (
@@ -90,6 +90,7 @@ IMAGES = pa.schema(
         pa.field("mean_area", pa.float64()),
         pa.field("density_per_mpx", pa.float64()),
         pa.field("pixel_size_um", pa.float64()),
+        pa.field("pixel_size_z_um", pa.float64()),
         pa.field("pixel_size_source", pa.string()),
         pa.field("area_um2", pa.float64()),
         pa.field("density_per_mm2", pa.float64()),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Any, Self
@@ -165,3 +165,41 @@ class ExemplarText:
         """The file's own name and the box: what a row's `prompt` says."""
         file = re.split(r"[/\\]", self.image)[-1]
         return f"{file}:{','.join(f'{value:g}' for value in self.bbox_xywh)}"
+
+
+# What came of the prompts of a file.
+
+MASK = "mask"
+STAND_IN = "stand_in"
+HANDED_THROUGH = "handed_through"
+NO_MASK = "no_mask"
+OUTSIDE = "outside"
+NO_AREA = "no_area"
+
+OUTCOMES: dict[str, str] = {
+    MASK: "answered with a mask",
+    STAND_IN: "answered with their own box or point (prompts.stand_in)",
+    HANDED_THROUGH: "crowds, handed through",
+    NO_MASK: "without a mask: the model, or [refine], left none",
+    OUTSIDE: "outside their picture",
+    NO_AREA: "boxes without an area",
+}
+"""Outcome → what the last lines of a run say of the prompts that have it."""
+
+UNANSWERED = (NO_MASK, OUTSIDE, NO_AREA)
+"""Outcomes of the prompts that have no annotation."""
+
+
+def prompt_lines(counts: Mapping[str, int], absent: Sequence[str] = ()) -> list[str]:
+    """What the last lines of a run say of a file of prompts.
+
+    Args:
+        counts: The manifest's `prompt_counts`.
+        absent: Pictures that the file names and the input lacks; a few are shown.
+    """
+    counted = [f"{counts[name]} {text}" for name, text in OUTCOMES.items() if counts.get(name)]
+    lines = [f"prompts: {', '.join(counted)}"] if counted else []
+    if missing := counts.get("absent_images"):
+        shown = f", as {', '.join(map(repr, absent[:3]))}" if absent else ""
+        lines.append(f"prompts: {missing} pictures that the file names are not in the input{shown}")
+    return lines

@@ -76,9 +76,12 @@ class ImageRecord:
         size: Length of the image's bytes, −1 where the listing does not tell.
         token: Changes when the bytes may have changed: an etag, or "mtime_ns" of a local file.
         offset: First byte inside the file `uri` (tar member), −1 for a whole file.
-        row: Row in a Parquet file, −1 otherwise.
+        row: Row in a Parquet or Arrow file, −1 otherwise.
+        item: Position in a row that holds a list of images, −1 otherwise.
         image_id: 1…2**31−1, given by the planner from `file_name`; 0 before that.
         copy_ids: Image ids that its augmented copies would have, likewise.
+        plane: Which of the file's planes this image is: "page=3", "z=3" or "t=3", counted from 1;
+            "" for the file as a whole. It ends `file_name` after a "#".
     """
 
     file_name: str
@@ -89,6 +92,8 @@ class ImageRecord:
     row: int = -1
     image_id: int = 0
     copy_ids: tuple[int, ...] = ()
+    item: int = -1
+    plane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,13 @@ class Failure:
     Attributes:
         code: A stable word.
         message: One line for a person.
+        temporary: Whether another try may end otherwise though the code alone does not say so:
+            the worker had too little memory. Never kept as a label.
     """
 
     code: ErrorCode
     message: str
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,7 @@ class Prompt:
         bbox_xyxy: Left, top, right, bottom; None where only points are given.
         points_xy: Positions; may be empty beside a box.
         inside: One flag a point: True = on the object, False = beside it.
-        source_id: Id of the annotation in the file of prompts, or None.
+        source_id: Id of the annotation in the file of prompts, number or text, or None.
         iscrowd: A region of many objects. It asks nothing: `counts` is handed through.
         counts: Compressed RLE string that the file has for it, or None.
     """
@@ -122,7 +130,7 @@ class Prompt:
     bbox_xyxy: tuple[float, float, float, float] | None = None
     points_xy: tuple[tuple[float, float], ...] = ()
     inside: tuple[bool, ...] = ()
-    source_id: int | None = None
+    source_id: int | str | None = None
     iscrowd: bool = False
     counts: bytes | None = None
 
@@ -192,7 +200,8 @@ class Evidence:
         point_xy: The point that prompted it, pixels of the original picture.
         crop_xywh: The crop of the picture that the model saw, pixels.
         prompt_bbox_xywh: The box that prompted it, pixels; `bbox_xywh` is the mask's own.
-        source_id: Id of the annotation in the file of prompts.
+        source_id: Id of the annotation in the file of prompts, number or text.
+        prompt_index: Place among the picture's prompts, from 0.
     """
 
     predicted_iou: float | None = None
@@ -200,7 +209,8 @@ class Evidence:
     point_xy: tuple[float, float] | None = None
     crop_xywh: tuple[int, int, int, int] | None = None
     prompt_bbox_xywh: tuple[float, float, float, float] | None = None
-    source_id: int | None = None
+    source_id: int | str | None = None
+    prompt_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

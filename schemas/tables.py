@@ -13,6 +13,22 @@ _REAL = pa.field("element", pa.float32())
 RLE_TYPE = pa.struct([("size", pa.list_(_ELEMENT, 2)), ("counts", pa.string())])
 """pycocotools' own shape: {"size": [height, width], "counts": "…"}."""
 
+PROMPTS_TYPE = pa.list_(
+    pa.field(
+        "element",
+        pa.struct(
+            [
+                ("source_id", pa.string()),
+                ("category_id", pa.int32()),
+                ("bbox_xywh", pa.list_(_REAL, 4)),
+                ("outcome", pa.string()),
+                ("segment_id", pa.int32()),
+            ]
+        ),
+    )
+)
+"""What came of each prompt of a file of prompts, in the file's order."""
+
 _VERSION_KEY = "maskmill_schema_version"
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION)}
 
@@ -35,6 +51,10 @@ IMAGES = pa.schema(
         pa.field("split", pa.string()),
         pa.field("parent_image_id", pa.int64()),
         pa.field("augmentation", pa.string()),
+        pa.field("prompts", PROMPTS_TYPE),
+        pa.field("parent_file_name", pa.string()),
+        pa.field("plane_axis", pa.string()),
+        pa.field("plane_index", pa.int32()),
     ],
     metadata=_METADATA,
 )
@@ -62,6 +82,7 @@ ANNOTATIONS = pa.schema(
         pa.field("crop_xywh", pa.list_(_ELEMENT, 4)),
         pa.field("prompt_bbox_xywh", pa.list_(_REAL, 4)),
         pa.field("source_id", pa.int64()),
+        pa.field("source_key", pa.string()),
         pa.field("visible_fraction", pa.float32()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_revision", pa.string(), nullable=False),
@@ -70,6 +91,17 @@ ANNOTATIONS = pa.schema(
     metadata=_METADATA,
 )
 """One row a segment, sorted by image then segment_id. `run` = manifest's config_fingerprint."""
+
+CONTAINERS = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+"""One row a tar, table, list or closed folder of the input, in the order of the listing."""
 
 _SINCE: dict[str, int] = {
     **dict.fromkeys(
@@ -85,6 +117,8 @@ _SINCE: dict[str, int] = {
         2,
     ),
     **dict.fromkeys(("split", "parent_image_id", "augmentation", "visible_fraction"), 3),
+    **dict.fromkeys(("source_key", "prompts"), 4),
+    **dict.fromkeys(("parent_file_name", "plane_axis", "plane_index"), 4),
 }
 """Column → the schema version that brought it, where it was not there from the beginning."""
 

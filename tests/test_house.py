@@ -5,10 +5,97 @@ from __future__ import annotations
 import ast
 import importlib.util
 import statistics
+from collections import Counter, defaultdict
 
-from source_tree import OURS, ROOT, relative, sources, tree
+from source_tree import OURS, ROOT, imports, module_name, relative, sources, tree
 
 BANNED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
+
+WALL = 400
+"""Lines of a file, at most."""
+
+ROOM = 18
+"""Files of a folder, at most."""
+
+TABLE_FOLDERS = {"pipeline/models", "pipeline/exporters", "pipeline/prompts", "pipeline/readers"}
+"""Folders whose files are the entries of a table: they may grow with it."""
+
+PROTOCOL_NAMES = {"read"}
+"""What every file of a table calls alike: the files of prompts have a `read` each."""
+
+ALONE = {
+    "an entry of a table that its importer is": (
+        *("evaluation.metrics.panoptic_quality", "evaluation.metrics.semantic"),
+        *("evaluation.sources.panoptic", "models.checkpoints.hf_config"),
+        *("models.checkpoints.own_format", "models.postprocess.boxes"),
+        *("models.postprocess.instance", "models.postprocess.panoptic"),
+        *("report.evaluation", "report.measurements", "report.overview", "report.provenance"),
+        *("validation.copies", "validation.exports", "validation.masks", "validation.parts"),
+    ),
+    "another library than its importer's": (
+        *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
+        *("models.kernels.masks", "models.kernels.runs", "models.kernels.sam"),  # Triton's own
+        *("models.kernels.runs_launch", "training.batches"),
+    ),
+    "what a room shows of itself": (
+        *("evaluation.metrics.table", "exporters.exports", "report.write"),
+    ),
+    "loaded only by a job that asks for it": ("models.network.tta", "models.network.tta_merge"),
+    "a noun of its own workshop, which families import": (
+        *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
+    ),
+    "a measure that stands beside what it measures": ("training.nuclei.validate",),
+}
+"""Reason → modules of pipeline/ that one file imports and that would fit into it."""
+
+ELSEWHERE = {
+    "tests/contract/test_exporters.py": (
+        *("exporters.coco_instances", "exporters.coco_panoptic", "exporters.coco_parts"),
+        *("exporters.semantic_png", "exporters.table", "exporters.json_check"),
+        *("exporters.png_check",),
+    ),
+    "tests/contract/test_families.py": (
+        *("models.semantic", "models.torchvision_semantic", "models.postprocess.merge"),
+        *("models.grids.outputs", "models.grids.geometry", "models.network.query_net"),
+    ),
+    "tests/contract/test_segmenters.py": ("models.nuclei.predict",),
+    "tests/contract/test_text_families.py": ("models.text.outlines", "models.text.segmenter"),
+    "tests/jobs/test_evaluate.py": ("evaluation.metrics.table", "jobs.tables"),
+    "tests/pipeline/augment/test_copies.py": ("augment.partners",),
+    "tests/pipeline/evaluation/metrics/test_coco_ap.py": (
+        *("evaluation.metrics.ap_builtin", "evaluation.metrics.ap_official"),
+        *("evaluation.metrics.metric",),
+    ),
+    "tests/pipeline/evaluation/sources/test_open.py": (
+        *("evaluation.sources.coco", "evaluation.sources.dataset", "evaluation.sources.panoptic"),
+    ),
+    "tests/pipeline/masks/test_refine.py": ("masks.reshape",),
+    "tests/pipeline/models/kernels/test_dense.py": (
+        *("models.kernels.dense_launch", "models.kernels.masks", "models.kernels.masks_launch"),
+        *("models.kernels.runs", "models.kernels.runs_launch", "models.kernels.sam"),
+        *("models.kernels.sam_launch",),
+    ),
+    "tests/pipeline/models/sam_core/test_decoder.py": (
+        *("models.sam_core.attention", "models.sam_core.net", "models.sam_core.parts"),
+    ),
+    "tests/pipeline/models/test_sam.py": ("models.sam_core.checkpoint",),
+    "tests/pipeline/models/text/test_detections.py": ("models.text.request",),
+    "tests/pipeline/prompts/test_prompts.py": (
+        *("prompts.coco_file", "prompts.csv_file", "prompts.dataset_folder"),
+        *("prompts.json_file", "prompts.yolo_folder", "prompts.table"),
+    ),
+    "tests/pipeline/report/test_write.py": ("report.figures", "report.overview", "report.page"),
+    "tests/pipeline/tiling/test_stitch.py": ("tiling.seams",),
+    "tests/pipeline/training/nuclei/test_data.py": ("training.nuclei.synthetic",),
+    "tests/pipeline/validation/test_validate.py": (
+        *("validation.findings", "validation.masks", "validation.parts", "validation.rows"),
+    ),
+    "tests/schemas/config/test_augment.py": ("schemas.config.augment_steps",),
+    "tests/schemas/config/test_job.py": ("schemas.config.prompts", "schemas.config.section"),
+    "tests/contract/test_formats.py": ("schemas.coco",),
+    "": ("errors",),  # names alone
+}
+"""Test → files that it holds, which have none of their own name."""
 
 
 def test_no_root_folder_hides_a_library():
@@ -57,6 +144,64 @@ def test_no_print_and_no_assert_outside_the_jobs():
 
 def test_files_stay_short():
     lengths = {relative(path): len(path.read_text("utf-8").splitlines()) for path in sources()}
-    long = {name: length for name, length in lengths.items() if length > 400}
+    long = {name: length for name, length in lengths.items() if length > WALL}
     assert not long, long
     assert statistics.median(lengths.values()) < 200
+
+
+def modules() -> dict[str, str]:
+    """Module without "pipeline." → path, of every file but the rooms' own."""
+    return {
+        module_name(path).removeprefix("pipeline."): relative(path)
+        for path in sources()
+        if path.name != "__init__.py"
+    }
+
+
+def test_folders_show_few_files():
+    rooms = Counter(path.rpartition("/")[0] for path in modules().values())
+    full = {room: n for room, n in rooms.items() if n > ROOM and room not in TABLE_FOLDERS}
+    assert not full, full
+
+
+def test_no_two_public_names_are_alike():
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sources("pipeline"):
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                homes[node.name].append(relative(path))
+    twice = {name: at for name, at in homes.items() if len(at) > 1 and name not in PROTOCOL_NAMES}
+    assert not twice, twice
+
+
+def test_a_helper_of_one_file_lives_in_that_file():
+    importers: defaultdict[str, set[str]] = defaultdict(set)
+    for path in sources():
+        for item in imports(path):
+            if item.module != module_name(path):
+                importers[item.module].add(relative(path))
+    lines = {relative(path): len(path.read_text("utf-8").splitlines()) for path in sources()}
+    lonely = set()
+    for name, path in modules().items():
+        users = importers[name if path.startswith(("jobs", "schemas")) else f"pipeline.{name}"]
+        user = next(iter(users), "jobs/")
+        if len(users) == 1 and user[:5] != "jobs/" and lines[path] + lines[user] <= WALL:
+            lonely.add(name)
+    excused = {name for names in ALONE.values() for name in names}
+    assert not lonely - excused, "one file imports each of these: put it there, or give a reason"
+    assert not excused - modules().keys(), "no such file any more"
+
+
+def test_tests_mirror_the_source():
+    tests = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    own = defaultdict(set)
+    for test in tests:
+        words = test.stem.removeprefix("test_").split("_")
+        for end in range(1, len(words) + 1):
+            own[(test.parent / "_".join(words[:end])).as_posix()].add(test)
+    excused = {name for names in ELSEWHERE.values() for name in names}
+    bare = {name for name, path in modules().items() if not own[path.removesuffix(".py")]}
+    assert not bare - excused, "no test_<file>.py, and no reason"
+    assert not excused - modules().keys(), "no such file any more"
+    gone = [test for test in ELSEWHERE if test and not (ROOT / test).is_file()]
+    assert not gone, gone

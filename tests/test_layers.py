@@ -215,11 +215,17 @@ def test_jobs_use_only_public_functions():
 
 
 def table(package: str) -> dict[str, str]:
-    """A registry, read without importing it: must be a literal dict of strings."""
+    """A registry, read without importing it: a literal dict of strings, or of rows led by one."""
     file, name = TABLES[package]
     for node in tree(ROOT.joinpath(*package.split("."), file)).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-            return ast.literal_eval(node.value)  # pyright: ignore
+            assert isinstance(node.value, ast.Dict), f"{name} is no literal dict"
+            return {
+                ast.literal_eval(key): ast.literal_eval(  # pyright: ignore
+                    value.args[0] if isinstance(value, ast.Call) else value
+                )
+                for key, value in zip(node.value.keys, node.value.values, strict=True)
+            }
     raise AssertionError(f"{package} has no {name}")
 
 

@@ -24,10 +24,12 @@ class FailureBudget:
     Attributes:
         limit: Failed images allowed.
         failed: So far, those of shards that were done before included.
+        containers: Tars, tables and lists that could not be read to their end; they count too.
     """
 
     limit: int
     failed: int = 0
+    containers: int = 0
 
     def add(self, part: Part) -> None:
         """Counts a part's failed images."""
@@ -36,7 +38,7 @@ class FailureBudget:
     @property
     def over(self) -> bool:
         """Whether no version can be published any more."""
-        return self.failed > self.limit
+        return self.failed + self.containers > self.limit
 
 
 def over_budget(
@@ -52,9 +54,10 @@ def over_budget(
         left: Images that were not looked at any more.
     """
     early = f"; {left} images were not looked at any more" if left else ""
+    beside = f" and {budget.containers} containers" if budget.containers else ""
     return OverBudgetError(
-        f"{budget.failed} images failed, {budget.limit} allowed (--max-failures): nothing is "
-        f"published, finished parts are kept{early}",
+        f"{budget.failed} images{beside} failed, {budget.limit} allowed (--max-failures): "
+        f"nothing is published, finished parts are kept{early}",
         first=tuple(_first(storage, dataset, parts)),
     )
 

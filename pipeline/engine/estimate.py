@@ -121,7 +121,7 @@ def estimate(
 
 
 def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress) -> dict[str, int]:
-    found = Counter(
+    found: Counter[str] = Counter(
         dict.fromkeys(
             (
                 "unchanged",

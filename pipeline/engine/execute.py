@@ -6,6 +6,8 @@ again and again is searched for the image that does it.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,8 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import ExecutionError, ModelLoadError
+from pipeline.images.memory import share_memory
 from pipeline.ledger.reuse import ReuseIndex
 from pipeline.storage.errors import StorageError
+from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
@@ -22,6 +26,16 @@ from .device import DeviceLostError
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .worker import ShardWorker
+
+INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL takes on every maker's processors
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""What `execution.reproducible` sets before torch is imported. AVX2 is what x86 processors have had
+since 2013; sums of several threads are parted by how many there are."""
 
 _CHUNK = 32  # pictures an object in read = "tasks": 0.6 ms a picture, against 16.5 ms one by one
 
@@ -32,9 +46,12 @@ def run_inline(
     """Does every shard in this process, without Ray; same files, byte for byte.
 
     Raises:
+        ExecutionError: `execution.reproducible`, and torch is loaded already under other settings.
         StorageError: The output cannot be written.
         ExecutionError: The device cannot compute any more.
     """
+    if spec.config.execution.reproducible:
+        _hold_instructions(spec.device)
     caller = _ShardCaller(spec, index)
     try:
         pending = iter(works)
@@ -49,6 +66,26 @@ def run_inline(
             work = upcoming
     finally:
         caller.close()
+
+
+def _hold_instructions(device: str) -> None:
+    """Sets `INSTRUCTIONS` in this process, and refuses where that is of no use any more."""
+    _refuse_gpu(device)
+    if "torch" in sys.modules and any(os.environ.get(k) != v for k, v in INSTRUCTIONS.items()):
+        wanted = " ".join(f"{key}={value}" for key, value in INSTRUCTIONS.items())
+        raise ExecutionError(
+            "execution.reproducible: torch was loaded before it could be told: leave out "
+            f"execution.inline, or start Python with {wanted}"
+        )
+    os.environ.update(INSTRUCTIONS)
+
+
+def _refuse_gpu(device: str) -> None:
+    if not device.startswith("cpu"):
+        raise ExecutionError(
+            f"execution.reproducible holds CPUs alone, and a worker would run on {device!r}: set "
+            "model.device = 'cpu'"
+        )
 
 
 def run_on_ray(
@@ -104,7 +141,10 @@ def _placed(spec: WorkerSpec) -> WorkerSpec:
         cpus = min(8.0, max(1.0, share))
     settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
     config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
-    return replace(spec, config=config, device=resolve_device(device, gpus))
+    placed = replace(spec, config=config, device=resolve_device(device, gpus))
+    if execution.reproducible:
+        _refuse_gpu(placed.device)
+    return placed
 
 
 def resolve_device(device: str, gpus: float | None) -> str:
@@ -117,7 +157,7 @@ def resolve_device(device: str, gpus: float | None) -> str:
 class _ShardCaller:
     """A worker and its read-ahead in one process; what an actor and `run_inline` share."""
 
-    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> int:
+    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
         execution = spec.config.execution
         self.worker = ShardWorker(spec, index)
         self._ahead = execution.prefetch
@@ -150,6 +190,19 @@ class _ShardCaller:
         return self._make(work)
 
 
+def _workers_here(options: ExecutionConfig) -> int:
+    """How many workers of this run may stand on this node: they share its memory."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    node = next((one for one in ray.nodes() if one["NodeID"] == mine), {"Resources": {}})
+    there = node["Resources"]
+    fit = there.get("CPU", 1.0) // (options.cpus_per_worker or 1.0)
+    if options.gpus_per_worker:
+        fit = min(fit, there.get("GPU", 0.0) // options.gpus_per_worker)
+    return max(1, int(min(fit, options.workers or fit)))
+
+
 class _Actor:
     """Runs in a worker process of Ray."""
 
@@ -161,6 +214,7 @@ class _Actor:
 
     def ready(self) -> bool:
         # Not in __init__: what that raises arrives as the death of an actor, its reason lost.
+        share_memory(_workers_here(self._spec.config.execution))
         self._caller = _ShardCaller(self._spec, self._index)
         return True
 
@@ -205,6 +259,7 @@ def _prepare_chunks(
     spec: WorkerSpec, index: ReuseIndex, records: Sequence[ImageRecord]
 ) -> Iterator[list[Prepared]]:
     """The body of a read task: prepared images, `_CHUNK` at a time."""
+    share_memory(_workers_here(spec.config.execution))
     preparer = Preparer(spec, index)
     with ThreadPoolExecutor(4, thread_name_prefix="read") as pool:
         for start in range(0, len(records), _CHUNK):
@@ -223,11 +278,13 @@ class _RayCrew:
         self._gpus = self._options.gpus_per_worker or 0.0
         self._arguments = (ray.put(spec), ray.put(index))
         # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
+        held = {"runtime_env": {"env_vars": INSTRUCTIONS}} if self._options.reproducible else {}
         self._actor = ray.remote(_Actor).options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             max_restarts=0,
             max_task_retries=0,
+            **held,
         )
 
     def capacity(self) -> int:

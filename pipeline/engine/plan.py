@@ -5,29 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import overload
 
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
+from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
+from pipeline.images.sniff import is_picture
+from pipeline.ledger.current import bring_back
 from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
 from pipeline.masks.refine import Refiner
-from pipeline.models.checkpoints.families import TAKES_VIEWS
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
+from pipeline.readers.listing import batches_of
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
-from schemas.records import Task
+from schemas.records import ErrorCode, Task
 
 from .budget import check_shrink
 from .execute import resolve_device
@@ -40,6 +44,8 @@ from .splits import check_groups
 
 _MARKER = "job.json"
 _log = logging.getLogger(__name__)
+_TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
+"""Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Plan:
         second: Shards that are done again because some pictures of an object store could not be
             decoded the first time.
         spec: For the workers.
+        absent: Pictures that the file of prompts names and the input lacks.
     """
 
     config: JobConfig
@@ -64,6 +71,7 @@ class Plan:
     receipts: dict[str, ShardReceipt]
     spec: WorkerSpec
     second: frozenset[str] = frozenset()
+    absent: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -96,10 +104,11 @@ def make_plan(
     asked = resolve_model(config, storage)
     info = asked.info
     tasks = _tasks(config, info)
-    if config.model.tta.active and info.family not in TAKES_VIEWS:
+    if config.model.tta.active and not FAMILIES[info.family].views:
+        several = sorted(name for name, row in FAMILIES.items() if row.views)
         raise ValueError(
             f"model.tta: models of the family {info.family!r} look at a picture once; "
-            f"several times do {', '.join(sorted(TAKES_VIEWS))}"
+            f"several times do {', '.join(several)}"
         )
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     check_pasted(config.augment, info.categories)
@@ -111,15 +120,26 @@ def make_plan(
         storage.check_writable(dataset)
         lease.take()
     progress.phase("listing images")
-    config = _absolute(config, dataset)
+    config = _absolute(_with_list(config, storage, dataset), dataset)
     preprocess = resolve_references(config.preprocess, storage)
     config = config.model_copy(update={"preprocess": preprocess})
-    reader = open_reader(config.input, storage, exclude=[dataset])
-    listing = Listing(
-        islice(reader.list(), config.input.limit or None),
-        image_id=asked.prompts.image_id if asked.prompts else None,
-        copies=config.augment.copies,
+    reader = open_reader(
+        config.input,
+        storage,
+        exclude=[dataset],
+        kept=join(dataset, "listings"),
+        is_picture=is_picture,
     )
+    reader = as_planes(reader, config.images)
+    batches = reader.batches() if config.images.each == "file" else batches_of(reader.list())
+    listing = Listing.of(batches, limit=config.input.limit, copies=config.augment.copies)
+    absent: tuple[str, ...] = ()
+    if asked.prompts is not None:
+        # A limit leaves out pictures that the file names with every right.
+        least = 0.0 if config.input.limit else config.prompts.min_matched
+        names = listing.table["file_name"].to_pylist()
+        absent = asked.prompts.match(names, least=least).absent
+        listing.take_ids(asked.prompts.image_id)
     check_groups(config.split, listing.table["file_name"])
     run = config_fingerprint(
         config.label_config(
@@ -135,9 +155,11 @@ def make_plan(
     spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
     check_shrink(config.max_shrink, standing, len(listing))
+    receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
     if lease is not None:
         storage.write(join(dataset, _MARKER), _marker(config))
-    receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
+        # A part of an older version serves as well as one of the current.
+        bring_back(storage, dataset, [receipt.part for receipt in receipts.values()])
     damaged = damaged_parts(storage, dataset, receipts.values(), hashes=verify)
     for shard, part in damaged.items():
         del receipts[shard]
@@ -146,7 +168,7 @@ def make_plan(
                 storage.remove(part_uri(dataset, table, part.name))
     second = frozenset(shard for shard, receipt in receipts.items() if receipt.once_more)
     receipts = {shard: item for shard, item in receipts.items() if shard not in second}
-    return Plan(config, storage, listing, shards, receipts, spec, second)
+    return Plan(config, storage, listing, shards, receipts, spec, second, absent)
 
 
 class Works(Sequence[ShardWork]):
@@ -197,13 +219,31 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
         return None
     if not storage.is_dir(dataset):
         raise ValueError(f"output {dataset} is a file, not a folder")
-    first = next(iter(storage.list(dataset)), None)
+    found = storage.list(dataset)
+    first = next((entry for entry in found if not entry.path.startswith("listings/")), None)
     if first is not None:
         raise ValueError(
             f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
             "name an empty or a new folder"
         )
     return None
+
+
+def _with_list(config: JobConfig, storage: Storage, dataset: str) -> JobConfig:
+    """The config with a list from standard input kept in the dataset: a rerun must find it."""
+    if config.input.uri != "-":
+        return config
+    lines = [line.strip() for line in sys.stdin.read().splitlines()]
+    plain = [
+        absolute_uri(line) if line and not line.startswith(("{", "#", "data:")) else line
+        for line in lines
+    ]
+    data = "".join(f"{line}\n" for line in plain if line).encode()
+    uri = join(dataset, "listings", f"stdin-{hashlib.sha256(data).hexdigest()[:16]}.txt")
+    storage.create(uri, data)
+    return config.model_copy(
+        update={"input": config.input.model_copy(update={"uri": uri, "format": "list"})}
+    )
 
 
 def _absolute(config: JobConfig, dataset: str) -> JobConfig:
@@ -245,7 +285,7 @@ def _receipts(
             shard: receipt
             for shard, receipt in zip(uris, found, strict=True)
             if receipt is not None
-            and not (retry_failed and not RETRYABLE.isdisjoint(receipt.part.errors))
+            and not (retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors))
         }
     lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
     return {shard: item for shard, item in kept.items() if item.part.name not in lost}
@@ -296,6 +336,10 @@ def _sha256(storage: Storage, uri: str) -> str:
         return ""
 
 
-def listed(storage: Storage, folder: str, *, hidden: bool = False) -> list[Entry]:
+def listed(
+    storage: Storage, folder: str, *, hidden: bool = False, recursive: bool = True
+) -> list[Entry]:
     """The files of a folder that may not be there yet."""
-    return list(storage.list(folder, hidden=hidden)) if storage.exists(folder) else []
+    if not storage.exists(folder):
+        return []
+    return list(storage.list(folder, hidden=hidden, recursive=recursive))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decode import decode_image
+from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.ledger.parts import Row
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
@@ -24,6 +24,8 @@ from schemas.config.job import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
 
 from .splits import split_of
+
+_DECODERS = f"decoders {DECODERS_VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,11 @@ class WorkerSpec:
     def wording(self) -> str:
         """Config fingerprint and model name, copies and splits: what rows say beside their images.
 
-        A renamed model or another augmentation changes the rows but not the labels: parts are
-        written anew from them.
+        A renamed model, another augmentation changes the rows but not the labels: parts are
+        written anew from them. New decoders may read what failed.
         """
-        return f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
+        words = f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
+        return f"{words} {_DECODERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,21 @@ class Preparer:
         except Exception as error:
             return Prepared(record, Failure(ErrorCode.READ_ERROR, one_line(error)))
         sha256 = hashlib.sha256(data).hexdigest()
-        fingerprint = image_fingerprint(sha256, self._run)
+        run = self._run
+        if self._prompts is not None:  # the same picture under another name is asked other things
+            run = f"{run} {self._prompts.key(record.file_name)}"
+        how = (decoding_path(data), record.plane)
+        fingerprint = image_fingerprint(sha256, run, *how)
         rows = self._standing.get(fingerprint)
-        outcome = ReusedRows(*rows) if rows else self._decode(data, record)
+        if rows is None or rows[0]["error_code"] in UNREADABLE:
+            # What could not be decoded is kept under the decoders' version: a later one may.
+            failed = image_fingerprint(sha256, run, *how, _DECODERS)
+            rows = self._standing.get(failed)
+            outcome = ReusedRows(*rows) if rows else self._decode(data, record)
+            if isinstance(outcome, Failure) and outcome.code in UNREADABLE:
+                fingerprint = failed
+        else:
+            outcome = ReusedRows(*rows)
         if isinstance(outcome, Sample) and self._prompts is not None:
             outcome = _prompted(outcome, self._prompts)
         original = None
@@ -189,7 +204,9 @@ class Preparer:
 def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:
     """The picture with what the file of prompts asks of it."""
     try:
-        own = prompts.of(sample.record.file_name, *sample.original_hw)
+        own = prompts.of(
+            sample.record.file_name, *sample.original_hw, orientation=sample.orientation
+        )
     except ValueError as error:
         return Failure(ErrorCode.BAD_PROMPT, str(error))
     note = sample.note

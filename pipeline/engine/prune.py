@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
+from pipeline.ledger.containers import FOLDER as CONTAINERS
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.ledger.parts import TABLES
-from pipeline.storage.processes import is_abandoned
+from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import Part
@@ -56,7 +57,7 @@ def prune(
         if not dry_run:
             lease.take()
         for folder, entry in _stale(storage, dataset):
-            if older_than_s and not 0 < entry.modified < before:
+            if older_than_s and not 0 < storage.modified(entry.uri) < before:
                 continue
             if not dry_run:
                 storage.remove(entry.uri)
@@ -73,17 +74,20 @@ def sweep(storage: Storage, dataset: str) -> None:
 def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     """(folder, file in it) of what may go, copies before the parts that name them."""
     current = read_manifest(storage, join(dataset, "manifest.json"))
-    parts = {part.name: part for part in current.parts}
-    for entry in listed(storage, join(dataset, "versions")):
-        if entry.path.endswith(".json"):
-            parts |= {part.name: part for part in read_manifest(storage, entry.uri).parts}
+    versions = listed(storage, join(dataset, "versions"), recursive=False)
+    named = [read_manifest(storage, e.uri) for e in versions if e.path.endswith(".json")]
+    parts = {part.name: part for version in (current, *named) for part in version.parts}
     yield from _copies(storage, dataset, list(parts.values()))
     kept = parts.keys()
-    for table in TABLES:
+    for folder in (*TABLES, *(f"versions/{table}" for table in TABLES)):
         # Hidden ones too: what a killed writer had not yet renamed.
-        for entry in listed(storage, join(dataset, table), hidden=True):
+        for entry in listed(storage, join(dataset, folder), hidden=True):
             if entry.path.removesuffix(".parquet") not in kept:
-                yield table, entry
+                yield folder, entry
+    tables = {version.containers.get("table") for version in (current, *named)}
+    for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
+        if f"{CONTAINERS}/{entry.path}" not in tables:
+            yield CONTAINERS, entry
     for entry in listed(storage, join(dataset, "receipts"), hidden=True):
         receipt = read_receipt(storage, entry.uri)
         if receipt is None or receipt.part.name not in kept:
@@ -100,7 +104,8 @@ def _abandoned(
             continue
         deep = recursive and bool(folder)
         for entry in list(storage.list(root, recursive=deep, hidden=True)):
-            if is_abandoned(entry.path.rpartition("/")[2], entry.modified):
+            name = entry.path.rpartition("/")[2]
+            if is_temporary(name) and is_abandoned(name, storage.modified(entry.uri)):
                 yield folder, entry
 
 

@@ -142,6 +142,7 @@ def _by_points(config: JobConfig, info: ModelInfo, storage: Storage) -> Resolved
     if not asked.file:
         return ResolvedModel(replace(info, asking=_asking(config)), None, {})
     table = open_prompts(asked.file, storage, kind=asked.format)
+    table.on_size_mismatch = asked.on_size_mismatch
     info = replace(info, asking=_asking(config, from_file=True), categories=table.categories)
     return ResolvedModel(info, table, {"prompts": table.digest})
 
@@ -174,6 +175,7 @@ def _describe(config: JobConfig, name: str, *, revision: str = "") -> ModelInfo:
         revision=revision,
         categories=config.model.categories,
         allow_pickle=config.model.allow_pickle,
+        architecture=config.model.architecture if name == config.model.name else None,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
+from pipeline.ledger.containers import left_out_json, write_containers
+from pipeline.ledger.current import show_current
 from pipeline.ledger.diff import ImagesDiff, diff_images
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
@@ -128,12 +130,12 @@ def _run(
             new_version=new,
             computed=sum(receipt.computed for receipt in fresh),
             reused=sum(receipt.reused for receipt in fresh),
-            ignored=dict(plan.spec.reader.ignored),
+            containers=tuple(plan.spec.reader.inventory.faults),
             artifacts=tuple(artifacts),
             exports=whole(plan.storage, join(ledger.uri, "exports")),
             report=page,
             report_written=drawn,
-            failure_limit=failure_limit(plan.config.max_failures, len(plan.listing)),
+            failure_limit=_limit(plan),
             seconds=time.monotonic() - started,
             phases=clock.seconds,
             workers=1 if plan.config.execution.inline else plan.config.execution.workers,
@@ -141,6 +143,7 @@ def _run(
             retries=plan.storage.retries() - retries + sum(receipt.retries for receipt in fresh),
             since=since,
             run=lease.run,
+            absent=plan.absent,
         )
         write_summary(plan.storage, result, inline=plan.config.execution.inline)
     except StorageError as error:
@@ -163,7 +166,8 @@ def _since(before: DatasetManifest | None, after: Ledger) -> ImagesDiff | None:
 def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int]:
     """Does the shards that have no receipt; this run's receipts, and workers that were lost."""
     todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
-    budget = FailureBudget(failure_limit(plan.config.max_failures, len(plan.listing)))
+    faults = len(plan.spec.reader.inventory.faults)
+    budget = FailureBudget(_limit(plan), containers=faults)
     for receipt in plan.receipts.values():
         budget.add(receipt.part)
     _judge(plan, budget)
@@ -203,6 +207,11 @@ def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int
     return fresh, deaths
 
 
+def _limit(plan: Plan) -> int:
+    faults = len(plan.spec.reader.inventory.faults)
+    return failure_limit(plan.config.max_failures, len(plan.listing) + faults)
+
+
 def _judge(plan: Plan, budget: FailureBudget) -> None:
     """Stops as soon as the budget cannot be met any more: the rest would be work for nothing."""
     if not budget.over:
@@ -215,7 +224,7 @@ def _judge(plan: Plan, budget: FailureBudget) -> None:
 def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
     """The manifest that is current now."""
     progress.phase("publishing")
-    spec = plan.spec
+    spec, inventory = plan.spec, plan.spec.reader.inventory
     manifest = build_manifest(
         [plan.receipts[shard.id].part for shard in plan.shards],
         version=1,
@@ -226,16 +235,21 @@ def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
         config=plan.config.published(),
         config_fingerprint=spec.run,
         packages=_packages(),
+        absent_images=len(plan.absent),
+        containers=write_containers(plan.storage, spec.dataset, inventory.containers),
+        left_out=left_out_json(inventory.left_out),
     )
-    return publish(plan.storage, spec.dataset, manifest)
+    manifest = publish(plan.storage, spec.dataset, manifest)
+    show_current(plan.storage, spec.dataset, manifest)
+    return manifest
 
 
 def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
     out = join(ledger.uri, "exports")
-    if exports_current(ledger, out, config.export.formats):
+    if exports_current(ledger, out, config.export.formats, config.export):
         return []
     progress.phase("exporting")
-    return export_all(ledger, out, formats=config.export.formats)
+    return export_all(ledger, out, formats=config.export.formats, config=config.export)
 
 
 def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, bool]:

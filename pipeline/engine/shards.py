@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.readers.listing import LISTING, ROWS, Batch, batches_of, numbers, records_of, strings
 from schemas.records import MAX_IMAGE_ID, ImageRecord
 
 # Image ids of the copies of each picture, reserved before anything is read.
@@ -74,19 +76,7 @@ def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return (keys % np.uint64(MAX_IMAGE_ID)).astype(np.int64) + 1
 
 
-_BATCH = 65_536
 _CUT_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads ids over the high bits
-
-_LISTING = pa.schema(
-    [
-        ("file_name", pa.string()),
-        ("uri", pa.string()),
-        ("size", pa.int64()),
-        ("token", pa.string()),
-        ("offset", pa.int64()),
-        ("row", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +119,71 @@ class Listing:
         image_id: Callable[[str], int | None] | None = None,
         copies: int = 0,
     ) -> None:
-        batches = list(_batches(records))
-        self.table = pa.Table.from_batches(batches, schema=_LISTING).combine_chunks()
+        self._fill(batches_of(records), 0, image_id, copies)
+
+    @classmethod
+    def of(
+        cls,
+        batches: Iterable[Batch],
+        *,
+        limit: int = 0,
+        copies: int = 0,
+    ) -> Listing:
+        """From what a reader lists; `limit`: the first N images only, 0 = all."""
+        listing = cls.__new__(cls)
+        listing._fill(batches, limit, None, copies)
+        return listing
+
+    def _fill(
+        self,
+        batches: Iterable[Batch],
+        limit: int,
+        image_id: Callable[[str], int | None] | None,
+        copies: int,
+    ) -> None:
+        self._starts: list[int] = []  # first row of each stretch of one base
+        self._bases: list[tuple[str, str]] = []
+        chunks = _Chunks()
+        for batch in batches:
+            rest = limit - chunks.rows if limit else len(batch)
+            taken = batch if len(batch) <= rest else batch.first(rest)
+            if not self._bases or self._bases[-1] != (batch.base, batch.token):
+                self._starts.append(chunks.rows)
+                self._bases.append((batch.base, batch.token))
+            chunks.add(taken.rows)
+            if limit and chunks.rows >= limit:
+                break
+        self.table = chunks.table()
         self.image_ids = assign_image_ids(self.table["file_name"])
-        if image_id is not None:
-            given = [image_id(name) for name in self.table["file_name"].to_pylist()]
-            if None not in given and len(set(given)) == len(given):
-                self.image_ids = np.array(given, self.image_ids.dtype)
+        self._copies = copies
         self.copy_ids = assign_copy_ids(self.image_ids, copies)
+        if image_id is not None:
+            self.take_ids(image_id)
+
+    def take_ids(self, image_id: Callable[[str], int | None]) -> None:
+        """Gives the images the ids of a file of prompts, if each has one and no two the same.
+
+        Args:
+            image_id: File name → id, or None.
+
+        Raises:
+            ValueError: There are too many copies for them.
+        """
+        given = [image_id(name) for name in self.table["file_name"].to_pylist()]
+        if None not in given and len(set(given)) == len(given):
+            self.image_ids = np.array(given, self.image_ids.dtype)
+            self.copy_ids = assign_copy_ids(self.image_ids, self._copies)
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def records(self, shard: Shard) -> list[ImageRecord]:
         """The shard's images, with ids."""
-        rows = self.table.slice(shard.start, len(shard)).to_pylist()
         ids = self.image_ids[shard.start : shard.stop].tolist()
         copies = self.copy_ids[shard.start : shard.stop].tolist()
+        rows = self._records(shard.start, shard.stop)
         return [
-            ImageRecord(**row, image_id=i, copy_ids=tuple(own))
+            replace(row, image_id=i, copy_ids=tuple(own))
             for row, i, own in zip(rows, ids, copies, strict=True)
         ]
 
@@ -160,8 +196,18 @@ class Listing:
         found = np.flatnonzero(self.image_ids == image_id)
         if not len(found):
             raise KeyError(image_id)
-        row = self.table.slice(int(found[0]), 1).to_pylist()[0]
-        return ImageRecord(**row, image_id=image_id)
+        row = int(found[0])
+        return replace(self._records(row, row + 1)[0], image_id=image_id)
+
+    def _records(self, start: int, stop: int) -> list[ImageRecord]:
+        found: list[ImageRecord] = []
+        while start < stop:
+            at = bisect_right(self._starts, start) - 1
+            until = min([stop, *self._starts[at + 1 : at + 2]])
+            rows = self.table.slice(start, until - start).to_pylist()
+            found += records_of(*self._bases[at], rows)
+            start = until
+        return found
 
     def shards(self, *, run: str, mean_size: int = 0) -> list[Shard]:
         """Cuts the listing where the images' own ids say so (content-defined chunking).
@@ -202,22 +248,80 @@ class Listing:
 
     def _containers(self) -> npt.NDArray[np.int64]:
         """A number per row that changes with the tar or Parquet file; 0 for whole files."""
-        inside = (self.table["offset"].to_numpy() >= 0) | (self.table["row"].to_numpy() >= 0)
-        codes = self.table["uri"].combine_chunks().dictionary_encode().indices.to_numpy()
-        return np.where(inside, codes.astype(np.int64) + 1, 0)
+        inside = _integers(self.table["place"]) != -1
+        stretches = np.diff(np.array([*self._starts, len(self)]))
+        number: dict[tuple[str, str], int] = {}
+        codes = np.array([number.setdefault(base, len(number) + 1) for base in self._bases])
+        found = np.where(inside, np.repeat(codes, stretches), 0)
+        if ("", "") in number:  # records that were given one by one say where each lies
+            uris = self.table["uri"].to_pylist()
+            each = {uri: len(number) + n for n, uri in enumerate(dict.fromkeys(uris), 1)}
+            found = np.where(inside, [each[uri] for uri in uris], 0)
+        return found
 
     def _token(self, start: int, stop: int, run: str) -> str:
         digest = hashlib.sha256(run.encode())
+        for at in range(bisect_right(self._starts, start) - 1, len(self._starts)):
+            if self._starts[at] >= stop:
+                break
+            begin = max(self._starts[at], start)
+            digest.update(f"{begin - start} {self._bases[at]}".encode())
         part = self.table.slice(start, stop - start)
-        for name in ("file_name", "token"):
-            column = part[name].to_pylist()
-            digest.update("\0".join(column).encode())
+        for name in ("file_name", "uri", "token"):
+            _digest_strings(digest, part[name])
             digest.update(b"\1")
-        for name in ("size", "offset", "row"):
-            digest.update(part[name].to_numpy().astype("<i8").tobytes())
+        for name in ("size", "place", "item"):
+            digest.update(_integers(part[name]).astype("<i8").tobytes())
         digest.update(self.image_ids[start:stop].astype("<i8").tobytes())
         digest.update(self.copy_ids[start:stop].astype("<i8").tobytes())
         return digest.hexdigest()[:24]
+
+
+def _digest_strings(digest: Any, column: pa.ChunkedArray) -> None:
+    """Lengths, then text; however the column is cut."""
+    texts = []
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        bounds = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        digest.update(np.diff(bounds).astype("<i4").tobytes())
+        texts.append(memoryview(data or b"")[bounds[0] : bounds[-1]])
+    for text in texts:
+        digest.update(text)
+
+
+class _Chunks:
+    """Batches of a listing, small ones put together: a batch of its own costs kilobytes."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._done: list[pa.RecordBatch] = []
+        self._small: list[pa.RecordBatch] = []
+        self._waiting = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        self._small.append(batch)
+        self._waiting += batch.num_rows
+        if self._waiting >= ROWS:
+            self._join()
+
+    def table(self) -> pa.Table:
+        self._join()
+        return pa.Table.from_batches(self._done, schema=LISTING)
+
+    def _join(self) -> None:
+        if len(self._small) > 1:
+            joined = pa.Table.from_batches(self._small, schema=LISTING).combine_chunks()
+            self._done += joined.to_batches()
+        else:
+            self._done += self._small
+        self._small, self._waiting = [], 0
+
+
+def _integers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of integers as one array."""
+    found = [numbers(chunk) for chunk in column.chunks]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def automatic_size(images: int) -> int:
@@ -240,22 +344,14 @@ def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray
     names: Any = (
         file_names
         if isinstance(file_names, pa.ChunkedArray)
-        else pa.chunked_array([list(file_names)], type=pa.string())
+        else pa.chunked_array([strings(list(file_names))], type=pa.string())
     )
     if len(names) > MAX_IMAGE_ID:
         raise ValueError(f"{len(names)} images; a dataset holds at most {MAX_IMAGE_ID}")
-    hashes = np.fromiter(
-        (
-            int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-            % MAX_IMAGE_ID
-            for start in range(0, len(names), _BATCH)
-            for name in names.slice(start, _BATCH).to_pylist()
-        ),
-        dtype=np.int64,
-        count=len(names),
-    )
+    hashes = _hashes(names)
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
+    del hashes
     clash = np.flatnonzero(ordered[1:] == ordered[:-1])
     for first in sorted(set(clash.tolist())):
         if first and ordered[first - 1] == ordered[first]:
@@ -267,7 +363,10 @@ def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray
                 raise ValueError(f"two input images have the name {names[one].as_py()!r}")
         order[first:last] = group
     steps = np.arange(len(names), dtype=np.int64)
-    probed = np.maximum.accumulate(ordered - steps) + steps
+    ordered -= steps
+    probed = np.maximum.accumulate(ordered, out=ordered)
+    probed += steps
+    del steps
     over = int(np.searchsorted(probed, MAX_IMAGE_ID))
     if over < len(probed):
         # Pushed past the top: these few take the lowest ids that nobody has.
@@ -279,14 +378,11 @@ def assign_image_ids(file_names: Iterable[str] | pa.ChunkedArray) -> npt.NDArray
     return ids
 
 
-def _batches(records: Iterable[ImageRecord]) -> Iterator[pa.RecordBatch]:
-    names = [item.name for item in fields(ImageRecord) if item.name in _LISTING.names]
-    columns: dict[str, list[object]] = {name: [] for name in names}
-    for record in records:
-        for name, column in columns.items():
-            column.append(getattr(record, name))
-        if len(columns["uri"]) >= _BATCH:
-            yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)
-            columns = {name: [] for name in names}
-    if columns["uri"]:
-        yield pa.RecordBatch.from_pydict(columns, schema=_LISTING)
+def _hashes(names: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A 63-bit-safe hash of each name: blake2b of 8 bytes, big endian, modulo 2**31 − 1."""
+    found = [np.zeros(0, np.int64)]
+    for chunk in names.chunks:
+        encoded = (name.encode() for name in chunk.to_pylist())
+        digests = b"".join([hashlib.blake2b(name, digest_size=8).digest() for name in encoded])
+        found.append((np.frombuffer(digests, ">u8") % np.uint64(MAX_IMAGE_ID)).astype(np.int64))
+    return np.concatenate(found)

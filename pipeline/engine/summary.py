@@ -13,6 +13,7 @@ from pipeline.exporters import Artifact
 from pipeline.ledger.diff import ImagesDiff
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
+from schemas.containers import Container
 from schemas.manifest import DatasetManifest
 from schemas.records import Status
 
@@ -29,12 +30,12 @@ class RunResult:
         new_version: Whether this run published it.
         computed: Images that the model looked at (or that failed) in this run.
         reused: Images whose labels were copied because their bytes were labelled before.
-        ignored: File extension → files that are no images.
+        containers: Tars, tables, lists and folders that could not be read, or not to their end.
         artifacts: What was exported.
         exports: URI of the folder that their paths are relative to.
         report: Path of the HTML report, "" without one.
         report_written: Whether this run wrote it.
-        failure_limit: Failed images allowed.
+        failure_limit: Failed images and containers allowed.
         seconds: Wall time.
         phases: Phase → seconds.
         workers: Actors that were asked for, 0 = as many as fit; 1 in one process.
@@ -42,6 +43,7 @@ class RunResult:
         retries: Calls of the store that were tried again, by driver and workers.
         since: What became of the pictures since the version before; None for the first one.
         run: Random, of this run; also in the lease.
+        absent: Pictures that the file of prompts names and the input lacks.
     """
 
     dataset: str
@@ -49,7 +51,7 @@ class RunResult:
     new_version: bool
     computed: int
     reused: int
-    ignored: dict[str, int]
+    containers: tuple[Container, ...]
     artifacts: tuple[Artifact, ...]
     exports: str
     report: str
@@ -62,6 +64,7 @@ class RunResult:
     since: ImagesDiff | None = None
     run: str = ""
     report_written: bool = False
+    absent: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.ledger.current import bring_back, show_current
 from pipeline.ledger.ledger import Ledger, open_ledger, publish, read_manifest, version_numbers
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
@@ -40,11 +41,11 @@ def list_versions(uri: str, storage: Storage | None = None) -> list[Version]:
     storage = storage or Storage()
     current = open_ledger(uri, storage)
     found = []
-    for entry in listed(storage, join(current.uri, "versions")):
+    for entry in listed(storage, join(current.uri, "versions"), recursive=False):
         if entry.path.removesuffix(".json").isdecimal():
             manifest = read_manifest(storage, entry.uri)
             same = manifest.version == current.manifest.version
-            found.append(Version(manifest, entry.modified, same))
+            found.append(Version(manifest, storage.modified(entry.uri), same))
     return sorted(found, key=lambda one: one.manifest.version)
 
 
@@ -75,7 +76,10 @@ def roll_back(uri: str, number: int, storage: Storage, *, wait: bool = False) ->
     old = open_version(uri, number, storage)
     with Lease(storage, old.uri, wait=wait) as lease:
         lease.take()
-        return publish(storage, old.uri, old.manifest)
+        bring_back(storage, old.uri, old.manifest.parts)
+        manifest = publish(storage, old.uri, old.manifest)
+        show_current(storage, old.uri, manifest)
+        return manifest
 
 
 def retire(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +24,10 @@ from pipeline.ledger.parts import (
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex
 from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import on_this_node
 from pipeline.models.tiling.tiled import Tiled
+from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import local_path
 from schemas.manifest import ShardReceipt
@@ -221,6 +221,7 @@ class ShardWorker:
             return self._failed(item, failure), []
         except ValueError as error:
             return self._failed(item, Failure(ErrorCode.MODEL_ERROR, one_line(error))), []
+        asked = prompt_rows(sample.prompts, found.segments, *sample.picture_hw)
         image = image_row(
             item.record,
             segments=segments,
@@ -228,16 +229,18 @@ class ShardWorker:
             original_hw=sample.picture_hw,
             image_format=sample.image_format,
             orientation=sample.orientation,
-            note=sample.note,
+            note="; ".join(filter(None, (sample.note, outcome_note(asked)))),
             size_bytes=item.size_bytes,
             sha256=item.sha256,
             fingerprint=item.fingerprint,
+            prompts=asked,
         )
         return image, segments
 
     @staticmethod
     def _failed(item: Prepared, failure: Failure) -> Row:
-        keep = failure.code not in RETRYABLE and not _doubtful(item.record, failure.code)
+        doubtful = failure.temporary or _doubtful(item.record, failure.code)
+        keep = failure.code not in RETRYABLE and not doubtful
         hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
         return image_row(
             item.record,
@@ -290,10 +293,9 @@ def _held(item: Prepared) -> int:
 
 def _loaded(spec: WorkerSpec) -> Segmenter:
     info = spec.info
-    module, _, name = FAMILIES[info.family].partition(":")
     try:
         info = on_this_node(info, allow_pickle=spec.config.model.allow_pickle)
-        family = getattr(importlib.import_module(module), name)
+        family = segmenter_class(info.family)
         options = loosest_limits(spec.config.model, spec.config.refine)
         model: Segmenter = family(info, options, spec.tasks)
         model.load(spec.device)

@@ -1,1 +1,4 @@
-"""Comparing segments with ground truth: what both sides may be, and one file a metric."""
+"""Comparing segments with ground truth: what both sides may be, and one file a metric.
+
+In: two sets of labels. Out: figures. Open `evaluate` first, then `pairs`, `sources`, `metrics`.
+"""

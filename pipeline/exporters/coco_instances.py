@@ -21,10 +21,11 @@ from .json_write import (
     items,
     member,
     numbers,
+    quoted,
     write_list,
     write_object,
 )
-from .table import Artifact, Report
+from .table import Artifact, Report, Traits
 from .threads import bounded_map
 
 
@@ -40,6 +41,12 @@ class CocoInstances:
     folder = "coco"
     owns = None
     file = "instances.json"
+    name = "coco-instances"
+    options: tuple[str, ...] = ("source_uri",)
+    traits = Traits(things_only=True, names=True)
+
+    def __init__(self, source_uri: bool = False) -> None:
+        self._source_uri = source_uri
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/instances.json."""
@@ -47,37 +54,62 @@ class CocoInstances:
             ledger.storage,
             join(out, self.file),
             head(ledger, _things(ledger)),
-            {"images": image_entries(ledger), "annotations": _entries(ledger)},
+            {"images": self.images(ledger), "annotations": self.entries(ledger)},
         )
-        return [Artifact(self.file, "coco-instances", written["annotations"])]
+        return [Artifact(self.file, self.name, written["annotations"])]
 
     def check(self, ledger: Ledger, out: str, report: Report) -> None:
         """Compares the file with the ledger, entry by entry."""
         expected = head(ledger, _things(ledger))
-        check_coco(ledger, join(out, self.file), expected, "annotation", _entries(ledger), report)
+        check_coco(
+            ledger,
+            join(out, self.file),
+            expected,
+            "annotation",
+            self.entries(ledger),
+            report,
+            images=self.images(ledger),
+        )
+
+    def images(self, ledger: Ledger) -> Iterator[pa.StringArray]:
+        """JSON text of the images' entries."""
+        return image_entries(ledger, source_uri=self._source_uri)
+
+    def entries(self, ledger: Ledger) -> Iterator[pa.StringArray]:
+        """JSON text of the annotations."""
+        own = _own_ids(ledger)
+        tables = (_named(table, own) for table in ledger.annotations(_COLUMNS))
+        pieces = (piece for table in tables for piece in batches(things(table), "rle"))
+        return bounded_map(self.texts, pieces, threads=2)
+
+    def texts(self, batch: pa.RecordBatch) -> pa.StringArray:
+        """JSON text of some annotations; safe to call from threads."""
+        x, y, w, h = items(batch["bbox_xywh"])
+        return concat(
+            *('{"id":', numbers(batch["annotation_id"])),
+            *(',"image_id":', numbers(batch["image_id"])),
+            *(',"category_id":', numbers(batch["category_id"])),
+            *(',"segmentation":', *self.masks(batch)),
+            *(',"area":', numbers(batch["area"])),
+            *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":', numbers(batch["iscrowd"])),
+            *member("score", numbers(batch["score"])),
+            *_source_key(batch),
+            "}" + END,
+        )
+
+    def masks(self, batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:
+        """JSON text of the masks, for `concat`."""
+        return rle_pieces(batch["rle"])
+
+
+_COLUMNS = (
+    "annotation_id", "image_id", "category_id", "isthing", "area", "bbox_xywh", "rle", "score",
+    "iscrowd", "source_id", "source_key",
+)  # fmt: skip
 
 
 def _things(ledger: Ledger) -> list[Category]:
     return [item for item in ledger.categories if item.isthing]
-
-
-def _entries(ledger: Ledger) -> Iterator[pa.StringArray]:
-    columns = [
-        "annotation_id",
-        "image_id",
-        "category_id",
-        "isthing",
-        "area",
-        "bbox_xywh",
-        "rle",
-        "score",
-        "iscrowd",
-        "source_id",
-    ]
-    own = _own_ids(ledger)
-    tables = (_named(table, own) for table in ledger.annotations(columns))
-    pieces = (piece for table in tables for piece in batches(things(table), "rle"))
-    return bounded_map(_texts, pieces, threads=2)
 
 
 def _own_ids(ledger: Ledger) -> bool:
@@ -104,18 +136,13 @@ def _named(table: pa.Table, own: bool) -> pa.Table:
     return table.set_column(place, "annotation_id", table["source_id"])
 
 
-def _texts(batch: pa.RecordBatch) -> pa.StringArray:
-    x, y, w, h = items(batch["bbox_xywh"])
-    return concat(
-        *('{"id":', numbers(batch["annotation_id"])),
-        *(',"image_id":', numbers(batch["image_id"])),
-        *(',"category_id":', numbers(batch["category_id"])),
-        *(',"segmentation":', *rle_pieces(batch["rle"])),
-        *(',"area":', numbers(batch["area"])),
-        *(',"bbox":[', x, ",", y, ",", w, ",", h, '],"iscrowd":', numbers(batch["iscrowd"])),
-        *member("score", numbers(batch["score"])),
-        "}" + END,
-    )
+def _source_key(batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:
+    """`"source_key"`: the id in a file of prompts that is no number, which COCO's `id` must be."""
+    keys = batch["source_key"] if "source_key" in batch.schema.names else None
+    if keys is None or keys.null_count == len(keys):
+        return ("",)
+    text = compute.if_else(compute.is_valid(keys), quoted(keys), pa.scalar(None, pa.string()))
+    return member("source_key", text)
 
 
 # COCO results JSON: what `COCO.loadRes` reads and an evaluation server takes.
@@ -132,6 +159,8 @@ class CocoResults:
     folder = "coco"
     owns = None
     file = "results.json"
+    options: tuple[str, ...] = ()
+    traits = Traits(things_only=True)
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/results.json."""

@@ -17,7 +17,7 @@ from .coco_parts import LabelledPart, check_coco, head, image_entries, labelled_
 from .json_write import END, compute, concat, items, member, numbers, quoted, write_object
 from .png_check import RGB_8, check_pngs
 from .png_folder import PngNames, remove_others, write_pngs
-from .table import Artifact, Report
+from .table import Artifact, Report, Traits
 
 
 class CocoPanoptic:
@@ -31,6 +31,11 @@ class CocoPanoptic:
     folder = "coco"
     owns = "panoptic"
     file = "panoptic.json"
+    options: tuple[str, ...] = ("source_uri",)
+    traits = Traits(label_pngs=1, names=True)
+
+    def __init__(self, source_uri: bool = False) -> None:
+        self._source_uri = source_uri
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/panoptic/*.png, then `out`/panoptic.json, then removes stale PNGs."""
@@ -41,7 +46,7 @@ class CocoPanoptic:
             ledger.storage,
             join(out, self.file),
             head(ledger, ledger.categories),
-            {"images": image_entries(ledger), "annotations": _entries(ledger, names)},
+            {"images": self._images(ledger), "annotations": _entries(ledger, names)},
         )
         remove_others(ledger.storage, folder, names)
         return [
@@ -54,7 +59,8 @@ class CocoPanoptic:
         names = PngNames.of_ledger(ledger)
         expected = head(ledger, ledger.categories)
         entries = _entries(ledger, names)
-        check_coco(ledger, join(out, self.file), expected, "image", entries, report)
+        images = self._images(ledger)
+        check_coco(ledger, join(out, self.file), expected, "image", entries, report, images=images)
         check_pngs(
             ledger,
             join(out, self.owns),
@@ -65,6 +71,9 @@ class CocoPanoptic:
             read=ids_of_bgr,
             report=report,
         )
+
+    def _images(self, ledger: Ledger) -> Iterator[pa.StringArray]:
+        return image_entries(ledger, source_uri=self._source_uri)
 
 
 def bgr_of_ids(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ import orjson
 import pyarrow as pa
 
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.views import is_copy
+from pipeline.storage.uris import join
 from schemas.categories import Category
 from schemas.records import Status
 
@@ -58,23 +61,81 @@ def things(annotations: pa.Table) -> pa.Table:
     return annotations if compute.all(isthing, min_count=0).as_py() else annotations.filter(isthing)
 
 
-def image_entries(ledger: Ledger) -> Iterator[pa.StringArray]:
+IMAGE_COLUMNS = ("image_id", "width", "height", "file_name", "status", "exif_orientation", *_MORE)
+
+
+def image_entries(ledger: Ledger, *, source_uri: bool = False) -> Iterator[pa.StringArray]:
     """JSON text of COCO's `images`, in the ledger's order.
 
     `split` and `parent_image_id` are there where the ledger has them: readers of COCO let pass
     what they do not know, and without them nobody could tell copies and splits apart.
+    `exif_orientation` is there where the file is stored turned: width, height and masks are those
+    of the upright picture, and a reader that passes over EXIF must be able to know.
+
+    Args:
+        ledger: The dataset.
+        source_uri: Also `source_uri`: the file, tar or Parquet that holds the image's bytes.
     """
-    columns = ["image_id", "width", "height", "file_name", "status", *_MORE]
-    for table in ledger.images(columns):
+    for table in ledger.images(list(IMAGE_COLUMNS)):
         for batch in batches(looked_at(table), "file_name"):
-            yield concat(
-                *('{"id":', numbers(batch["image_id"])),
-                *(',"width":', numbers(batch["width"])),
-                *(',"height":', numbers(batch["height"])),
-                *(',"file_name":', quoted(batch["file_name"])),
-                *(piece for name in _MORE for piece in _member(batch, name)),
-                "}" + END,
-            )
+            source = _source(ledger, batch) if source_uri else ()
+            yield image_texts(batch, quoted(batch["file_name"]), source)
+
+
+def image_texts(
+    batch: pa.RecordBatch, names: pa.StringArray, more: tuple[pa.StringArray | str, ...] = ()
+) -> pa.StringArray:
+    """JSON text of some images' entries.
+
+    Args:
+        batch: With the columns `IMAGE_COLUMNS`.
+        names: Their `file_name` as JSON.
+        more: Further members, for `concat`.
+    """
+    return concat(
+        *('{"id":', numbers(batch["image_id"])),
+        *(',"width":', numbers(batch["width"])),
+        *(',"height":', numbers(batch["height"])),
+        *(',"file_name":', names),
+        *(piece for name in _MORE for piece in _member(batch, name)),
+        *_turned(batch),
+        *more,
+        "}" + END,
+    )
+
+
+def _turned(batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:
+    orientation = batch["exif_orientation"]
+    turned = compute.fill_null(compute.greater(orientation, 1), False)
+    if not compute.any(turned, min_count=0).as_py():
+        return ()
+    upright = pa.nulls(len(batch), pa.string())
+    return member("exif_orientation", compute.if_else(turned, numbers(orientation), upright))
+
+
+def _source(ledger: Ledger, batch: pa.RecordBatch) -> tuple[pa.StringArray | str, ...]:
+    wanted = [name for name in ("file_name", "parent_image_id") if name in batch.schema.names]
+    texts = [
+        source_uri_of(ledger.uri if is_copy(row) else ledger.manifest.input, row["file_name"])
+        for row in batch.select(wanted).to_pylist()
+    ]
+    return ',"source_uri":', quoted(pa.array(texts, pa.string()))
+
+
+def source_uri_of(root: str, file_name: str) -> str:
+    """URI of the file that holds an image's bytes: of a tar or Parquet file, not of its member.
+
+    Args:
+        root: The input as it was given: a folder, or one file, tar or Parquet.
+        file_name: Of the image.
+    """
+    outer = _CONTAINER.match(file_name)
+    path = outer[0].removesuffix("/") if outer else file_name
+    folder = root if not root.endswith("/" + path) else root[: -len(path) - 1]
+    return join(folder, path) if folder else path
+
+
+_CONTAINER = re.compile(r".*?\.(?:tar|tar\.gz|tgz|tar\.bz2|tar\.xz|tar\.zst|parquet)/", re.DOTALL)
 
 
 def _member(batch: pa.RecordBatch, name: str) -> tuple[pa.StringArray | str, ...]:
@@ -146,6 +207,8 @@ def check_coco(
     kind: str,
     annotations: Iterable[pa.StringArray],
     report: Report,
+    *,
+    images: Iterable[pa.StringArray],
 ) -> None:
     """Compares a COCO file with what the ledger would give.
 
@@ -156,6 +219,7 @@ def check_coco(
         kind: What the ids are of that its annotations begin with.
         annotations: Pieces as the exporter makes them.
         report: Takes what differs.
+        images: Pieces of the images' entries, likewise.
 
     Raises:
         ValueError: The file is damaged.
@@ -164,9 +228,7 @@ def check_coco(
         lines = JsonLines(file, "images")
         if lines.head != orjson.loads(orjson.dumps(expected_head)):
             report("export-head", uri.rpartition("/")[2])
-        compare_entries(
-            "export-images", "image", lines.entries("images"), image_entries(ledger), report
-        )
+        compare_entries("export-images", "image", lines.entries("images"), images, report)
         compare_entries(
             "export-annotations", kind, lines.entries("annotations"), annotations, report
         )

@@ -14,9 +14,11 @@ from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
 from pipeline.storage.swap import rebuilt, whole
 from pipeline.storage.uris import absolute_uri, join, local_path
+from schemas.config.export import ExportConfig
 from schemas.manifest import DatasetManifest
 from schemas.names import below
 
+from .names import warn_of_names
 from .table import (
     EXPORTERS,
     Artifact,
@@ -26,6 +28,8 @@ from .table import (
     formats_of,
     make_exporter,
     open_exporter,
+    options_of,
+    suffixes_of,
 )
 
 # Which version of a dataset the files in a folder of exports were made from.
@@ -39,10 +43,12 @@ class ExportStamp:
         datasets: format → SHA-256 of the manifest that it was made from and `EXPORT_VERSION`;
             "" while it is being written.
         artifacts: format → what it consists of, paths relative to the stamp.
+        options: format → the keys of [export] that it was made with, where it has any.
     """
 
     datasets: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, storage: Storage, out: str) -> ExportStamp | None:
@@ -60,7 +66,9 @@ class ExportStamp:
                 if artifact.path != "./":
                     below(out, artifact.path)
             return cls(
-                {name: str(item["dataset"]) for name, item in data["formats"].items()}, found
+                {name: str(item["dataset"]) for name, item in data["formats"].items()},
+                found,
+                {name: dict(item.get("options", {})) for name, item in data["formats"].items()},
             )
         except (MissingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -71,6 +79,7 @@ class ExportStamp:
             name: {
                 "dataset": self.datasets[name],
                 "artifacts": [asdict(item) for item in self.artifacts[name]],
+                **({"options": dict(own)} if (own := self.options.get(name)) else {}),
             }
             for name in sorted(self.datasets)
         }
@@ -78,12 +87,16 @@ class ExportStamp:
         storage.write(join(out, "exports.json"), text.encode())
 
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Raised when an exporter's files change: exports of another version count as out of date."""
 
 
 def export_all(
-    ledger: Ledger, out: str | None = None, *, formats: Sequence[str] = ()
+    ledger: Ledger,
+    out: str | None = None,
+    *,
+    formats: Sequence[str] = (),
+    config: ExportConfig | None = None,
 ) -> list[Artifact]:
     """Brings a dataset's folder of exports up to the ledger's version.
 
@@ -97,6 +110,7 @@ def export_all(
         ledger: The dataset.
         out: The folder; <dataset>/exports if None.
         formats: Which; the ones that the task yields if empty.
+        config: How; its `formats` are not asked.
 
     Returns:
         What was written, paths relative to `out`.
@@ -106,15 +120,19 @@ def export_all(
         ValueError: An unknown format, one that the task does not yield, or a damaged ledger.
     """
     out = absolute_uri(out) if out else join(ledger.uri, "exports")
-    exporters = _exporters(ledger, formats)
-    text = f"{_identity(ledger.manifest)} {' '.join(exporters)}"
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    exporters = _exporters(ledger, formats, config)
+    chosen = {
+        name: options_of(exporter, config or ExportConfig()) for name, exporter in exporters.items()
+    }
+    made_of = [f"{name} {_identity(ledger.manifest, own)}" for name, own in chosen.items()]
+    digest = hashlib.sha256(" ".join(made_of).encode()).hexdigest()
     version = f"{ledger.manifest.version:06d}-{digest[:12]}"
     ours = {item for name in EXPORTERS for item in _folders(make_exporter(name))}
     with rebuilt(ledger.storage, out, version=version, ours=ours) as place:
-        artifacts = _export_into(ledger, place, exporters)
+        artifacts = _export_into(ledger, place, exporters, chosen)
     if local_path(out) is None:
         _remove_unversioned(ledger.storage, out)
+    warn_of_names(ledger, exporters.values())
     return artifacts
 
 
@@ -126,7 +144,8 @@ def _remove_unversioned(storage: Storage, out: str) -> None:
     for name, items in old.artifacts.items():
         for item in items:
             if item.path in _made_by(name):
-                _remove(storage, below(out, item.path), folder=item.path.endswith("/"))
+                suffixes = suffixes_of(name)
+                _remove(storage, below(out, item.path), suffixes, item.path.endswith("/"))
     storage.remove(join(out, "exports.json"))
 
 
@@ -136,7 +155,12 @@ def _folders(exporter: Exporter) -> set[str]:
     return {exporter.folder, inside}
 
 
-def _export_into(ledger: Ledger, out: str, exporters: Mapping[str, Exporter]) -> list[Artifact]:
+def _export_into(
+    ledger: Ledger,
+    out: str,
+    exporters: Mapping[str, Exporter],
+    chosen: Mapping[str, Mapping[str, Any]],
+) -> list[Artifact]:
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     # From here until the end the stamp promises nothing, but it still knows what there is.
@@ -153,19 +177,29 @@ def _export_into(ledger: Ledger, out: str, exporters: Mapping[str, Exporter]) ->
     for name, items in known.items():
         for item in items:
             if name not in written and item.path not in kept and item.path in _made_by(name):
-                _remove(storage, below(out, item.path), folder=item.path.endswith("/"))
-    ExportStamp({name: _identity(ledger.manifest) for name in written}, written).write(storage, out)
+                suffixes = suffixes_of(name)
+                _remove(storage, below(out, item.path), suffixes, item.path.endswith("/"))
+    done = {name: _identity(ledger.manifest, chosen[name]) for name in written}
+    ExportStamp(done, written, chosen).write(storage, out)
     return [item for items in written.values() for item in items]
 
 
-def exports_current(ledger: Ledger, out: str | None = None, formats: Sequence[str] = ()) -> bool:
+def exports_current(
+    ledger: Ledger,
+    out: str | None = None,
+    formats: Sequence[str] = (),
+    config: ExportConfig | None = None,
+) -> bool:
     """Whether `export_all` with the same arguments would change nothing.
 
     Raises:
         ValueError: An unknown format, or one that the task does not yield.
     """
     out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
-    wanted = dict.fromkeys(_exporters(ledger, formats), _identity(ledger.manifest))
+    wanted = {
+        name: _identity(ledger.manifest, options_of(exporter, config or ExportConfig()))
+        for name, exporter in _exporters(ledger, formats, config).items()
+    }
     stamp = ExportStamp.read(ledger.storage, out)
     return (
         stamp is not None
@@ -195,13 +229,18 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
     stamp = ExportStamp.read(storage, out) or ExportStamp()
     checked: list[str] = []
     for name in EXPORTERS:
-        exporter = make_exporter(name)
+        options = stamp.options.get(name, {})
+        try:
+            exporter = make_exporter(name, ExportConfig.parse(options))
+        except ValueError as error:
+            report("export-current", f"{name}: {error}")
+            continue
         folder = join(out, exporter.folder)
         path = f"{exporter.folder}/{exporter.file}"
         there = storage.exists(join(out, path))
         if not there and name not in stamp.datasets:
             continue
-        if stamp.datasets.get(name) != _identity(ledger.manifest):
+        if stamp.datasets.get(name) != _identity(ledger.manifest, options):
             report("export-current", f"{path}: unfinished or of another version")
             continue
         checked.append(name)
@@ -212,7 +251,9 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
     return tuple(checked)
 
 
-def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
+def export(
+    ledger: Ledger, name: str, out: str, *, config: ExportConfig | None = None
+) -> list[Artifact]:
     """Writes one format straight into a folder of the caller's.
 
     A format with pictures takes a folder for itself, in which pictures that belong to no image
@@ -222,6 +263,7 @@ def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
         ledger: The dataset, or the view of one of its tasks.
         name: The format.
         out: The folder.
+        config: How; its `formats` are not asked.
 
     Returns:
         What was written, paths relative to `out`.
@@ -232,22 +274,28 @@ def export(ledger: Ledger, name: str, out: str) -> list[Artifact]:
             something else, or a damaged ledger.
     """
     out = absolute_uri(out)
-    exporter = open_exporter(name, tasks=ledger.manifest.tasks)
+    exporter = open_exporter(name, tasks=ledger.manifest.tasks, config=config)
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     _check_owned(storage, out, exporter, name, old)
     rest = {key: value for key, value in old.datasets.items() if key != name}
     others = {key: old.artifacts[key] for key in rest}
-    ExportStamp({**rest, name: ""}, {**others, name: ()}).write(storage, out)
+    options = {key: old.options[key] for key in rest if key in old.options}
+    ExportStamp({**rest, name: ""}, {**others, name: ()}, options).write(storage, out)
     made = exporter.export(_suited(ledger, exporter), out)
-    done = {**rest, name: _identity(ledger.manifest)}
-    ExportStamp(done, {**others, name: made}).write(storage, out)
+    options[name] = options_of(exporter, config or ExportConfig())
+    done = {**rest, name: _identity(ledger.manifest, options[name])}
+    ExportStamp(done, {**others, name: made}, options).write(storage, out)
+    warn_of_names(ledger, [exporter])
     return made
 
 
-def _exporters(ledger: Ledger, formats: Sequence[str]) -> dict[str, Exporter]:
+def _exporters(
+    ledger: Ledger, formats: Sequence[str], config: ExportConfig | None
+) -> dict[str, Exporter]:
     tasks = ledger.manifest.tasks
-    return {name: open_exporter(name, tasks=tasks) for name in formats or formats_of(tasks)}
+    wanted = formats or formats_of(tasks)
+    return {name: open_exporter(name, tasks=tasks, config=config) for name in wanted}
 
 
 def _suited(ledger: Ledger, exporter: Exporter) -> Ledger:
@@ -256,8 +304,8 @@ def _suited(ledger: Ledger, exporter: Exporter) -> Ledger:
     return ledger if task is None else ledger.view(task)
 
 
-def _identity(manifest: DatasetManifest) -> str:
-    text = f"{EXPORT_VERSION}\n{manifest.to_json()}"
+def _identity(manifest: DatasetManifest, options: Mapping[str, Any]) -> str:
+    text = f"{EXPORT_VERSION}\n{json.dumps(dict(options), sort_keys=True)}\n{manifest.to_json()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -292,10 +340,10 @@ def _made_by(name: str) -> set[str]:
     return {_under(exporter.folder, exporter.file), *owned}
 
 
-def _remove(storage: Storage, uri: str, *, folder: bool) -> None:
+def _remove(storage: Storage, uri: str, suffixes: tuple[str, ...], folder: bool) -> None:
     if not folder:
         storage.remove(uri)
     elif storage.is_dir(uri):
         for entry in storage.list(uri, hidden=True):
-            if entry.path.endswith(".png"):
+            if entry.path.endswith(suffixes):
                 storage.remove(entry.uri)

@@ -127,7 +127,7 @@ def write_object(
         StorageError: It cannot be written; what was there before is still there.
     """
     written: dict[str, int] = {}
-    with _staged(storage, uri) as file:
+    with staged(storage, uri) as file:
         file.write(b"{")
         for key, value in head.items():
             file.write(orjson.dumps(key) + b":" + orjson.dumps(value) + b",\n")
@@ -144,7 +144,7 @@ def write_list(storage: Storage, uri: str, pieces: Iterable[pa.StringArray]) -> 
     Raises:
         StorageError: It cannot be written; what was there before is still there.
     """
-    with _staged(storage, uri) as file:
+    with staged(storage, uri) as file:
         count = _write_entries(file, pieces)
         file.write(b"\n")
     return count
@@ -167,21 +167,28 @@ def _write_entries(file: BinaryIO, pieces: Iterable[pa.StringArray]) -> int:
 
 
 @contextlib.contextmanager
-def _staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
+def staged(storage: Storage, uri: str) -> Iterator[BinaryIO]:
     """A local file that becomes `uri` when the block ends without an error."""
+    with staged_file(storage, uri) as file, _plain_malloc():
+        yield file
+
+
+@contextlib.contextmanager
+def staged_file(storage: Storage, uri: str) -> Iterator[BinaryIO]:
+    """The same for blocks that do not end in the order in which they began."""
     target = local_path(uri)
     folder = target.parent if target else Path(tempfile.gettempdir())
-    staged = folder / f".{uri.rpartition('/')[2]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    local = folder / f".{uri.rpartition('/')[2]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with staged.open("xb", buffering=1 << 20) as file, _plain_malloc():
+        with local.open("xb", buffering=1 << 20) as file:
             yield file
-        storage.put_file(staged, uri)
+        storage.put_file(local, uri)
     except OSError as error:
         raise explain(error, uri) from error
     finally:
         with contextlib.suppress(OSError):
-            staged.unlink()
+            local.unlink()
 
 
 @contextlib.contextmanager

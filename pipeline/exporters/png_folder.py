@@ -25,6 +25,8 @@ from .threads import bounded_map
 # Names of the label PNGs: readable, inside their folder, and never two the same.
 
 Hashes = npt.NDArray[np.uint64]
+_PART_BYTES = 251
+_PATH_BYTES = 700
 
 
 class PngNames:
@@ -32,13 +34,14 @@ class PngNames:
 
     `street/a.v2.jpg` → `street/a.v2.png`, as the readers of COCO panoptic and semantic sets
     expect (the last suffix is replaced). Where two images would share that name, as `a.jpg` and
-    `a.png` would, each keeps its own suffix: `a.jpg.png` and `a.png.png`.
+    `a.png` would, each keeps its own suffix: `a.jpg.png` and `a.png.png`. A name that no file
+    system holds keeps its beginning and gets a hash (`_short`).
 
     Holds 24 bytes an image, whatever the length of the names.
     """
 
     def __init__(self, file_names: Iterable[str]) -> None:
-        pairs = (value for name in file_names for value in _stem_and_path(_inside(name)))
+        pairs = (_hash(text) for name in file_names for text in _stem_and_path(_inside(name)))
         stems, paths = np.fromiter(pairs, np.uint64).reshape(-1, 2).T
         # A stem is free if no other image has it, neither as its stem nor as its whole path.
         values, counts = np.unique(np.append(stems, paths[paths != stems]), return_counts=True)
@@ -53,8 +56,7 @@ class PngNames:
 
     def __getitem__(self, file_name: str) -> str:
         """The PNG's path relative to its folder, "/"-separated."""
-        path = _inside(file_name)
-        stem = posixpath.splitext(path)[0]
+        stem, path = _stem_and_path(_inside(file_name))
         taken = bool(_contains(self._taken, np.array([_hash(stem)], np.uint64))[0])
         return (path if taken else stem) + ".png"
 
@@ -76,12 +78,41 @@ def _inside(file_name: str) -> str:
     return "/".join("%" + part if part in ("", ".", "..") else part for part in marked)
 
 
-def _stem_and_path(path: str) -> tuple[int, int]:
-    return _hash(posixpath.splitext(path)[0]), _hash(path)
+def _stem_and_path(path: str) -> tuple[str, str]:
+    return _short(posixpath.splitext(path)[0]), _short(path)
+
+
+def _short(path: str) -> str:
+    """A path that file systems hold; different paths give different ones.
+
+    A part of more than 251 bytes (".png" makes it 255, the limit of ext4, XFS, APFS and NTFS), or
+    with a NUL, keeps its beginning and gets "~" and a hash of the whole part. Where the whole
+    path is longer than 700 bytes (S3's keys have at most 1,024), so do its folders, as one.
+    """
+    if len(path) < _PART_BYTES // 4 and "\0" not in path:
+        return path
+    path = "/".join(
+        _cut(part, _PART_BYTES) if len(_bytes(part)) > _PART_BYTES or "\0" in part else part
+        for part in path.split("/")
+    )
+    folders, slash, name = path.rpartition("/")
+    if len(_bytes(path)) > _PATH_BYTES:
+        folders = _cut(folders.replace("/", "_"), _PART_BYTES, whole=folders)
+    return folders + slash + name
+
+
+def _cut(text: str, most: int, whole: str = "") -> str:
+    mark = f"~{_hash(whole or text):016x}"
+    start = _bytes(text.replace("\0", "_"))[: most - len(mark)]
+    return start.decode("utf-8", "ignore") + mark
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    digest = hashlib.blake2b(_bytes(text), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
 

@@ -15,7 +15,7 @@ from schemas.records import Task
 
 from .png_check import check_pngs, grey
 from .png_folder import PngNames, remove_others, write_pngs
-from .table import Artifact, Report
+from .table import Artifact, Report, Traits
 
 
 class SemanticPng:
@@ -29,6 +29,8 @@ class SemanticPng:
     folder = "semantic"
     owns = ""
     file = "categories.json"
+    options: tuple[str, ...] = ()
+    traits = Traits(label_pngs=1, names=True)
     name = "semantic-png"
     convention = "category-id"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.ledger.ledger import Ledger
+from schemas.config.export import ExportConfig
 from schemas.records import Task
 from schemas.suggest import nearest
 
@@ -17,8 +18,22 @@ EXPORTERS: dict[str, str] = {
     "coco-results": "pipeline.exporters.coco_instances:CocoResults",
     "semantic-png": "pipeline.exporters.semantic_png:SemanticPng",
     "semantic-png-stuffthing": "pipeline.exporters.semantic_png:StuffThingPng",
+    "coco-polygons": "pipeline.exporters.coco_polygons:CocoPolygons",
+    "coco-flat": "pipeline.exporters.coco_polygons:CocoFlat",
+    "csv": "pipeline.exporters.csv_table:CsvTable",
+    "label-studio": "pipeline.exporters.label_studio:LabelStudio",
+    "cvat": "pipeline.exporters.cvat:Cvat",
+    "geojson": "pipeline.exporters.geojson:GeoJson",
+    "webdataset": "pipeline.exporters.webdataset:WebDataset",
+    "hf": "pipeline.exporters.hf:HuggingFace",
+    "voc": "pipeline.exporters.maps:VocMaps",
+    "cityscapes": "pipeline.exporters.maps:CityscapesMaps",
+    "ade20k": "pipeline.exporters.maps:Ade20kMaps",
+    "overlays": "pipeline.exporters.overlays:Overlays",
+    "yolo-seg": "pipeline.exporters.yolo:YoloSeg",
+    "yolo-detect": "pipeline.exporters.yolo:YoloDetect",
 }
-"""Format → "module:class"; the class is built without arguments."""
+"""Format → "module:class"; the class is built with those keys of [export] that it names."""
 
 _DEFAULTS: dict[Task, tuple[str, ...]] = {
     "instance": ("coco-instances",),
@@ -26,6 +41,9 @@ _DEFAULTS: dict[Task, tuple[str, ...]] = {
     "panoptic": ("coco-instances", "coco-panoptic", "semantic-png"),
 }
 
+
+SUFFIXES = (".png", ".jpg", ".webp", ".bmp", ".txt", ".tar", ".parquet", ".geojson", ".xml")
+"""Of the files in folders that exports own; nothing else in them is ever removed."""
 
 Report = Callable[[str, str], None]
 """Takes the name of a broken rule (export-…) and one line: which entry, and how."""
@@ -46,6 +64,27 @@ class Artifact:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a format keeps of a dataset; docs/formats.md and the contract's tests go by it.
+
+    Attributes:
+        masks: What a reader gets back of a mask: "exact" to the pixel, "polygons" (exact in
+            pycocotools at tolerance 0, at the edges' mercy elsewhere), "boxes", "mapped" to the
+            categories of another data set, or "painted" over a picture.
+        things_only: Stuff is left out.
+        label_pngs: PNGs of labels an image.
+        pictures: The input's pictures are carried along, so they must still be there.
+        names: Images are known by their `file_name`, which narrow readers break on.
+    """
+
+    masks: Literal["exact", "polygons", "boxes", "mapped", "painted"] = "exact"
+    things_only: bool = False
+    label_pngs: int = 0
+    pictures: bool = False
+    names: bool = False
+
+
 class Exporter(Protocol):
     """One format.
 
@@ -55,12 +94,16 @@ class Exporter(Protocol):
         owns: The folder inside the output that holds nothing but this export's pictures: "" is
             the output itself, None means that there is no such folder.
         file: The file, relative to the output, that is replaced last.
+        options: Keys of [export] that change its files; the class is built with them.
+        traits: What it keeps.
     """
 
     tasks: tuple[Task, ...]
     folder: str
     owns: str | None
     file: str
+    options: tuple[str, ...]
+    traits: Traits
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes the whole dataset in this format, part by part.
@@ -101,8 +144,10 @@ def best_task(exporter: Exporter, tasks: Sequence[Task]) -> Task | None:
     return next((task for task in exporter.tasks if task in tasks), None)
 
 
-def open_exporter(name: str, *, tasks: Sequence[Task]) -> Exporter:
-    """The exporter of a format.
+def open_exporter(
+    name: str, *, tasks: Sequence[Task], config: ExportConfig | None = None
+) -> Exporter:
+    """The exporter of a format, set up by [export].
 
     Raises:
         ValueError: No such format, or not one for datasets of these tasks.
@@ -111,7 +156,7 @@ def open_exporter(name: str, *, tasks: Sequence[Task]) -> Exporter:
         raise ValueError(
             f"unknown format {name!r}{nearest(name, EXPORTERS)}; known: {', '.join(EXPORTERS)}"
         )
-    exporter = make_exporter(name)
+    exporter = make_exporter(name, config)
     if best_task(exporter, tasks) is None:
         raise ValueError(
             f"format {name} needs a dataset of task {' or '.join(exporter.tasks)}, "
@@ -120,7 +165,19 @@ def open_exporter(name: str, *, tasks: Sequence[Task]) -> Exporter:
     return exporter
 
 
-def make_exporter(name: str) -> Exporter:
+def make_exporter(name: str, config: ExportConfig | None = None) -> Exporter:
     """The exporter of a key of `EXPORTERS`, whatever the dataset."""
     module, _, cls = EXPORTERS[name].partition(":")
-    return getattr(importlib.import_module(module), cls)()
+    made = getattr(importlib.import_module(module), cls)
+    return made(**options_of(made, config or ExportConfig()))
+
+
+def options_of(exporter: Exporter | type[Exporter], config: ExportConfig) -> dict[str, Any]:
+    """Key of [export] → value, for those that change this exporter's files."""
+    return {key: getattr(config, key) for key in exporter.options}
+
+
+def suffixes_of(name: str) -> tuple[str, ...]:
+    """What a format's files in a folder of its own may end in; the rest there is somebody's."""
+    plain = name not in EXPORTERS or make_exporter(name).traits.label_pngs
+    return (".png",) if plain else SUFFIXES

@@ -2,94 +2,60 @@
 
 from __future__ import annotations
 
-import io
 import re
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    ImageFile,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
 
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
-from .decoded import (
-    Decoded,
-    Pixels,
-    UndecodableError,
-    check_size,
-    exif_orientation,
-    from_deep,
-    from_pillow,
-)
+from .decoded import Decoded, Pixels, UndecodableError
+from .dicom import decode_dicom
+from .jp2_jxl import decode_jpeg2000, decode_jpegxl
 from .jpeg import decode_jpeg
+from .pillow_kinds import PLUGINS, Decoder, decode_heic, decode_with
+from .png import decode_png
 from .sniff import is_cut, sniff
 from .tiff import decode_tiff
-
-# One decoder a file format: bytes → RGB as stored, before any rotation.
-
-# A format's class itself, not Image.open, which would guess the format again.
-_Plugin = Callable[[io.BytesIO], ImageFile.ImageFile]
-Decoder = Callable[[bytes, ImagesConfig, int | None], Decoded]
-
-
-def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
-    """PNG; 16-bit colour through OpenCV, since Pillow keeps only its upper 8 bits.
-
-    Raises:
-        UndecodableError: Too large, or broken 16-bit data.
-    """
-    depth, color_type = data[24:26]
-    if depth < 16 or color_type == 0:
-        return decode_with(PngImagePlugin.PngImageFile)(data, config, min_side)
-    image = PngImagePlugin.PngImageFile(io.BytesIO(data))
-    check_size(image.height, image.width, config)
-    image.load()  # strict about missing data; and EXIF may stand behind the pixels
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise UndecodableError(ErrorCode.DECODE_ERROR, "PNG: broken 16-bit data")
-    orientation, notes = exif_orientation(image)
-    if pixels.shape[2] == 4 and pixels[..., 3].min() < 65535:
-        notes += ("alpha dropped",)
-    return from_deep(pixels[..., 2::-1], orientation, notes, config)
-
-
-def decode_with(plugin: _Plugin) -> Decoder:
-    """A decoder that leaves everything to one of Pillow's format classes."""
-
-    def decode(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
-        image = plugin(io.BytesIO(data))
-        check_size(image.height, image.width, config)
-        frames = _frame_count(image)
-        notes = (f"first of {frames} frames",) if frames > 1 else ()
-        image.load()
-        orientation, more = exif_orientation(image)
-        if image.mode.startswith("I"):  # 16-bit grey
-            return from_deep(np.asarray(image), orientation, notes + more, config)
-        return from_pillow(image, orientation, notes + more)
-
-    return decode
-
 
 DECODERS: dict[str, Decoder] = {
     "JPEG": decode_jpeg,
     "PNG": decode_png,
     "TIFF": decode_tiff,
-    "WEBP": decode_with(WebPImagePlugin.WebPImageFile),
-    "BMP": decode_with(BmpImagePlugin.BmpImageFile),
-    "GIF": decode_with(GifImagePlugin.GifImageFile),
-    "AVIF": decode_with(AvifImagePlugin.AvifImageFile),
+    "JPEG 2000": decode_jpeg2000,
+    "JPEG XL": decode_jpegxl,
+    "HEIC": decode_heic,
+    "DICOM": decode_dicom,
+    **{kind: decode_with(plugin) for kind, plugin in PLUGINS.items()},
 }
-"""Kind as `sniff` names it → decoder(data, config, min_side)."""
+"""Kind as `sniff` names it → decoder(data, config, min_side): RGB as stored, before rotation."""
+
+DECODERS_VERSION = 2
+"""Goes up when images that failed before may be read now: such failures are not kept."""
+
+UNREADABLE = frozenset(
+    {ErrorCode.NOT_AN_IMAGE, ErrorCode.TRUNCATED, ErrorCode.DECODE_ERROR, ErrorCode.UNSUPPORTED}
+)
+"""Failures of decoding that another version of the decoders may not have."""
+
+_PATHS = {"TIFF": "tifffile"}
+"""Kinds that take another path than in version 1, whose labels are computed anew."""
+
+_OURS = (
+    AttributeError, TypeError, KeyError, IndexError, AssertionError, OverflowError,
+    ZeroDivisionError, struct.error,
+)  # fmt: skip
+"""What a library's code raises when it stumbles over damage; the text says nothing to a user."""
+
+
+def decoding_path(data: bytes) -> str:
+    """What an image's labels depend on beside its bytes: "" for paths as old as the first."""
+    return _PATHS.get(sniff(data), "")
 
 
 def explain_decoding(kind: str, error: Exception, data: bytes) -> UndecodableError:
@@ -98,16 +64,21 @@ def explain_decoding(kind: str, error: Exception, data: bytes) -> UndecodableErr
         return UndecodableError(ErrorCode.TRUNCATED, f"{kind}: the file ends inside the picture")
     known = re.search("cannot handle|not support|unsupported|unknown pixel mode", str(error), re.I)
     code = ErrorCode.UNSUPPORTED if known else ErrorCode.DECODE_ERROR
+    if isinstance(error, _OURS):
+        return UndecodableError(ErrorCode.DECODE_ERROR, f"{kind}: the file is damaged")
     return UndecodableError(code, f"{kind}: {error or type(error).__name__}")
 
 
-def _frame_count(image: ImageFile.ImageFile) -> int:
-    try:
-        count = int(getattr(image, "n_frames", 1))
-        image.seek(0)
-    except Exception:  # a later frame is broken; the first is what counts
-        return 1
-    return count
+def of_plane(config: ImagesConfig, plane: str) -> ImagesConfig:
+    """The config that reads one plane of a file: `ImageRecord.plane`, "" = as it is.
+
+    A page or plane is asked for by `page`, a time point by `time`.
+    """
+    axis, _, number = plane.partition("=")
+    if not number:
+        return config
+    key = "time" if axis == "t" else "page"
+    return config.model_copy(update={key: int(number), "each": "file"})
 
 
 def decode_image(
@@ -131,34 +102,44 @@ def decode_image(
         because of the bytes.
     """
     kind = sniff(data)
-    picture = _decode(kind, data, config, min_side)
+    picture = _decode(kind, data, of_plane(config, record.plane), min_side)
     return picture if isinstance(picture, Failure) else _sample(picture, kind, record)
 
 
-def decode_values(data: bytes, config: ImagesConfig) -> npt.NDArray[Any] | Failure:
+def decode_values(
+    data: bytes, config: ImagesConfig, *, plane: str = ""
+) -> npt.NDArray[Any] | Failure:
     """Decodes one image's values as the file holds them: no stretch, and every band but alpha.
 
     Args:
         data: The whole file.
-        config: Pixel limit.
+        config: Pixel limit, and which plane of a stack.
+        plane: `ImageRecord.plane`.
 
     Returns:
         HxWxC upright: uint8 RGB of a picture of 8 bits, else the file's own type and bands; or a
         `Failure` as `decode_image` gives it.
     """
-    picture = _decode(sniff(data), data, config, None)
+    picture = _decode(sniff(data), data, of_plane(config, plane), None)
     return picture if isinstance(picture, Failure) else _values(picture)
 
 
 def decode_with_values(
-    data: bytes, record: ImageRecord, config: ImagesConfig
+    data: bytes, record: ImageRecord, config: ImagesConfig, *, every_band: bool = True
 ) -> tuple[Sample, npt.NDArray[Any]] | Failure:
-    """Both of the above, for the price of one."""
+    """Both of the above, for the price of one.
+
+    Without `every_band`, the values of a file of several channels of which nobody chose any are
+    those of the channel that is seen.
+    """
     kind = sniff(data)
-    picture = _decode(kind, data, config, None)
+    picture = _decode(kind, data, of_plane(config, record.plane), None)
     if isinstance(picture, Failure):
         return picture
-    return _sample(picture, kind, record), _values(picture)
+    values = _values(picture)
+    if picture.first is not None and not every_band:
+        values = values[..., picture.first : picture.first + 1]
+    return _sample(picture, kind, record), values
 
 
 def _sample(picture: Decoded, kind: str, record: ImageRecord) -> Sample:
@@ -194,9 +175,10 @@ def _decode(
     try:
         return DECODERS[kind](data, config, min_side)
     except MemoryError:
-        return Failure(ErrorCode.TOO_LARGE, f"{kind}: not enough memory to decode it")
+        message = f"{kind}: not enough memory to decode it"
+        return Failure(ErrorCode.TOO_LARGE, message, temporary=True)
     except UndecodableError as error:
-        return Failure(error.code, str(error))
+        return Failure(error.code, str(error), temporary=error.temporary)
     except Exception as error:
         reason = explain_decoding(kind, error, data)
         return Failure(reason.code, str(reason))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
 from .stretch import stretch
@@ -22,7 +22,7 @@ _ORIENTATION = 0x0112
 _BAND = 1 << 24  # pixels
 
 # Pillow's limit is one for the whole process and below what a survey camera takes; every picture
-# is measured against images.max_pixels instead, before a pixel is decoded.
+# is measured by `memory.check_size` instead, before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 # Remarks about damaged metadata, without a file's name; what matters becomes a note or a failure.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
@@ -39,6 +39,8 @@ class Decoded:
         notes: What was dropped or assumed.
         values: HxW or HxWxC, as stored, where `pixels` could not hold them: deeper than 8 bits,
             or of more bands; turned over where 0 was white. None where `pixels` says it all.
+        first: Place of the only one of the values' bands that is seen, where those are channels
+            and nobody chose; None = as bands are shown.
     """
 
     pixels: Pixels
@@ -46,27 +48,21 @@ class Decoded:
     orientation: int
     notes: tuple[str, ...] = ()
     values: npt.NDArray[Any] | None = None
+    first: int | None = None
 
 
 class UndecodableError(Exception):
-    """An image that cannot be decoded, and why."""
+    """An image that cannot be decoded, and why.
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    Attributes:
+        code: A stable word.
+        temporary: Whether another worker, with more memory, may decode it.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, temporary: bool = False) -> None:
         super().__init__(re.sub(r" at 0x[0-9a-f]+", "", " ".join(message.split()))[:300])
         self.code = code
-
-
-def check_size(height: int, width: int, config: ImagesConfig) -> None:
-    """Refuses more pixels than the limit; called before any pixel is decoded.
-
-    Raises:
-        UndecodableError: TOO_LARGE.
-    """
-    if height * width > config.max_pixels:
-        raise UndecodableError(
-            ErrorCode.TOO_LARGE,
-            f"{width} × {height} pixels are more than images.max_pixels = {config.max_pixels}",
-        )
+        self.temporary = temporary
 
 
 def exif_orientation(image: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
@@ -113,10 +109,12 @@ def from_deep(
     *,
     inverted: bool = False,
     bands: npt.NDArray[Any] | None = None,
+    first: int | None = None,
 ) -> Decoded:
     """HxW or HxWx3 values of any type, stretched to 8 bits; `inverted` where 0 is white.
 
-    `bands` are all the values of the file, where those are a choice of them.
+    `bands` are all the values of the file, where those are a choice of them, and `first` as in
+    `Decoded`.
     """
     shallow = pixels if pixels.dtype == np.uint8 else stretch(pixels, config.stretch_16bit)
     if inverted:
@@ -126,7 +124,7 @@ def from_deep(
     whole = pixels if bands is None else bands
     plain = whole.dtype == np.uint8 and whole.shape == pixels.shape
     values = None if plain else _turned_over(whole) if inverted else whole
-    return Decoded(np.ascontiguousarray(rgb), (height, width), orientation, notes, values)
+    return Decoded(np.ascontiguousarray(rgb), (height, width), orientation, notes, values, first)
 
 
 def _turned_over(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import JpegImagePlugin
+from PIL import JpegImagePlugin, MpoImagePlugin
 
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, Pixels, UndecodableError, check_size, exif_orientation, from_pillow
+from .decoded import Decoded, Pixels, UndecodableError, exif_orientation, from_pillow
+from .memory import BYTES_A_PIXEL, check_size
+from .pillow_kinds import read_frames, with_channels
 from .sniff import is_cut
 
 _UNKNOWN = ("Unsupported JPEG process", "Unsupported JPEG data precision")
@@ -24,6 +26,8 @@ _REMARKS = (
     "Warning: unknown JFIF revision number",
     "Corrupt JPEG data: bad ICC marker",
 )
+_END = b"\xff\xd9"
+_STUFFED = 2
 _PADDING = 16  # bytes some cameras put before the end marker; more means lost synchronisation
 
 
@@ -33,33 +37,82 @@ def decode_jpeg(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
     Raises:
         UndecodableError: The file is cut, corrupt, too large or of an unsupported process.
     """
+    if config.page not in (None, "first", 1) or config.projection != "none":
+        return _decode_frame(data, config)
+    return with_channels(_decode_first(data, config, min_side), config)
+
+
+def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
+    """Another picture than the first of a file that holds several (MPO)."""
+    image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+    check_size(image.height, image.width, config)
+    if not isinstance(image, MpoImagePlugin.MpoImageFile) and config.projection == "none":
+        raise UndecodableError(
+            ErrorCode.UNSUPPORTED, f"images.page = {config.page}: there is 1 page"
+        )
+    return with_channels(read_frames(image, config), config)
+
+
+def _decode_first(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
     try:
         rows, columns, colors, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:
         return _decode_odd(data, config)
     height, width = int(rows), int(columns)
-    check_size(height, width, config)
+    factor = _factor(height, width, min_side)
+    # Scaled down in decoding, no more than that is ever in memory; the plain rule asks the file.
+    check_size(height, width, config, bytes_a_pixel=BYTES_A_PIXEL / factor**2)
     orientation, notes = _orientation(data)
     cmyk = colors in ("CMYK", "YCCK")
     options: dict[str, Any] = {"colorspace": "CMYK" if cmyk else "RGB"}
-    if min_side is not None:
-        factor = 8
-        while factor > 1 and -(-min(height, width) // factor) < min_side:
-            factor //= 2
-        if factor > 1:
-            small = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
-            options |= small
+    if factor > 1:
+        options |= {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     pixels, warning = _strict(data, options)
     if pixels is None and is_cut("JPEG", data):
-        pixels, _ = _strict(data + b"\xff\xd9", options)
+        pixels, _ = _strict(data + _END, options)
+        warning = "end marker missing"
+        if pixels is None:
+            pixels, warning = _without_padding(data, len(data), options), "padded, no end marker"
         if pixels is None:  # more is missing than the end marker
             raise UndecodableError(ErrorCode.TRUNCATED, "JPEG: the file ends inside the picture")
-        warning = "end marker missing"
+    elif pixels is None and _stray_before_end(warning) > _PADDING:
+        pixels = _without_padding(data, data.rfind(_END), options)
+        warning = "padded before its end marker" if pixels is not None else warning
     if pixels is None:
         return _decode_doubtful(data, config, warning)
     if cmyk:
         pixels = _cmyk_to_rgb(pixels)
     return Decoded(pixels, (height, width), orientation, (*notes, warning) if warning else notes)
+
+
+def _stray_before_end(warning: str) -> int:
+    stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    return int(stray[1]) if stray else 0
+
+
+def _factor(height: int, width: int, min_side: int | None) -> int:
+    """How much smaller it may be decoded: 1, 2, 4 or 8."""
+    factor = 1 if min_side is None else 8
+    while factor > 1 and -(-min(height, width) // factor) < (min_side or 0):
+        factor //= 2
+    return factor
+
+
+def _without_padding(data: bytes, end: int, options: dict[str, Any]) -> Pixels | None:
+    """The pixels of a file whose last block is followed by zeros or by 0xff, None if it is not.
+
+    Zeros are also valid codes: a file overwritten with them decodes to its end, flat. So they are
+    taken away, and all blocks must be there without them.
+    """
+    for filling in (b"\0", b"\xff"):
+        kept = len(data[:end].rstrip(filling))
+        if end - kept <= _STUFFED:
+            continue
+        for more in range(_STUFFED + 1):  # the last byte of the pixels may look like filling
+            pixels, _ = _strict(data[: kept + more] + _END, options)
+            if pixels is not None:
+                return pixels
+    return None
 
 
 def _strict(data: bytes, options: dict[str, Any]) -> tuple[Pixels | None, str]:
@@ -88,11 +141,26 @@ def _decode_doubtful(data: bytes, config: ImagesConfig, warning: str) -> Decoded
 
 
 def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
+    if not _has_app1(data):
+        return 1, ()
     try:
         header = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     except Exception:  # Pillow is stricter about metadata than libjpeg
         return 1, ("metadata unreadable, taken as upright",)
     return exif_orientation(header)
+
+
+def _has_app1(data: bytes) -> bool:
+    """Whether a segment before the pixels can hold EXIF or XMP; True where that is not clear."""
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        marker = data[at + 1 : at + 2]
+        if marker == b"\xda":
+            return False
+        if marker == b"\xe1" or not b"\xc0" <= marker < b"\xff" or b"\xd0" <= marker <= b"\xd9":
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
 
 
 def _decode_odd(data: bytes, config: ImagesConfig) -> Decoded:

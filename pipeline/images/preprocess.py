@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
 from schemas.config.preprocess import MatchHistogram, PreprocessConfig, Resize, Step
+from schemas.notes import without_bands
 from schemas.records import ErrorCode, Failure, ImageRecord, Placement, Sample
 
 from . import filters
@@ -213,10 +214,13 @@ def decode_through(
     Returns:
         A `Sample` of what the model is to see, or why there is none.
     """
-    decoded = decode_with_values(data, record, images)
+    choosing = any(step.step == "bands" for step in chain.steps)
+    decoded = decode_with_values(data, record, images, every_band=choosing)
     if isinstance(decoded, Failure):
         return decoded
     sample, values = decoded
+    if choosing:  # what was left out by default has been chosen from
+        sample = replace(sample, note=without_bands(sample.note))
     try:
         stage = chain(values)
     except ValueError as error:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
 from schemas.config.preprocess import PreprocessConfig
 from schemas.records import Failure, ImageRecord
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-DECODABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+DECODABLE = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM",
+)  # fmt: skip
 
 _PREFIXES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -70,6 +72,11 @@ def sniff(data: bytes) -> str:
     if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!--")) and b"<svg" in start):
         return "SVG"
     return ""
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so is one of `DECODABLE`."""
+    return sniff(start) in DECODABLE
 
 
 def is_cut(kind: str, data: bytes) -> bool:

@@ -1,64 +1,202 @@
-"""TIFF's first page: Pillow decodes 8 bits, tifffile (or OpenCV, for its codecs) more."""
+"""TIFF by tifffile and imagecodecs: which of its planes are one picture, and how it is shown."""
 
 from __future__ import annotations
 
+import html
 import io
+import logging
+import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import TiffImagePlugin
 
-from schemas.config.job import ImagesConfig
+from schemas.config.images import ImagesConfig
+from schemas.notes import first_of
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, check_size, from_deep, from_pillow
+from .decoded import Decoded, UndecodableError, from_deep
+from .levels import choose_level
+from .memory import check_size, deep_bytes
+from .stack import Picked, Stack, pick
+from .tiff_page import PageValues, read_page
 
-# OpenCV says on stderr which tags of a GeoTIFF it does not know; failures are told by its result.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# It says on stderr, without a file's name, what becomes a note or a failure here.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 _ORIENTATION = 274
-_SIMPLE_BANDS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3}
+_REDUCED, _MASK = 1, 4
+_PLAIN = ("uniform", "generic")
+_SLIDES = ("svs", "ndpi", "scn", "bif", "philips", "qpi", "avs")
+"""Kinds whose further series are a label, an overview or a thumbnail of the one picture."""
+
+Values = npt.NDArray[Any]
 
 
 def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
-    """Decodes the first page.
+    """Decodes one picture of a TIFF.
 
-    Deep pages (16 or 32 bits, floats) are stretched to 8 bits. Of more than three bands the first
-    three are taken for red, green and blue; of two, the first for grey.
+    OME, ImageJ and other microscopes' files say which pages are depths, times and channels; what
+    is read of them is the config's choice, or the first of each. Deep pages (16 or 32 bits,
+    floats) are stretched to 8 bits. Of more than three bands the first three are taken for red,
+    green and blue; of two, the first for grey.
 
     Raises:
         UndecodableError: The page is missing, cut, too large or of a kind that nothing here reads.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = _first_page(file, data)
-        check_size(page.imagelength, page.imagewidth, config)
-        pages = len(file.pages)
-        notes = (f"first of {pages} pages",) if pages > 1 else ()
-        orientation = page.tags.valueof(_ORIENTATION, default=1)
+        source = _Source(file, data, config)
+        stack = source.stack()
+        bands = source.bands * stack.sizes.get("C", 1)
+        check_size(*source.hw, config, bytes_a_pixel=deep_bytes(bands, source.itemsize))
+        picked = pick(stack, config)
+        page = source.first_read
+        notes = (*source.notes, *picked.notes, *page.notes)
+        orientation = source.key.tags.valueof(_ORIENTATION, default=1)
         if not (isinstance(orientation, int) and 1 <= orientation <= 8):
             orientation = 1
-        if _fits_pillow(page):
-            image = TiffImagePlugin.TiffImageFile(io.BytesIO(_as_stored(data, file, page)))
-            image.load()
-            return from_pillow(image, orientation, notes)
-        stored = _read(page, data)
-        pixels, dropped = _choose_bands(stored, page)
+        shown, more = _shown(picked, page.color)
         return from_deep(
-            pixels,
+            shown,
             orientation,
-            (*notes, *dropped),
+            (*notes, *more),
             config,
-            inverted=page.photometric.name == "MINISWHITE",
-            bands=stored[..., :-1] if stored.ndim == 3 and _has_alpha(page) else stored,
+            inverted=page.inverted and config.projection == "none",
+            bands=shown if config.channels else picked.values,
+            first=0 if picked.channels else None,
         )
+
+
+def count_planes(data: bytes, axis: str) -> int:
+    """How many pages ("page"), depths ("z") or time points ("time") a TIFF has; at least 1.
+
+    Raises:
+        UndecodableError: It has no page that can be read.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        stack = _Source(file, data, ImagesConfig()).stack()
+    if axis == "time":
+        return stack.sizes.get("T", 1)
+    if axis == "z":
+        return stack.sizes.get("Z", 1)
+    axes = stack.page_axes or stack.long("T")
+    return stack.sizes[axes[0]] if axes else 1
+
+
+class _Source:
+    """An open TIFF, and the series of it that is asked for.
+
+    Attributes:
+        key: Page whose tags hold for all planes.
+        hw: (height, width) of a plane.
+        notes: What was left out beside the stack's planes.
+        first_read: The first plane that was read, with what is to be said of it.
+    """
+
+    def __init__(self, file: tifffile.TiffFile, data: bytes, config: ImagesConfig) -> None:
+        self._data = data
+        self._projected = config.projection != "none"
+        self._read: PageValues | None = None
+        self.notes: tuple[str, ...] = ()
+        first = _first_page(file, data)
+        self._series: Any = None
+        self._pages: list[Any] = [first]
+        every = _all_series(file)
+        kind = every[0].kind if every else "generic"
+        if kind in _PLAIN and config.series is None and not (config.level or config.mpp):
+            self._pages = _plain_pages(file) or [first]
+            self.key = self._pages[0]
+        else:
+            place = _chosen_series(every, config.series)
+            self._series, more = choose_level(every[place], config)
+            self.notes = more
+            self._number = place
+            self.key = self._series.keyframe
+            if len(every) > 1 and config.series is None and kind not in _SLIDES:
+                self.notes += (first_of(len(every), "series"),)
+        self._ome = file.ome_metadata if file.is_ome else None
+        self.hw = int(self.key.imagelength), int(self.key.imagewidth)
+        if not all(self.hw):
+            raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
+        self.bands = int(self.key.samplesperpixel)
+        self.itemsize = max(1, (self.key.bitspersample or 8) // 8)
+
+    @property
+    def first_read(self) -> PageValues:
+        """See the class."""
+        if self._read is None:
+            raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page")
+        return self._read
+
+    def stack(self) -> Stack:
+        """The planes; none is read yet."""
+        depth = {"Z": int(self.key.imagedepth)} if self.key.imagedepth > 1 else {}
+        if self._series is None:
+            sizes = {"I": len(self._pages), **depth}
+            return Stack(sizes, lambda at: self._plane(self._pages[at["I"]], at, bool(depth)))
+        axes, shape = self._series.axes, self._series.shape
+        inner = len(self.key.shape)
+        if tuple(shape[-inner:]) != tuple(self.key.shape):
+            raise UndecodableError(ErrorCode.UNSUPPORTED, f"TIFF: pages of the axes {axes}")
+        outer = {_letter(a, i): int(n) for i, (a, n) in enumerate(zip(axes, shape, strict=True))}
+        outer = dict(list(outer.items())[: len(axes) - inner])
+        sizes = outer if "Z" in outer or not depth else {**outer, **depth}
+        within = bool(depth) and "Z" not in outer
+
+        def plane(at: Mapping[str, int]) -> Values:
+            place = 0
+            for axis, count in outer.items():
+                place = place * count + at[axis]
+            return self._plane(self._page(place, math.prod(outer.values())), at, within)
+
+        return Stack(sizes, plane, _channel_names(self._ome, self._number))
+
+    def _page(self, place: int, count: int) -> Any:
+        """The page of a plane; planes of one long block of bytes have only one between them."""
+        series = self._series
+        if len(series.pages) < count and series.dataoffset is not None:
+            return _Block(self.key, series.dataoffset + place * self.key.nbytes)
+        page = series.pages[place] if place < len(series.pages) else None
+        if page is None:
+            message = f"TIFF: plane {place + 1} of {count} is not in this file"
+            raise UndecodableError(ErrorCode.DECODE_ERROR, message)
+        return page
+
+    def _plane(self, page: Any, at: Mapping[str, int], volume: bool) -> Values:
+        read = read_page(page, self._data)
+        values = read.values[at["Z"]] if volume else read.values
+        if self._read is None:
+            self._read = read
+        if read.inverted and self._projected:
+            top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 0
+            return top - values
+        return values
+
+
+class _Block:
+    """A plane inside a long block of uncompressed bytes, with a page's shape."""
+
+    def __init__(self, key: Any, offset: int) -> None:
+        self.keyframe = key
+        self.index = None
+        self.dataoffsets = (offset,)
+        self.databytecounts = (key.nbytes,)
+
+    def asarray(self, **_: Any) -> Values:
+        """The values, of the key page's shape."""
+        key = self.keyframe
+        file = key.parent.filehandle
+        file.seek(self.dataoffsets[0])
+        dtype = np.dtype(key.parent.byteorder + key.dtype.char)
+        return file.read_array(dtype, math.prod(key.shape)).reshape(key.shape)
 
 
 def _first_page(file: tifffile.TiffFile, data: bytes) -> Any:
     try:
-        page: Any = file.pages[0]
+        return file.pages[0]
     except IndexError:
         wide = data[2:4] in (b"+\x00", b"\x00+")  # BigTIFF: 8-byte offsets
         at = data[8:16] if wide else data[4:8]
@@ -66,78 +204,77 @@ def _first_page(file: tifffile.TiffFile, data: bytes) -> Any:
             message = "TIFF: the file ends before its page directory"
             raise UndecodableError(ErrorCode.TRUNCATED, message) from None
         raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page") from None
-    parts = zip(page.dataoffsets, page.databytecounts, strict=False)
-    if any(offset + count > len(data) for offset, count in parts):
-        raise UndecodableError(ErrorCode.TRUNCATED, "TIFF: the file ends inside the picture")
-    if not page.imagelength or not page.imagewidth:
-        raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
-    return page
 
 
-def _fits_pillow(page: Any) -> bool:
-    bits = page.bitspersample
-    deepest = max(bits) if isinstance(bits, tuple) else bits
-    unsigned = page.sampleformat in (1, 4)  # 4: undefined
-    bands = page.samplesperpixel
-    further = bands - _SIMPLE_BANDS.get(page.photometric.name, bands)
-    known = bands <= 4 and (further <= 0 or (further == 1 and _has_alpha(page)))
-    return deepest <= 8 and unsigned and known and page.imagedepth == 1
-
-
-def _has_alpha(page: Any) -> bool:
-    return any(kind in (1, 2) for kind in page.extrasamples)
-
-
-def _as_stored(data: bytes, file: tifffile.TiffFile, page: Any) -> bytes:
-    """The file with its orientation set to 1: of all formats, Pillow turns only TIFF upright."""
-    tag = page.tags.get(_ORIENTATION)
-    if tag is None or tag.value == 1:
-        return data
-    order = "little" if file.byteorder == "<" else "big"
-    end = tag.valueoffset + tag.valuebytecount
-    return data[: tag.valueoffset] + (1).to_bytes(tag.valuebytecount, order) + data[end:]
-
-
-def _read(page: Any, data: bytes) -> npt.NDArray[Any]:
-    """The page's values, YX or YXS."""
-    if page.photometric.name not in _SIMPLE_BANDS or page.dtype is None or page.dtype.kind == "c":
-        raise _unsupported(page)
+def _all_series(file: tifffile.TiffFile) -> list[Any]:
+    """Series as the file's program means them; none where that cannot be read."""
     try:
-        pixels = page.asarray()
-    except (ValueError, ImportError):  # a codec that tifffile has only with imagecodecs: LZW, …
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise _unsupported(page) from None
-        bands = pixels.shape[2] if pixels.ndim == 3 else 1
-        return pixels if bands == 1 else pixels[..., [2, 1, 0, 3][:bands]]
-    axes = page.axes
-    for name in "ZTIQ":  # a volume in one page: its first plane
-        if name in axes:
-            pixels = np.take(pixels, 0, axis=axes.index(name))
-            axes = axes.replace(name, "")
-    return np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels
+        found: list[Any] = [one for one in file.series if math.prod(one.shape)]
+    except Exception:  # damaged metadata: its pages are still there
+        return []
+    return found
 
 
-def _choose_bands(pixels: npt.NDArray[Any], page: Any) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    notes: tuple[str, ...] = ("first plane of a volume",) if page.imagedepth > 1 else ()
-    if pixels.ndim == 2:
-        return pixels, notes
-    bands = pixels.shape[2]
-    color = _SIMPLE_BANDS[page.photometric.name]
+def _plain_pages(file: tifffile.TiffFile) -> list[Any]:
+    """The pages but those that show another one smaller, or its mask."""
+    pages: list[Any] = []
+    for index in range(len(file.pages)):
+        try:
+            page: Any = file.pages[index]
+        except Exception:  # a later page is damaged; those before it are there
+            break
+        kind = int(page.subfiletype or 0)
+        if not pages or not kind & (_REDUCED | _MASK):
+            pages.append(page)
+    return pages
+
+
+def _chosen_series(every: list[Any], asked: int | str | None) -> int:
+    names = [str(one.name) for one in every]
+    if isinstance(asked, str) and asked in names:
+        return names.index(asked)
+    place = 0 if asked is None else asked - 1 if isinstance(asked, int) else -1
+    if not 0 <= place < len(every):
+        there = ", ".join(filter(None, names))
+        raise UndecodableError(
+            ErrorCode.UNSUPPORTED,
+            f"images.series: there is no series {asked!r}, the file has {len(every)}"
+            + (f" ({there})" if there else ""),
+        )
+    return place
+
+
+def _letter(axis: str, place: int) -> str:
+    """An axis' letter, made unique where a file has two of a kind."""
+    return axis if axis in "ZTCYXS" else f"{axis}{place}"
+
+
+def _channel_names(ome: str | None, series: int) -> tuple[str, ...]:
+    if not ome:
+        return ()
+    images = re.findall(r"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image>", ome, re.DOTALL)
+    if series >= len(images):
+        return ()
+    channels = re.findall(r"<(?:\w+:)?Channel\b[^>]*>", images[series])
+    found = (re.search(r'\bName="([^"]*)"', one) for one in channels)
+    return tuple(html.unescape(one[1]) if one else "" for one in found)
+
+
+def _shown(picked: Picked, color: int) -> tuple[Values, tuple[str, ...]]:
+    """The one or three bands that are seen, and what was left out for them."""
+    values, chosen = picked.values, picked.chosen
+    if values.ndim == 2:
+        return values, ()
+    bands = values.shape[2]
+    if chosen is not None:
+        return values[..., chosen[0]] if len(chosen) == 1 else values[..., list(chosen)], ()
     if bands == color:
-        return pixels[..., 0] if bands == 1 else pixels, notes
-    if bands == color + 1 and _has_alpha(page):
-        return pixels[..., :color] if color > 1 else pixels[..., 0], (*notes, "alpha dropped")
-    if bands == 2:
-        return pixels[..., 0], (*notes, "first of 2 bands")
-    return pixels[..., :3], (*notes, f"first 3 of {bands} bands")
+        return values[..., 0] if bands == 1 else values, ()
+    if bands < 3:
+        return values[..., 0], (first_of(bands, "bands"),) if bands == 2 else ()
+    return values[..., :3], (first_of(bands, "bands", taken=3),) if bands > 3 else _three(color)
 
 
-def _unsupported(page: Any) -> UndecodableError:
-    bits = page.bitspersample
-    depth = max(bits) if isinstance(bits, tuple) else bits
-    return UndecodableError(
-        ErrorCode.UNSUPPORTED,
-        f"TIFF: {page.photometric.name} with {page.samplesperpixel} × {depth} bits, "
-        f"compression {page.compression.name} is not supported",
-    )
+def _three(color: int) -> tuple[str, ...]:
+    """Three bands that nothing says to be colours."""
+    return () if color == 3 else ("3 bands taken as red, green, blue",)

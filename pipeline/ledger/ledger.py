@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -182,16 +183,35 @@ def receipt_uri(dataset: str, shard: str, token: str) -> str:
 
 
 def build_manifest(
-    parts: Sequence[Part], *, version: int, categories: Categories, **fields: Any
+    parts: Sequence[Part],
+    *,
+    version: int,
+    categories: Categories,
+    absent_images: int = 0,
+    **fields: Any,
 ) -> DatasetManifest:
-    """The manifest of these parts; counts are summed from them."""
+    """The manifest of these parts; counts are summed from them.
+
+    Args:
+        parts: In the order of the input.
+        version: Number of the version.
+        categories: The run's table.
+        absent_images: Pictures that a file of prompts names and the input lacks.
+        fields: The manifest's other fields.
+    """
     table = categories.to_json()
+    prompts: Counter[str] = Counter()
+    for part in parts:
+        prompts.update(part.prompts)
+    if absent_images:
+        prompts["absent_images"] = absent_images
     return DatasetManifest(
         schema_version=SCHEMA_VERSION,
         version=version,
         categories=table,
         parts=tuple(parts),
         **totals(parts, table),
+        prompt_counts=dict(prompts),
         **fields,
     )
 

@@ -9,19 +9,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
 from schemas.manifest import Part, TaskCounts
+from schemas.notes import read_in_part
 from schemas.records import (
     SEGMENT_BITS,
     ErrorCode,
+    Evidence,
     Failure,
     ImageRecord,
     Segment,
@@ -54,17 +56,22 @@ def part_uri(dataset: str, table: str, name: str) -> str:
     return join(dataset, table, f"{name}.parquet")
 
 
+def archived_uri(dataset: str, table: str, name: str) -> str:
+    """URI of the same file while the current version does not use it."""
+    return join(dataset, "versions", table, f"{name}.parquet")
+
+
 def read_part(
     storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """One Parquet file of a part as a table.
+    """One Parquet file of a part as a table, wherever it lies: see `show_current`.
 
     Raises:
         StorageError: The file is missing or cannot be read.
         ValueError: It is not Parquet.
     """
     uri = part_uri(dataset, table, name)
-    with storage.open(uri) as file:
+    with _open_part(storage, dataset, table, name) as file:
         try:
             # Not pq.read_table: it imports pandas, two seconds a process.
             wanted = list(columns) if columns is not None else None
@@ -75,6 +82,26 @@ def read_part(
             # Damage shows as any of these: OSError for a page that does not decompress.
             reason = " ".join(str(error).split())
             raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
+
+
+def read_part_bytes(storage: Storage, dataset: str, table: str, name: str) -> bytes:
+    """The same file as it is.
+
+    Raises:
+        StorageError: The file is missing or cannot be read.
+    """
+    with _open_part(storage, dataset, table, name) as file:
+        return file.read()
+
+
+def _open_part(storage: Storage, dataset: str, table: str, name: str) -> BinaryIO:
+    try:
+        return storage.open(part_uri(dataset, table, name))
+    except MissingError as error:
+        try:
+            return storage.open(archived_uri(dataset, table, name))
+        except MissingError:
+            raise error from None
 
 
 def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
@@ -98,6 +125,7 @@ def image_row(
     size_bytes: int | None = None,
     sha256: str = "",
     fingerprint: str = "",
+    prompts: Sequence[Row] = (),
 ) -> Row:
     """One row of the images table.
 
@@ -113,6 +141,7 @@ def image_row(
         size_bytes: Length of the file's bytes.
         sha256: Of those bytes, hex.
         fingerprint: Key of the labels.
+        prompts: What came of each prompt of a file of prompts.
     """
     found = any(row["category_id"] not in background for row in segments)
     status = Status.FAILED if failure else Status.OK if found else Status.EMPTY
@@ -134,6 +163,18 @@ def image_row(
         "split": None,
         "parent_image_id": None,
         "augmentation": None,
+        "prompts": list(prompts) or None,
+        **_plane(record),
+    }
+
+
+def _plane(record: ImageRecord) -> Row:
+    """The columns of an image that is one plane of a file; null where it is the file."""
+    axis, _, number = record.plane.partition("=")
+    return {
+        "parent_file_name": record.file_name.removesuffix(f"#{record.plane}") if number else None,
+        "plane_axis": axis or None,
+        "plane_index": int(number) if number else None,
     }
 
 
@@ -194,7 +235,7 @@ def annotation_rows(
             **origin,
         }
         if segment.evidence is not None:
-            row.update(asdict(segment.evidence))
+            row.update(_evidence(segment.evidence))
         rows.append(row)
     return rows
 
@@ -206,6 +247,16 @@ def _numbers(segment: Segment) -> Iterator[float]:
     for value in (segment.score, segment.tta_agreement, quality):
         if value is not None:
             yield value
+
+
+def _evidence(evidence: Evidence) -> Row:
+    """Its columns; an id that is text, or too large for a number, has one of its own."""
+    row = asdict(evidence)
+    del row["prompt_index"]  # the image row's `prompts` says which segment answered which
+    source = row["source_id"]
+    if isinstance(source, str) or (source is not None and abs(source) >= 1 << 63):
+        row.update(source_id=None, source_key=str(source))
+    return row
 
 
 def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
@@ -276,11 +327,18 @@ def write_part(
         copies=sum(row.get("parent_image_id") is not None for row in images),
         statuses=_count(row["status"] for row in images),
         errors=_count(row["error_code"] for row in images if row["error_code"]),
+        prompts=_count(
+            item["outcome"]
+            for row in images
+            for item in row.get("prompts") or ()
+            if row.get("parent_image_id") is None
+        ),
         categories=_count(str(row["category_id"]) for row in annotations),
         tasks=_per_task(tasks, images, annotations, background) if len(tasks) > 1 else {},
         images_sha256=hashlib.sha256(image_bytes).hexdigest(),
         annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
         size=len(image_bytes) + len(annotation_bytes),
+        in_part=count_in_part(row["note"] for row in images if not row.get("parent_image_id")),
     )
 
 
@@ -295,6 +353,13 @@ def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:
     except (pa.ArrowException, OSError, ValueError):
         return None
     return table.to_pylist() if table.schema.equals(schema) else None
+
+
+def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:
+    """What images were read in part of, by what was left out, and how many under "images"."""
+    found = [kinds for kinds in map(read_in_part, notes) if kinds]
+    counts = _count(kind for kinds in found for kind in dict.fromkeys(kinds))
+    return {"images": len(found), **counts} if found else {}
 
 
 def _parquet(table: pa.Table) -> bytes:

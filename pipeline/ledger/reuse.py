@@ -19,9 +19,15 @@ from .parts import RETRYABLE, Row, read_part, rows_by_image
 _KEEP_PARTS = 4
 
 
-def image_fingerprint(sha256: str, run: str) -> str:
-    """Key of an image's labels: its bytes and everything else they depend on, 32 hex digits."""
-    return hashlib.sha256(f"{sha256} {run}".encode()).hexdigest()[:32]
+def image_fingerprint(sha256: str, run: str, *how: str) -> str:
+    """Key of an image's labels: its bytes and everything else they depend on, 32 hex digits.
+
+    Args:
+        sha256: Of the bytes, hex.
+        run: Config fingerprint.
+        how: What else there is to say of how the bytes are read; "" = nothing.
+    """
+    return hashlib.sha256(" ".join(filter(None, (sha256, run, *how))).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

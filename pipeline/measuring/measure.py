@@ -27,6 +27,7 @@ from schemas.records import ImageRecord
 
 from .originals import Originals
 from .part import MeasuredPart, MeasureSpec, measure_part
+from .spreadsheets import rewrite_table, suffix_of
 from .summary import summarise
 from .tables import TableWriter
 from .units import parse_pixel_size
@@ -110,11 +111,12 @@ def measure(
     """Measures every segment of a dataset but those of augmented copies.
 
     Writes `output` with the schema `schemas.measurements.OBJECTS` and, beside it, the table of
-    images: out.parquet and out.images.parquet. Their bytes do not depend on `workers`.
+    images: out.parquet and out.images.parquet, or both as .csv or .xlsx. Their bytes do not depend
+    on `workers`.
 
     Args:
         dataset: A dataset of ours.
-        output: URI of the Parquet file to write.
+        output: URI of the file to write, .parquet, .csv or .xlsx.
         pixel_size: "0.5 um" (nm, um, mm, cm, m, km, in), "auto" = from the pictures' files unless
             it is what screens and printers have, "file" = whatever the files say, "none".
         intensity: Measure the original pictures' values inside each segment. Pictures that are
@@ -136,8 +138,7 @@ def measure(
         StorageError: A file cannot be read or written.
     """
     choice = parse_pixel_size(pixel_size)
-    if not output.endswith(".parquet"):
-        raise ValueError(f"the output must end in .parquet, got {output!r}")
+    suffix = suffix_of(output)
     if not 0 <= neighbour_distance <= MAX_DISTANCE:
         raise ValueError(f"the neighbour distance must be in 0…{MAX_DISTANCE} pixels")
     if workers < 0:
@@ -172,8 +173,9 @@ def measure(
         objects.close()
         images.close()
         summary = summarise(ledger, spec, objects.path, images.path)
-        storage.put_file(images.path, images_uri(output))
-        storage.put_file(objects.path, output)
+        tables = [rewrite_table(table.path, suffix) for table in (images, objects)]
+        for path, uri in zip(tables, (images_uri(output), output), strict=True):
+            storage.put_file(path, uri)
     if save:
         _save(ledger, summary)
     return summary
@@ -181,7 +183,8 @@ def measure(
 
 def images_uri(output: str) -> str:
     """Where the table of images lies that belongs to the table of objects at `output`."""
-    return output.removesuffix(".parquet") + ".images.parquet"
+    suffix = suffix_of(output)
+    return f"{output.removesuffix(suffix)}.images{suffix}"
 
 
 def _work(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,58 +13,28 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.images.decode import decode_values
+from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
-from pipeline.readers import Reader, open_reader
-from pipeline.storage.errors import StorageError
-from schemas.config.job import ImagesConfig, InputConfig
+from pipeline.readers import Reader
+from pipeline.readers.relisting import Relisting
+from schemas.config.job import ImagesConfig
 from schemas.records import Failure, ImageRecord
 
 from .units import PixelSize, PixelSizeChoice, pixel_size_of
 
-_AHEAD = 100_000
-"""Records of pictures that the dataset does not have, at most, before older ones are forgotten."""
-
 _log = logging.getLogger(__name__)
 
 
-class Originals:
-    """Finds the records of each part's images while listing the input once.
-
-    The dataset has its images in the order of the listing, so only what was listed too early is
-    kept: pictures that came into the input later, up to 100,000.
-    """
+class Originals(Relisting):
+    """The pictures of a dataset, found again in its order."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.reader: Reader | None = None
-        self._listing: Iterator[ImageRecord] = iter(())
-        self._ahead: dict[str, ImageRecord] = {}
-        settings = ledger.manifest.config.get("input")
-        if not settings:
-            _log.warning("the dataset does not say where its pictures are")
-            return
-        try:
-            self.reader = open_reader(InputConfig.model_validate(settings), ledger.storage)
-            self._listing = self.reader.list()
-        except (StorageError, ValueError) as error:
-            _log.warning("the pictures are not found again: %s", error)
-
-    def find(self, names: Sequence[str]) -> dict[str, ImageRecord]:
-        """Records of these files, in the order of the dataset; those that are gone are missing."""
-        missing = set(names) - self._ahead.keys()
-        try:
-            while missing and len(self._ahead) < _AHEAD + len(names):
-                record = next(self._listing, None)
-                if record is None:
-                    break
-                self._ahead[record.file_name] = record
-                missing.discard(record.file_name)
-        except (StorageError, ValueError) as error:
-            _log.warning("the listing of the pictures broke off: %s", error)
-            self._listing = iter(())
-        found = {name: self._ahead.pop(name) for name in names if name in self._ahead}
-        for name in list(self._ahead)[: max(len(self._ahead) - _AHEAD, 0)]:
-            del self._ahead[name]
-        return found
+        images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
+        super().__init__(
+            ledger.manifest.config.get("input"),
+            ledger.storage,
+            within=lambda reader: as_planes(reader, images),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +87,7 @@ def look_at(
         size = pixel_size_of(data, likely=choice.read == "likely")
     if not intensity:
         return Seen(pixel_size=size)
-    values = decode_values(data, images)
+    values = decode_values(data, images, plane=record.plane)
     if isinstance(values, Failure):
         return Seen(pixel_size=size, note=f"the picture cannot be decoded: {values.message}")
     if values.shape[:2] != (row["height"], row["width"]):

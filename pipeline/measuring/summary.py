@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.column_runs import Floats
 from schemas.measurements import MEASUREMENTS_VERSION
+from schemas.notes import in_part_line
 
 from .part import MeasureSpec
 
@@ -129,6 +130,8 @@ class _Property:
     scales: tuple[str, ...] = ("linear",)
     within: tuple[float, float] | None = None
     factor: float = 1.0
+    unless: str = ""
+    """Column that has no value where this property counts."""
 
 
 _UNITS = (("µm", 1.0, "mm²"), ("mm", 1e3, "m²"), ("m", 1e6, "km²"))
@@ -181,6 +184,7 @@ def summarise(ledger: Ledger, spec: MeasureSpec, objects: Path, images: Path) ->
             "images_with_pixel_size": about.sized,
         },
         "notes": dict(sorted(about.notes.items())),
+        "read_in_part": in_part_line(ledger.manifest.in_part),
         "properties": [
             {"name": item.name, "title": item.title, "unit": item.unit} for item in chosen
         ],
@@ -207,16 +211,31 @@ def _properties(about: _ImageCounts) -> tuple[_Property, ...]:
     area = _Property("area", "Area", "area", "px", both)
     feret = _Property("feret_diameter_max", "Feret diameter", "feret_diameter_max", "px", both)
     density = _Property("density", "Density in an image", "density_per_mpx", "per megapixel")
-    if about.sized == about.images - about.failed > 0:
+    known: tuple[_Property, ...] = ()
+    if about.sized:
         unit, um, ground = next(
             (item for item in _UNITS if about.largest < 100 * item[1]), _UNITS[-1]
         )
-        area = replace(area, column="area_um2", unit=f"{unit}²", factor=um**-2)
-        feret = replace(feret, column="feret_diameter_max_um", unit=unit, factor=1 / um)
-        density = replace(density, column="density_per_mm2", unit=f"per {ground}", factor=um**2)
+        sized = (
+            replace(area, column="area_um2", unit=f"{unit}²", factor=um**-2),
+            replace(feret, column="feret_diameter_max_um", unit=unit, factor=1 / um),
+        )
+        if about.sized == about.images - about.failed:
+            area, feret = sized
+            density = replace(density, column="density_per_mm2", unit=f"per {ground}", factor=um**2)
+        else:  # each in the unit that its image knows
+            known = tuple(
+                replace(item, name=f"{item.name}_known", title=f"{item.title}, size known")
+                for item in sized
+            )
+            area, feret = (
+                replace(item, title=f"{item.title}, size unknown", unless="pixel_size_um")
+                for item in (area, feret)
+            )
     return (
         area,
         feret,
+        *known,
         # Objects of a few pixels reach any number; those beyond 1.5 are not drawn.
         _Property("circularity", "Circularity", "circularity", within=(0, 1.5)),
         _Property("eccentricity", "Eccentricity", "eccentricity", within=(0, 1)),
@@ -281,8 +300,12 @@ def _values(
     path: Path, chosen: Sequence[_Property], background: frozenset[int] | None = None
 ) -> Iterator[tuple[Key, dict[str, Floats]]]:
     """Values of some properties by task and category; `background` as for `_groups`."""
-    for batch in _batches(path, ["task", "category_id", *(item.column for item in chosen)]):
+    columns = {item.column for item in chosen} | {item.unless for item in chosen if item.unless}
+    for batch in _batches(path, ["task", "category_id", *sorted(columns)]):
         values = {item.name: _numbers(batch[item.column]) * item.factor for item in chosen}
+        for item in chosen:
+            if item.unless:
+                values[item.name][~np.isnan(_numbers(batch[item.unless]))] = np.nan
         for key, mine in _groups(batch, background):
             yield key, {name: numbers[mine] for name, numbers in values.items()}
 

@@ -173,6 +173,7 @@ def _row(image: Mapping[str, Any], look: Seen, task: str, areas: np.ndarray) -> 
     row |= {
         "task": task,
         "pixel_size_um": size and size.um,
+        "pixel_size_z_um": size and size.z_um,
         "pixel_size_source": size and size.source,
         "note": look.note or None,
     }

@@ -36,11 +36,13 @@ class PixelSize:
 
     Attributes:
         um: Micrometres.
-        source: "given", "ome", "imagej", "geotiff", "tiff" or "exif" (also JFIF and PNG).
+        source: "given", "ome", "imagej", "geotiff", "dicom", "tiff" or "exif" (also JFIF and PNG).
+        z_um: Micrometres from one plane of a stack to the next, None where unknown.
     """
 
     um: float
     source: str
+    z_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def pixel_size_of(data: bytes, *, likely: bool) -> PixelSize | None:
                     return found
                 dots = _of_tags(_tags(file))
             source = "tiff"
+        elif data[128:132] == b"DICM":
+            return _of_dicom(data)
         else:
             with Image.open(io.BytesIO(data)) as image:
                 dots = _of_exif(image)
@@ -123,7 +127,24 @@ def _of_ome(file: tifffile.TiffFile) -> PixelSize | None:
         if size is None or factor is None:
             return None
         sides.append(float(size[1]) * factor)
-    return _square(sides[0], sides[1], "ome")
+    depth = re.search(r'\bPhysicalSizeZ="([^"]+)"', head[0]) if head else None
+    unit = re.search(r'\bPhysicalSizeZUnit="([^"]+)"', head[0]) if head else None
+    factor = _unit(unit[1]) if unit else 1.0
+    z_um = float(depth[1]) * factor if depth and factor else None
+    return _square(sides[0], sides[1], "ome", z_um)
+
+
+def _of_dicom(data: bytes) -> PixelSize | None:
+    """Millimetres between the rows and columns of a slice, and between slices."""
+    from pydicom import dcmread
+
+    found = dcmread(io.BytesIO(data), stop_before_pixels=True)
+    spacing = found.get("PixelSpacing") or found.get("ImagerPixelSpacing")
+    if not spacing:
+        return None
+    between = found.get("SpacingBetweenSlices") or found.get("SliceThickness")
+    y, x = (float(value) * 1e3 for value in spacing)
+    return _square(x, y, "dicom", float(between) * 1e3 if between else None)
 
 
 def _of_imagej(file: tifffile.TiffFile) -> PixelSize | None:
@@ -131,7 +152,9 @@ def _of_imagej(file: tifffile.TiffFile) -> PixelSize | None:
     resolution = _resolution(_tags(file))
     if factor is None or resolution is None:
         return None
-    return _square(factor / resolution[0], factor / resolution[1], "imagej")
+    spacing = (file.imagej_metadata or {}).get("spacing")
+    z_um = float(spacing) * factor if spacing else None
+    return _square(factor / resolution[0], factor / resolution[1], "imagej", z_um)
 
 
 def _of_geotiff(file: tifffile.TiffFile) -> PixelSize | None:
@@ -188,10 +211,10 @@ def _is_usual(dots: tuple[float, float]) -> bool:
     )
 
 
-def _square(x: float, y: float, source: str) -> PixelSize | None:
+def _square(x: float, y: float, source: str, z_um: float | None = None) -> PixelSize | None:
     if not (0 < x < math.inf and 0 < y < math.inf) or abs(x - y) > _UNEVEN * max(x, y):
         return None
-    return PixelSize(x, source)
+    return PixelSize(x, source, z_um if z_um is not None and 0 < z_um < math.inf else None)
 
 
 def _unit(word: str) -> float | None:

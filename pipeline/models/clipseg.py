@@ -17,20 +17,19 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Segmentation, Task
 
-_THRESHOLD = 0.5
 _TOGETHER = 32
 """Prompts that the decoder does at once; the activations of so many take 0.3 GB a picture."""
 
 
-class ClipSeg:
+class ClipSeg(DenseFamily):
     """Labels pictures with regions that texts describe; see `families.Segmenter`.
 
     Args:
@@ -50,7 +49,7 @@ class ClipSeg:
             )
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._asking = read_asking(info, options)
         self._texts = read_texts(info, self._asking, longest=77)
         outputs = replace(
             info,
@@ -60,14 +59,6 @@ class ClipSeg:
         rule = read_fit_rule(preprocessor(info.folder))
         self._shared = TorchSegmenter(outputs, options, tasks, rule=rule)
         self._prompts = _only_prompts(self._asking)
-
-    def load(self, device: str) -> None:
-        """Reads the weights and embeds the prompts.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
 
     def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
         """Labels pictures of any sizes.
@@ -79,14 +70,6 @@ class ClipSeg:
             replace(one, segments=tuple(self._named(each) for each in one.segments))
             for one in self._shared.segment(batch)
         ]
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _named(self, segment: Segment) -> Segment:
         return replace(segment, prompt=self._prompts.get(segment.category_id))

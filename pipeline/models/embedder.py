@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch.nn.functional import normalize
 
 from pipeline.masks import overlap
 from pipeline.masks.overlap import panoptic_of_segments
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.naming.crops import MaskCrops
 from pipeline.models.naming.embedder import Embedder, cosines
@@ -171,8 +170,7 @@ class EmbedderSegmenter:
 
 def _everything(info: ModelInfo, options: ModelConfig) -> Segmenter:
     """A SAM alone."""
-    module, _, name = FAMILIES["sam"].partition(":")
-    return getattr(import_module(module), name)(info, options, ("instance",))
+    return segmenter_class("sam")(info, options, ("instance",))
 
 
 def _asking_for(exemplar: Exemplar) -> Sample:

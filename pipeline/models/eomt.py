@@ -13,16 +13,16 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
 from pipeline.models.network.query_net import QueryNet
-from pipeline.models.network.segmenter import TorchSegmenter
-from pipeline.models.postprocess.merge import Outputs, Thresholds
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 
-class EomtSegmenter:
+class EomtSegmenter(DenseFamily):
     """Labels pictures with an EoMT; see `families.Segmenter`.
 
     Checkpoints for semantic segmentation look at square windows along a picture's longer side
@@ -50,29 +50,7 @@ class EomtSegmenter:
         self._info = info
         self._options = options
         rule = read_fit_rule(settings, split=self._windows)
-        self._shared = TorchSegmenter(
-            info, options, tasks, rule=rule, thresholds=Thresholds(score=0.8)
-        )
-
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
+        self._shared = TorchSegmenter(info, options, tasks, rule=rule)
 
     def _net(self, device: str) -> QueryNet | WindowNet:
         from transformers import AutoModelForUniversalSegmentation

@@ -21,13 +21,14 @@ from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import autocast
+from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
 from pipeline.models.text.outlines import masks_beside
-from pipeline.models.text.phrases import Chunk, chunked
+from pipeline.models.text.phrases import Chunk, chunked, known_tokens
 from pipeline.models.text.request import TextRequest, read_asking
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 _CLASSES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
@@ -38,10 +39,8 @@ _CLASSES = {
 _DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """BERT's ids, by which the networks (transformers 5.23) tell where a phrase ends."""
 
-_THRESHOLD = 0.3
 
-
-class GroundingDino:
+class GroundingDino(NetworkFamily):
     """Labels pictures with what a text asks for; see `families.Segmenter`.
 
     Args:
@@ -56,7 +55,7 @@ class GroundingDino:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD, scores_tokens=True)
+        self._asking = read_asking(info, options, scores_tokens=True)
         self._chunks = text_chunks(info, self._asking)
         self._shared = TextSegmenter(
             self._asking,
@@ -65,22 +64,6 @@ class GroundingDino:
             rule=read_fit_rule(preprocessor(info.folder)),
             outliner=masks_beside(info, options),
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights of both networks.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> PhraseFinder:
         import transformers
@@ -115,7 +98,8 @@ def text_chunks(info: ModelInfo, asking: TextRequest) -> list[Chunk]:
 
     def tokenize(text: str) -> list[int]:
         plain = text.lower().replace(".", " ").replace("?", " ")
-        return tokenizer(plain, add_special_tokens=False)["input_ids"]
+        found = tokenizer(plain, add_special_tokens=False)["input_ids"]
+        return known_tokens(found, tokenizer.unk_token_id)
 
     return chunked(
         asking.phrases,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,14 +9,13 @@ from torch import Tensor
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
-from pipeline.models.grids.outputs import TileAnswer
 from pipeline.models.network.query_net import QueryNet, lean_mask2former, masks_of
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 
-class Mask2FormerSegmenter:
+class Mask2FormerSegmenter(DenseFamily):
     """Labels pictures with a Mask2Former or a MaskFormer; see `families.Segmenter`.
 
     Args:
@@ -34,26 +32,6 @@ class Mask2FormerSegmenter:
         self._options = options
         rule = read_fit_rule(preprocessor(info.folder))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
-
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> QueryNet:
         import transformers
@@ -82,7 +60,8 @@ def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNe
     """
     lean_mask2former(model.model.transformer_module.decoder)
 
-    def masks(answer: Any) -> Tensor:
-        return masks_of(answer.masks_queries_logits, answer.pixel_decoder_last_hidden_state)
+    def queries(answer: Any) -> tuple[Tensor, Tensor]:
+        features = answer.pixel_decoder_last_hidden_state
+        return answer.class_queries_logits, masks_of(answer.masks_queries_logits, features)
 
-    return QueryNet(model, device=device, options=options, masks=masks)
+    return QueryNet(model, device=device, options=options, queries=queries)

@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
 from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.outputs import BoxOutput
 from pipeline.models.network.forward import Forward, precision
-from pipeline.models.network.segmenter import TorchSegmenter
-from pipeline.models.postprocess.merge import Outputs, Thresholds
+from pipeline.models.network.segmenter import NetworkFamily, TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 
-class MaskRcnn:
+class MaskRcnn(NetworkFamily):
     """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
-        options: How it is run; detections need `threshold` (0.5) as score.
+        options: How it is run; detections need `threshold` as score.
         tasks: "instance".
 
     Raises:
@@ -35,26 +36,10 @@ class MaskRcnn:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._threshold = Thresholds().under(options).score
+        self._threshold = FAMILIES[info.family].thresholds.under(options).score
         self._shared = TorchSegmenter(
             info, options, tasks, rule=torchvision_input_rule(info.config)
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.checkpoints.families.Segmenter`."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> _Net:
         net: Any = load_torchvision(self._info, allow_pickle=self._options.allow_pickle)

@@ -21,16 +21,14 @@ from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.phrases import Phrase
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
-
-_THRESHOLD = 0.3
-"""Transformers' post-processing has the same."""
+from schemas.records import Task
 
 _LONGEST = 77
 """Tokens of a text; CLIP's text encoder reads no more."""
@@ -39,7 +37,7 @@ _SWIN = "swin_tiny_patch4_window7_224"
 """Of timm: the backbone of configurations that name none."""
 
 
-class OmDetTurbo:
+class OmDetTurbo(NetworkFamily):
     """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
@@ -54,7 +52,7 @@ class OmDetTurbo:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._asking = read_asking(info, options)
         self._forget: Callable[[], object] = lambda: None
         self._texts = read_texts(info, self._asking, longest=_LONGEST)
         self._tasks = read_tasks(info, self._asking)
@@ -65,18 +63,6 @@ class OmDetTurbo:
             rule=read_fit_rule(preprocessor(info.folder)),
             outliner=masks_beside(info, options),
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights of both networks and embeds the prompts.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
 
     def close(self) -> None:
         """Frees the weights."""

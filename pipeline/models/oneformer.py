@@ -14,13 +14,12 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
-from pipeline.models.grids.outputs import TileAnswer
 from pipeline.models.network.forward import Forward
 from pipeline.models.network.query_net import lean_oneformer, masks_of, query_outputs
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 _PATCH = 4
 """Pixels along a side of a patch, of Swin and of DiNAT."""
@@ -29,7 +28,7 @@ _TOKENIZER = ("tokenizer.json", "vocab.json")
 _ONLY_FOR_TRAINING = (r"^model\.text_mapper\.", r"^model\.prompt_ctx")
 
 
-class OneFormerSegmenter:
+class OneFormerSegmenter(DenseFamily):
     """Labels pictures with a OneFormer; see `families.Segmenter`.
 
     Args:
@@ -49,26 +48,6 @@ class OneFormerSegmenter:
         # The backbone would pad to whole patches itself; the frame has to know of it.
         rule = replace(read_fit_rule(preprocessor(info.folder)), padding=Padding(divisor=_PATCH))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
-
-    def load(self, device: str) -> None:
-        """Reads the weights and the tokenizer.
-
-        Raises:
-            ValueError: The weights do not fit the architecture, or the tokenizer is missing.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> OneFormerNet:
         from transformers import OneFormerForUniversalSegmentation

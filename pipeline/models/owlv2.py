@@ -1,4 +1,4 @@
-"""The family `owlv2`: OWLv2 finds boxes by text, a SAM masks.
+"""The family `owlv2`: OWLv2 and OWL-ViT find boxes by text, a SAM masks.
 
 Every prompt is a text of its own and is embedded once, when the weights are loaded; a picture's
 features are compared with all of them at once.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,18 +20,16 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.network.forward import Forward
-from pipeline.models.text.detections import Detections, boxes_in_picture
+from pipeline.models.network.segmenter import NetworkFamily
+from pipeline.models.text.detections import Detections
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
-
-_THRESHOLD = 0.1
-"""The family's scores are low; transformers' post-processing has the same."""
+from schemas.records import Task
 
 
-class Owlv2:
+class Owlv2(NetworkFamily):
     """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
@@ -45,7 +44,7 @@ class Owlv2:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._asking = read_asking(info, options)
         self._texts = read_texts(info, self._asking, longest=16)
         self._shared = TextSegmenter(
             self._asking,
@@ -55,27 +54,14 @@ class Owlv2:
             outliner=masks_beside(info, options),
         )
 
-    def load(self, device: str) -> None:
-        """Reads the weights of both networks and embeds the prompts.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
-
     def _net(self, device: str) -> PatchFinder:
-        from transformers import Owlv2ForObjectDetection
+        import transformers
 
+        first = self._info.config.get("model_type") == "owlvit"
         model: Any = load_pretrained(
-            Owlv2ForObjectDetection,
+            transformers.OwlViTForObjectDetection
+            if first
+            else transformers.Owlv2ForObjectDetection,
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,
@@ -99,7 +85,7 @@ class PatchFinder:
     ) -> None:
         self._asking = asking
         with torch.inference_mode():
-            owl = model.owlv2
+            owl = model.owlvit if hasattr(model, "owlvit") else model.owlv2
             tokens, mask = texts.on(device)
             read = owl.text_model(input_ids=tokens, attention_mask=mask, return_dict=True)
             queries = owl.text_projection(read.pooler_output)
@@ -118,7 +104,7 @@ class PatchFinder:
         found = torch.cat(chosen, 1).cpu().double().numpy()  # one copy
         place = found[:, 0].astype(np.int64)
         return [
-            Detections(boxes_in_picture(rows[:, 1:5], frame), rows[:, 5:])
+            Detections(_boxes(rows[:, 1:5], frame), rows[:, 5:])
             for index, frame in enumerate(frames)
             for rows in (found[place == index],)
         ]
@@ -130,3 +116,20 @@ class PatchFinder:
         queries = self._queries.expand(len(pixels), -1, -1)
         logits = self._model.class_predictor(flat, queries)[0]
         return self._model.box_predictor(flat, features), logits
+
+
+def _boxes(shares: npt.NDArray[np.float64], frame: Frame) -> npt.NDArray[np.float64]:
+    """n×4 left, top, right, bottom in the picture, pixels, held inside it.
+
+    Args:
+        shares: n×4, centre and size in shares of the input.
+        frame: Where the picture lies in it. OWLv2's pictures are filled up to squares before they
+            are resized, so that a share is one of the longer side, whatever the input rounds to.
+    """
+    height, width = frame.picture_hw
+    whole = (width, height)
+    if frame.content_hw != frame.input_hw:
+        whole = (max(whole), max(whole))
+    centre, half = shares[:, :2] * whole, shares[:, 2:] * whole / 2
+    corners = np.concatenate((centre - half, centre + half), 1)
+    return corners.clip(0, (width, height, width, height))

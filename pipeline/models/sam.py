@@ -102,6 +102,7 @@ class SamSegmenter:
                 enlarging,
                 sample.prompts,
                 single=self._asking.prompts.single_mask,
+                stand_in=self._asking.prompts.stand_in == "box",
             )
         everything = Everything(
             net, self._fitter, self._asking.everything, two_steps=self._checkpoint.two_steps

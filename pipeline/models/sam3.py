@@ -1,4 +1,4 @@
-"""The family `sam3`: SAM 3, concepts in words, boxes and masks from one network.
+"""The family `sam3`: SAM 3 and SAM 3 LiteText, concepts in words, boxes and masks from one network.
 
 Every prompt is embedded once, when the weights are loaded, and a picture is encoded once; what
 follows the encoder runs once a prompt, several prompts together.
@@ -20,21 +20,22 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame, Hw
+from pipeline.models.grids.outputs import logit
 from pipeline.models.network.forward import autocast
+from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.sam_core.masks import Enlarging, numbered_segments
 from pipeline.models.text.detections import Detections, corners_in_picture
 from pipeline.models.text.phrases import Choice
-from pipeline.models.text.request import TextRequest, Texts, logit, read_asking, read_texts
+from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from pipeline.models.text.segmenter import TextSegmenter
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segment, Segmentation, Task
+from schemas.records import Sample, Segment, Task
 
-_THRESHOLD = 0.3
 _TOGETHER = 8
 """Prompts at once; each has 5184 cells of its own in the transformers after the encoder."""
 
 
-class Sam3:
+class Sam3(NetworkFamily):
     """Labels pictures with what texts ask for; see `families.Segmenter`.
 
     Args:
@@ -49,7 +50,7 @@ class Sam3:
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
-        self._asking = read_asking(info, options, threshold=_THRESHOLD)
+        self._asking = read_asking(info, options)
         # The published checkpoint is one for videos, with a detector for pictures in it.
         detector = replace(info, config=info.config.get("detector_config") or info.config)
         self._texts = read_texts(detector, self._asking, longest=32)
@@ -61,27 +62,12 @@ class Sam3:
             outliner=_OwnMasks(options),
         )
 
-    def load(self, device: str) -> None:
-        """Reads the weights and embeds the prompts.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
-
     def _net(self, device: str) -> ConceptFinder:
-        from transformers import Sam3Model
+        import transformers
 
+        light = self._info.config.get("model_type") == "sam3_lite_text"
         model: Any = load_pretrained(
-            Sam3Model,
+            transformers.Sam3LiteTextModel if light else transformers.Sam3Model,
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,

@@ -12,21 +12,25 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 _STRIDE = 32
 """Pixels of the input a cell of the coarsest features, at most."""
+
+_UNUSED = (r"^neck\.fusion_stage\.layers\.0\.residual_layer1\.",)
+"""DPT's deepest fusion layer gets no residual: the original code has no such weights (transformers
+pull request 15991), and converted checkpoints lack them."""
 
 _ONE_SIZE = {"data2vec-vision"}
 """Networks that take the size they were trained with, and no other."""
 
 
-class SemanticSegmenter:
+class SemanticSegmenter(DenseFamily):
     """SegFormer, UperNet, DPT, BEiT, data2vec, MobileViT, MobileNetV2-DeepLab and their like.
 
     See `pipeline.models.checkpoints.families.Segmenter`.
@@ -51,26 +55,6 @@ class SemanticSegmenter:
             rule = replace(rule, padding=Padding(divisor=_STRIDE))
         self._shared = TorchSegmenter(info, options, tasks, rule=rule)
 
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
-
     def _net(self, device: str) -> SemanticNet:
         from transformers import AutoModelForSemanticSegmentation
 
@@ -79,6 +63,7 @@ class SemanticSegmenter:
             self._info,
             device=device,
             allow_pickle=self._options.allow_pickle,
+            harmless=_UNUSED if self._info.config.get("model_type") == "dpt" else (),
         )
         if hasattr(model, "auxiliary_head"):
             model.auxiliary_head = None  # of use in training only, and computed all the same

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import fill, read_weights
 from pipeline.models.checkpoints.smp import SIDECAR, SmpConfig, read_smp, smp_input_rule
 from pipeline.models.grids.geometry import Frame
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput, logit
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.segmenter import TorchSegmenter
-from pipeline.models.postprocess.merge import Outputs, Thresholds
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
+from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 from schemas.suggest import nearest
 
 
-class SmpSegmenter:
+class SmpSegmenter(DenseFamily):
     """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
         info: The checkpoint.
-        options: How it is run. `threshold` (0.5) is the least probability of a category where the
+        options: How it is run. `threshold` is the least probability of a category where the
             network says yes or no to each.
         tasks: "semantic".
 
@@ -44,26 +44,6 @@ class SmpSegmenter:
         self._rule = smp_input_rule(info.folder, self._config, encoder_weights=weights)
         self._shared = TorchSegmenter(info, options, tasks, rule=self._rule)
 
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.checkpoints.families.Segmenter`."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
-
     def _net(self, device: str) -> _Net:
         net: Any = load_smp(self._info, self._config, allow_pickle=self._options.allow_pickle)
         stride = int(getattr(net.encoder, "output_stride", 1))
@@ -73,7 +53,8 @@ class SmpSegmenter:
                 f'set "divisor" in {SIDECAR}'
             )
         net.requires_grad_(False).to(device=device, memory_format=torch.channels_last)
-        return _Net(net, self._config, device, self._options)
+        threshold = FAMILIES[self._info.family].thresholds.under(self._options).score
+        return _Net(net, self._config, threshold, device, self._options)
 
 
 class _Net:
@@ -83,9 +64,12 @@ class _Net:
     whose probability is highest and above the threshold.
     """
 
-    def __init__(self, net: Any, config: SmpConfig, device: str, options: ModelConfig) -> None:
-        threshold = Thresholds().under(options).score
-        self._background = _logit(threshold) if config.adds_background else None
+    def __init__(
+        self, net: Any, config: SmpConfig, threshold: float, device: str, options: ModelConfig
+    ) -> None:
+        # Held where float32 tells a logit from ±∞.
+        least = min(max(threshold, 1e-6), 1 - 1e-6)
+        self._background = logit(least) if config.adds_background else None
         self._forward = Forward(lambda x: _first(net(x)), device=device, options=options)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
@@ -126,9 +110,3 @@ def load_smp(info: ModelInfo, config: SmpConfig, *, allow_pickle: bool = False) 
 def _first(answer: Any) -> tuple[Tensor]:
     """Without the answer of an additional classifier of whole pictures."""
     return (answer[0] if isinstance(answer, tuple) else answer,)
-
-
-def _logit(probability: float) -> float:
-    """Held where float32 tells it from ±∞."""
-    probability = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(probability / (1 - probability))

@@ -11,15 +11,15 @@ from torch import Tensor
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
 from pipeline.models.grids.geometry import Frame
-from pipeline.models.grids.outputs import DenseOutput, TileAnswer
+from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.segmenter import TorchSegmenter
+from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segmentation, Task
+from schemas.records import Task
 
 
-class TorchvisionSemantic:
+class TorchvisionSemantic(DenseFamily):
     """Labels pictures with a checkpoint of the family; see `families.Segmenter`.
 
     Args:
@@ -37,26 +37,6 @@ class TorchvisionSemantic:
         self._shared = TorchSegmenter(
             info, options, tasks, rule=torchvision_input_rule(info.config)
         )
-
-    def load(self, device: str) -> None:
-        """Reads the weights.
-
-        Raises:
-            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
-        """
-        self._shared.start(device, self._net)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """See `pipeline.models.checkpoints.families.Segmenter`."""
-        return self._shared.segment(batch)
-
-    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
-        """The semantic task's maps of tiles; see `DenseSegmenter`."""
-        return self._shared.dense(batch)
-
-    def close(self) -> None:
-        """Frees the weights."""
-        self._shared.close()
 
     def _net(self, device: str) -> _Net:
         net: Any = load_torchvision(self._info, allow_pickle=self._options.allow_pickle)

@@ -1,4 +1,7 @@
-"""Opens a file of prompts, whatever its format."""
+"""Files of prompts, one file a format, and what a job asks of a promptable model.
+
+In: a URI, a job's sections. Out: `PromptTable`, `Request`. Open `request` first, then `table`.
+"""
 
 from __future__ import annotations
 

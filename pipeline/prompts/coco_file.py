@@ -8,6 +8,7 @@ asks.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from pipeline.storage.storage import Storage
 from schemas.categories import Categories, Category
 from schemas.prompts import Ontology
 
-from .table import PromptRow, PromptTable, digest_of
+from .size import file_size
+from .table import PromptRow, PromptTable, digest_of, source_id_of
 
 
 def read(uri: str, storage: Storage) -> PromptTable:
@@ -38,12 +40,22 @@ def read(uri: str, storage: Storage) -> PromptTable:
         categories = _categories(coco.get("categories") or (), rows)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{uri}: an entry lacks or misuses {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{uri}: {str(error).removeprefix(f'{uri}: ')}") from None
+    twice = sorted(name for name, times in Counter(names.values()).items() if times > 1)
+    if twice:
+        raise ValueError(f"{uri} names the picture {twice[0]!r} under two ids")
     return PromptTable(
         rows,
         categories=categories,
         uri=uri,
         digest=digest_of(data),
         names={name: id_ if isinstance(id_, int) else None for id_, name in names.items()},
+        sizes={
+            item["file_name"]: size
+            for item in coco["images"]
+            if (size := file_size(item.get("height"), item.get("width")))
+        },
     )
 
 
@@ -61,7 +73,7 @@ def _row(item: Mapping[str, Any], names: Mapping[Any, str], uri: str) -> PromptR
         names[item["image_id"]],
         item["category_id"],
         bbox_xyxy=box,
-        source_id=item["id"],
+        source_id=source_id_of(item["id"]),
         segmentation=item["segmentation"] if crowd and item.get("segmentation") else None,
     )
 

@@ -2,7 +2,8 @@
 
 Columns: `file_name` (or image, path, filename); `category` (a name or an id; may be missing); a box
 as `x,y,w,h` or `x1,y1,x2,y2` (or xmin,ymin,xmax,ymax), in pixels; or a point as `x,y` with
-`inside` (1 or 0, default 1). Lines with the same `id` and picture are points of one prompt.
+`inside` (1 or 0, default 1). `image_width` and `image_height` may say what the pixels are of.
+Lines with the same `id` and picture are points of one prompt.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import replace
 
 from pipeline.storage.storage import Storage
 
-from .table import CategoryNames, PromptRow, PromptTable, digest_of
+from .size import Size, file_size, state_size
+from .table import CategoryNames, PromptRow, PromptTable, digest_of, number_of
 
 _NAMES = ("file_name", "filename", "image", "path", "image_path", "file")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
@@ -40,25 +42,34 @@ def read(uri: str, storage: Storage) -> PromptTable:
         raise ValueError(f"{uri} has no column of file names; one of {', '.join(_NAMES)}")
     names = CategoryNames()
     rows: dict[object, PromptRow] = {}
+    sizes: dict[str, Size] = {}
     for line in lines:
         cell = {key: (line.get(column) or "").strip() for key, column in columns.items()}
         where = f"{uri}, line {lines.line_num}"
         try:
+            stated = [cell.get(key) for key in ("image_height", "image_width")]
+            if all(stated):
+                size = file_size(*(float(side or 0) for side in stated))
+                if size:
+                    state_size(sizes, cell[name], size)
             row = _row(cell, cell[name], names.id_of(cell.get("category")))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         key = (row.file_name, cell["id"]) if cell.get("id") else lines.line_num
         rows[key] = _joined(rows[key], row, where) if key in rows else row
     return PromptTable(
-        rows.values(), categories=names.categories(), uri=uri, digest=digest_of(data)
+        rows.values(),
+        categories=names.categories(),
+        uri=uri,
+        digest=digest_of(data),
+        sizes=sizes,
     )
 
 
 def _row(cell: Mapping[str, str], file_name: str, category_id: int) -> PromptRow:
     if not file_name:
         raise ValueError("no file name")
-    source = int(cell["id"]) if cell.get("id", "").isdecimal() else None
-    plain = PromptRow(file_name, category_id, source_id=source)
+    plain = PromptRow(file_name, category_id, source_id=number_of(cell.get("id", "")))
     for keys in _CORNERS:
         if all(cell.get(key) for key in keys):
             left, top, right, bottom = (_number(cell, key) for key in keys)

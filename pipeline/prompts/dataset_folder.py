@@ -6,6 +6,7 @@ from pipeline.ledger.ledger import open_ledger
 from pipeline.ledger.views import is_copy
 from pipeline.storage.storage import Storage
 
+from .size import Size, file_size
 from .table import PromptRow, PromptTable, digest_of
 
 
@@ -18,12 +19,15 @@ def read(uri: str, storage: Storage) -> PromptTable:
     """
     ledger = open_ledger(uri, storage)
     names: dict[str, int | None] = {}
+    sizes: dict[str, Size] = {}
     rows: list[PromptRow] = []
     background = {item.id for item in ledger.categories if item.is_background}
     for image, segments in ledger.rows():
         if is_copy(image):
             continue  # no picture of the input
         names[image["file_name"]] = image["image_id"]
+        if size := file_size(image["height"], image["width"]):
+            sizes[image["file_name"]] = size
         for row in segments:
             if row["category_id"] in background:
                 continue
@@ -39,4 +43,12 @@ def read(uri: str, storage: Storage) -> PromptTable:
                 )
             )
     digest = digest_of(*(part.annotations_sha256.encode() for part in ledger.manifest.parts))
-    return PromptTable(rows, categories=ledger.categories, uri=uri, digest=digest, names=names)
+    return PromptTable(
+        rows,
+        categories=ledger.categories,
+        uri=uri,
+        digest=digest,
+        names=names,
+        sizes=sizes,
+        upright=True,
+    )

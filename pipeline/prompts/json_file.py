@@ -2,7 +2,7 @@
 
 An object has `file_name`, may have `category` (a name or an id) and `id`, and asks by `bbox_xywh`
 or `bbox_xyxy` (four numbers, pixels), by `points_xy` ([[x, y], …]) with `inside` ([1, 0, …],
-default all 1), or by both.
+default all 1), or by both. `image_width` and `image_height` may say what its pixels are of.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 from pipeline.storage.storage import Storage
 
-from .table import CategoryNames, PromptRow, PromptTable, digest_of
+from .size import Size, file_size, state_size
+from .table import CategoryNames, PromptRow, PromptTable, digest_of, source_id_of
 
-_KEYS = ("file_name", "category", "id", "bbox_xywh", "bbox_xyxy", "points_xy", "inside")
+_SIZE = ("image_height", "image_width")
+_KEYS = ("file_name", "category", "id", "bbox_xywh", "bbox_xyxy", "points_xy", "inside", *_SIZE)
 
 
 def read(uri: str, storage: Storage) -> PromptTable:
@@ -28,12 +30,17 @@ def read(uri: str, storage: Storage) -> PromptTable:
     data = storage.read(uri)
     names = CategoryNames()
     rows = []
+    sizes: dict[str, Size] = {}
     for number, entry in enumerate(_entries(data, uri), start=1):
         try:
             rows.append(_row(entry, names))
+            if size := file_size(*(entry.get(key) for key in _SIZE)):
+                state_size(sizes, rows[-1].file_name, size)
         except ValueError as error:
             raise ValueError(f"{uri}, entry {number}: {error}") from None
-    return PromptTable(rows, categories=names.categories(), uri=uri, digest=digest_of(data))
+    return PromptTable(
+        rows, categories=names.categories(), uri=uri, digest=digest_of(data), sizes=sizes
+    )
 
 
 def _entries(data: bytes, uri: str) -> Sequence[Any]:
@@ -68,14 +75,13 @@ def _row(entry: Any, names: CategoryNames) -> PromptRow:
     inside = entry.get("inside", [1] * len(points))
     if not isinstance(inside, Sequence) or not all(flag in (0, 1) for flag in inside):
         raise ValueError(f"inside must be a list of 1 and 0, got {inside!r}")
-    source = entry.get("id")
     return PromptRow(
         name,
         names.id_of(entry.get("category")),
         bbox_xyxy=box,
         points_xy=tuple((x, y) for x, y in points),
         inside=tuple(bool(flag) for flag in inside),
-        source_id=source if isinstance(source, int) else None,
+        source_id=source_id_of(entry.get("id")),
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.masks import codec
 from schemas.categories import Categories
 from schemas.prompts import Ontology
 from schemas.records import MAX_IMAGE_ID, Prompt
+
+from .match import NameMatch, check_match, clean, match_names
+from .size import OnMismatch, Size, frame_of, moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class PromptRow:
         points_xy: Positions.
         inside: One flag a point: on the object, or beside it.
         relative: Coordinates are fractions of the picture's width and height, not pixels.
-        source_id: Id of the annotation, or None.
+        source_id: Id of the annotation, number or text, or None.
         segmentation: COCO's `segmentation` of a crowd, which is handed through; else None.
     """
 
@@ -35,15 +37,14 @@ class PromptRow:
     points_xy: tuple[tuple[float, float], ...] = ()
     inside: tuple[bool, ...] = ()
     relative: bool = False
-    source_id: int | None = None
+    source_id: int | str | None = None
     segmentation: Any = None
 
 
 class PromptTable:
     """All prompts of a job; small enough to travel to the workers.
 
-    A picture is found by the path that the file gives, else by the path without its extension, else
-    by its name alone where that is unique in the file.
+    A picture is found by the longest end of its path that the file names; see `match.match_names`.
 
     Args:
         rows: In the file's order, which is kept.
@@ -51,9 +52,11 @@ class PromptTable:
         uri: Of the file, for messages.
         digest: Of its content: part of what labels depend on.
         names: Pictures that the file names, with or without prompts; name → id or None.
+        sizes: Name → (height, width) that the file states, where it does.
+        upright: The sizes are those of upright pictures, whatever a job says of turned ones.
 
     Raises:
-        ValueError: A row has neither box nor points, a malformed box, or an unknown category.
+        ValueError: A row has neither box nor points, or an unknown category.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class PromptTable:
         uri: str,
         digest: str,
         names: Mapping[str, int | None] | None = None,
+        sizes: Mapping[str, Size] | None = None,
+        upright: bool = False,
     ) -> None:
         self.categories = categories
         self.uri = uri
         self.digest = digest
-        self._rows: dict[str, list[PromptRow]] = {_clean(name): [] for name in names or ()}
+        self._rows: dict[str, list[PromptRow]] = {clean(name): [] for name in names or ()}
         known = categories.by_id()
         for row in rows:
             _check(row, uri)
@@ -76,13 +81,35 @@ class PromptTable:
                 raise ValueError(
                     f"{uri}: {row.file_name} has the unknown category {row.category_id}"
                 )
-            self._rows.setdefault(_clean(row.file_name), []).append(row)
-        self._ids = {_clean(name): id_ for name, id_ in (names or {}).items() if id_ is not None}
-        self._aliases = _aliases(self._rows)
+            self._rows.setdefault(clean(row.file_name), []).append(row)
+        self._ids = {clean(name): id_ for name, id_ in (names or {}).items() if id_ is not None}
+        self._sizes = {clean(name): size for name, size in (sizes or {}).items()}
+        self._upright = upright
+        self._keys: Mapping[str, str] | None = None
+        self.on_size_mismatch: OnMismatch = "fail"
 
     def __len__(self) -> int:
         """Prompts of all pictures."""
         return sum(len(rows) for rows in self._rows.values())
+
+    def match(self, pictures: Sequence[str], *, least: float) -> NameMatch:
+        """Settles which picture each of the file's names means, before any picture is read.
+
+        Args:
+            pictures: File names of all images of the input.
+            least: Share of the file's pictures that must be there; 0 = any one of them.
+
+        Raises:
+            ValueError: A name fits several pictures, or too few names fit one.
+        """
+        match = match_names(pictures, list(self._rows))
+        check_match(match, uri=self.uri, names=len(self._rows), pictures=pictures, least=least)
+        self._keys = match.keys
+        return match
+
+    def key(self, file_name: str) -> str:
+        """The file's name of a picture; "" where it names it not."""
+        return self._key(file_name) or ""
 
     def image_id(self, file_name: str) -> int | None:
         """The id that the file gives a picture; None if it gives none that can be kept."""
@@ -93,28 +120,44 @@ class PromptTable:
         """Whether the file names this picture."""
         return self._key(file_name) is not None
 
-    def of(self, file_name: str, height: int, width: int) -> tuple[Prompt, ...]:
-        """The prompts of one picture, in the file's order.
+    def of(
+        self, file_name: str, height: int, width: int, *, orientation: int = 1
+    ) -> tuple[Prompt, ...]:
+        """The prompts of one picture, in the file's order, in pixels of the upright picture.
 
         Args:
             file_name: As the dataset names the picture.
             height: Of the upright original, pixels.
             width: Of the same.
+            orientation: EXIF orientation that was applied to it, 1…8.
 
         Raises:
-            ValueError: A crowd's mask does not belong to a picture of this size.
+            ValueError: The file says that its pixels are those of another picture, or a crowd's
+                mask does not belong to one of this size.
         """
         key = self._key(file_name)
-        return () if key is None else tuple(_prompt(row, height, width) for row in self._rows[key])
+        if key is None:
+            return ()
+        upright, how = (height, width), self.on_size_mismatch
+        stated = self._sizes.get(key)
+        if self._upright and stated == upright:
+            stated = None
+        frame = frame_of(stated, upright, orientation, how)
+        prompts = (_prompt(row, *(upright if row.relative else frame)) for row in self._rows[key])
+        if stated is None or (frame == upright and how != "turn"):
+            return tuple(prompts)
+        return tuple(
+            prompt if row.relative else moved(prompt, frame, upright, orientation, how)
+            for prompt, row in zip(prompts, self._rows[key], strict=True)
+        )
 
     def _key(self, file_name: str) -> str | None:
-        name = _clean(file_name)
+        name = clean(file_name)
         if name in self._rows:
             return name
-        for short in _shorter(name):
-            if (found := self._aliases.get(short)) is not None:
-                return found or None
-        return None
+        if self._keys is None:
+            return match_names([file_name], list(self._rows)).keys.get(file_name)
+        return self._keys.get(file_name)
 
 
 def digest_of(*parts: bytes) -> str:
@@ -151,29 +194,6 @@ def _check(row: PromptRow, uri: str) -> None:
     numbers = [*(row.bbox_xyxy or ()), *(value for point in row.points_xy for value in point)]
     if not all(abs(value) < 1e7 for value in numbers):  # also NaN
         raise ValueError(f"{where} has a coordinate that is no number of pixels: {numbers}")
-    if row.bbox_xyxy is not None:
-        left, top, right, bottom = row.bbox_xyxy
-        if right <= left or bottom <= top:
-            raise ValueError(f"{where} has a box without an area: {list(row.bbox_xyxy)}")
-
-
-def _clean(name: str) -> str:
-    return name.replace("\\", "/").removeprefix("./")
-
-
-def _shorter(name: str) -> tuple[str, str, str]:
-    """Ways to name a picture more loosely, the strictest first; kinds never meet."""
-    path = PurePosixPath(name)
-    return (f"p:{path.with_suffix('')}", f"n:{path.name}", f"s:{path.stem}")
-
-
-def _aliases(names: Iterable[str]) -> dict[str, str]:
-    """Loose name → the file's name, "" where several share it."""
-    found: dict[str, str] = {}
-    for name in names:
-        for short in _shorter(name):
-            found[short] = "" if short in found else name
-    return found
 
 
 # Categories that a file of prompts names by text or number.
@@ -221,3 +241,23 @@ class CategoryNames:
         self._names[id_] = name
         self._ids[name] = id_
         return id_
+
+
+def source_id_of(value: object) -> int | str | None:
+    """An annotation's id as a file has it: a number, or text as it stands; None for none.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"id must be a whole number or text, got {value!r}")
+    return value
+
+
+def number_of(text: str) -> int | str | None:
+    """An id of a file in which all is text; "007" stays text, for it would not come back."""
+    if text.isascii() and text.isdecimal() and str(int(text)) == text:
+        return int(text)
+    return text or None

@@ -1,8 +1,11 @@
-"""Input formats: one file each behind `Reader`, found through a lazy table."""
+"""Input formats: one file each behind `Reader`, found through a lazy table.
+
+In: a URI. Out: `ImageRecord`s, and their bytes. Open `sources` first, then a format's file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Protocol
 
@@ -10,6 +13,9 @@ from pipeline.storage.storage import Storage
 from schemas.config.job import InputConfig
 from schemas.records import ImageRecord
 
+from .inventory import Inventory
+from .listing import Batch
+from .options import ReaderOptions
 from .sources import EmptyInputError, find_sources
 
 __all__ = ["READERS", "EmptyInputError", "Reader", "open_reader"]
@@ -17,31 +23,39 @@ __all__ = ["READERS", "EmptyInputError", "Reader", "open_reader"]
 READERS: dict[str, str] = {
     "folder": "pipeline.readers.folder:FolderReader",
     "webdataset": "pipeline.readers.webdataset:WebDatasetReader",
+    "tar": "pipeline.readers.webdataset:WebDatasetReader",
     "parquet": "pipeline.readers.parquet:ParquetReader",
+    "list": "pipeline.readers.file_list:FileListReader",
 }
-"""format → "module:class"; the class is built as `cls(sources, column=…)`."""
+"""format → "module:class"; the class is built as `cls(sources, options)`."""
 
 
 class Reader(Protocol):
     """Lists images and reads their bytes. Pickles; `read` is safe to call from many threads."""
 
     @property
-    def ignored(self) -> Mapping[str, int]:
-        """What the last listing passed over because it is no image: extension → count."""
+    def inventory(self) -> Inventory:
+        """What the last listing met beside images, whole when it has ended."""
         ...
 
-    def list(self) -> Iterator[ImageRecord]:
-        """Every image, one at a time, no pixel read, `image_id` 0; the same order every time.
+    def batches(self) -> Iterator[Batch]:
+        """Every image, as columns, no pixel read; the same order every time.
+
+        A tar or table that is broken is noted in `inventory`, and the others are listed.
 
         Raises:
             EmptyInputError: At the end, if there was none; says what was looked for.
-            ValueError: The input is broken or ambiguous; names the file and the remedy.
-            StorageError: A file or folder cannot be read.
+            ValueError: The input is ambiguous, or nothing of it could be read.
+            StorageError: The store is at fault.
         """
         ...
 
+    def list(self) -> Iterator[ImageRecord]:
+        """The same one at a time, `image_id` 0."""
+        ...
+
     def read(self, record: ImageRecord) -> bytes:
-        """The encoded image; b"" where the input holds a null.
+        """The encoded image; b"" where a column of bytes holds a null.
 
         Raises:
             StorageError: The bytes cannot be had.
@@ -50,15 +64,23 @@ class Reader(Protocol):
 
 
 def open_reader(
-    config: InputConfig, storage: Storage | None = None, *, exclude: Sequence[str] = ()
+    config: InputConfig,
+    storage: Storage | None = None,
+    *,
+    exclude: Sequence[str] = (),
+    kept: str = "",
+    is_picture: Callable[[bytes], bool] | None = None,
 ) -> Reader:
     """Finds what `config.uri` names and a reader for it.
 
     Args:
-        config: `uri` is a folder, a tar, Parquet or image file, or a pattern with `*`, `?`, `[…]`,
-            `**` and brace lists (`train-{000..003}.tar`). `limit` is left to the caller.
+        config: `uri` is a folder, a tar, a Parquet, Arrow or image file, a list of images, or a
+            pattern with `*`, `?`, `[…]`, `**` and brace lists (`train-{000..003}.tar`). `limit`
+            is left to the caller.
         storage: How files are reached.
         exclude: Folders inside the input that are not input, such as the job's own output.
+        kept: URI of a folder where the indexes of tars stand that were listed before; "" = none.
+        is_picture: Whether a file's first bytes are those of a picture; for `config.any_suffix`.
 
     Raises:
         MissingError: Nothing is there.
@@ -66,6 +88,21 @@ def open_reader(
         ValueError: The input and an excluded folder are the same.
     """
     sources = find_sources(config.uri, storage or Storage(), exclude, guess=config.format == "auto")
-    kind = sources.kind() if config.format == "auto" else config.format
+    any_suffix = config.any_suffix
+    kind = config.format
+    if kind == "auto":
+        kind = sources.kind(otherwise="folder" if any_suffix else "")
     module, _, name = READERS[kind].partition(":")
-    return getattr(import_module(module), name)(sources, column=config.column)
+    options = ReaderOptions(
+        format=kind,
+        column=config.column,
+        base64=config.base64,
+        is_picture=(is_picture or _anything) if any_suffix else None,
+        kept=kept,
+    )
+    return getattr(import_module(module), name)(sources, options)
+
+
+def _anything(start: bytes) -> bool:
+    """Lets every file pass: its decoder will say what it is."""
+    return True

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pipeline.storage.errors import MissingError
+from pipeline.storage.errors import MissingError, StorageError, is_transient
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.walk import Page
+from schemas.containers import Container
 
-IMAGE_EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".gif",
-    ".jpe",
-    ".jfif",
-)
-"""In lower case; in the order of preference where one sample holds several."""
+from .inventory import Inventory
+from .kinds import KNOWN, LISTS, extension, kind_of
 
-_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_KINDS = {
-    **dict.fromkeys(IMAGE_EXTENSIONS, "folder"),
-    **dict.fromkeys((".tar", *_COMPRESSED_TARS), "webdataset"),
-    ".parquet": "parquet",
-}
+_CLOSED = ("permission denied", "gone while it was listed", "the path is too long")
 _MAX_PATTERNS = 100_000
 
 
@@ -62,56 +47,107 @@ class Sources:
     exclude: tuple[str, ...] = ()
     guess: bool = False
 
-    def kind(self) -> str:
-        """The format of the first file of a known kind: "folder", "webdataset" or "parquet"."""
-        ignored: Counter[str] = Counter()
-        for entry in self._entries():
-            if found := _kind(entry.path):
-                return found
-            ignored[extension(entry.path)] += 1
-        raise self.empty(tuple(_KINDS), ignored)
+    def kind(self, otherwise: str = "") -> str:
+        """The format of the first file of a known kind: "folder", "webdataset", "parquet", "list".
 
-    def files(self, kind: str, ignored: Counter[str]) -> Iterator[Entry]:
-        """The files of one kind in the order of their paths; counts the others in `ignored`.
+        Args:
+            otherwise: What it is where no file tells.
+        """
+        if self.names and not self.patterns and extension(self.names[0]) in LISTS:
+            return "list"
+        seen = Inventory()
+        for page in self._pages(seen):
+            for path in page.paths:
+                if found := kind_of(extension(path)):
+                    return found
+                seen.leave(path)
+        if otherwise:
+            return otherwise
+        raise self.empty(KNOWN, seen)
+
+    def pages(self, kind: str, seen: Inventory, *, any_suffix: bool = False) -> Iterator[Page]:
+        """The files of one kind in the order of their paths; notes the others in `seen`.
+
+        Args:
+            kind: Which.
+            seen: Told of everything else.
+            any_suffix: Also files whose suffix says nothing.
 
         Raises:
             ValueError: `guess` is set and a file of another kind turned up.
         """
         first = ""
-        for entry in self._entries():
-            found = _kind(entry.path)
-            if found == kind:
-                first = first or entry.path
-                if not entry.path.isascii():
-                    _check_utf8(entry)
-                yield entry
-            elif found and self.guess:
-                raise ValueError(
-                    f"{self.uri} holds files of two kinds ({first or 'none'} is {kind}, "
-                    f"{entry.path} is {found}): pass --input-format {kind} or {found}"
-                )
-            else:
-                ignored[extension(entry.path)] += 1
+        kinds: dict[str, str] = {}  # what follows the last dot → kind: a look-up a file
+        for page in self._pages(seen):
+            keep: list[int] = []
+            for at, path in enumerate(page.paths):
+                key = path[path.rfind(".") :]
+                found = kinds.get(key)
+                if found is None:
+                    found = kind_of(extension(path))
+                    if len(key) < 9 and "/" not in key and not key.endswith(("gz", "bz2")):
+                        kinds[key] = found
+                if found == kind or (any_suffix and not found) or kind == "list":
+                    first = first or path
+                    keep.append(at)
+                elif found and self.guess:
+                    raise ValueError(
+                        f"{self.uri} holds files of two kinds ({first or 'none'} is {kind}, "
+                        f"{path} is {found}): pass --input-format {kind} or {found}"
+                    )
+                else:
+                    seen.leave(path)
+            if keep:
+                yield page.only(keep)
 
-    def empty(self, looked_for: Sequence[str], ignored: Counter[str]) -> EmptyInputError:
+    def files(self, kind: str, seen: Inventory) -> Iterator[Entry]:
+        """The files of one kind, one at a time. See `pages`."""
+        for page in self.pages(kind, seen):
+            for path, size, token in zip(*page, strict=True):
+                yield Entry(join(self.root, path), path, size, token)
+
+    def empty(self, looked_for: Sequence[str], seen: Inventory) -> ValueError:
         """The error that says what was looked for and what was there instead."""
-        there = ", ".join(f"{count} {name}" for name, count in ignored.most_common(5))
+        if faults := seen.faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            return ValueError(f"nothing could be read: {faults[0].uri}: {faults[0].reason}{more}")
+        there = seen.describe()
         return EmptyInputError(
             f"no images in {self.uri}: looked for {' '.join(looked_for)}; found "
             + (f"only {there}" if there else "no file at all")
         )
 
-    def _entries(self) -> Iterator[Entry]:
-        streams = [iter(self._named(sorted(self.names)))]
-        if self.patterns or not self.names:
-            match = re.compile("|".join(map(_regex, self.patterns)) or r"(?s:.*)")
-            deep = not self.patterns or any("/" in p or "**" in p for p in self.patterns)
+    def _pages(self, seen: Inventory) -> Iterator[Page]:
+        match = re.compile("|".join(map(_regex, self.patterns)) or r"(?s:.*)").fullmatch
+        deep = not self.patterns or any("/" in p or "**" in p for p in self.patterns)
+
+        def left_out(path: str, reason: str) -> None:
+            if path.endswith("/") and reason in _CLOSED:
+                seen.containers.append(Container.of(join(self.root, path), 0, reason))
+            elif match(path):
+                seen.leave(path, reason)
+
+        if self.names:
+            yield from self._with_names(match, deep)
+            return
+        for page in self.storage.pages(
+            self.root, recursive=deep, exclude=self.exclude, left_out=left_out
+        ):
+            if not self.patterns:
+                yield page
+            elif keep := [at for at, path in enumerate(page.paths) if match(path)]:
+                yield page.only(keep)
+
+    def _with_names(self, match: Callable[[str], object], deep: bool) -> Iterator[Page]:
+        """Files that are named one by one, between those that a pattern finds."""
+        streams = [self._named(sorted(self.names))]
+        if self.patterns:
             found = self.storage.list(self.root, recursive=deep, exclude=self.exclude)
-            streams.append(entry for entry in found if match.fullmatch(entry.path))
+            streams.append(entry for entry in found if match(entry.path))
         last = None
         for entry in heapq.merge(*streams, key=lambda entry: entry.path):
             if entry.path != last:
-                yield entry
+                yield Page([entry.path], [entry.size], [entry.token])
             last = entry.path
 
     def _named(self, paths: Sequence[str]) -> Iterator[Entry]:
@@ -126,6 +162,9 @@ def find_sources(
     """Takes an input URI apart. See `pipeline.readers.open_reader`."""
     uri = absolute_uri(uri)
     outside = tuple(absolute_uri(other) for other in exclude)
+    if uri.startswith(("http://", "https://")):
+        root, _, name = uri.rpartition("/")
+        return Sources(uri, root, storage, names=(name,), guess=guess)
     if storage.is_dir(uri):
         if uri in outside:
             raise ValueError(f"the input is also the output: {uri}")
@@ -144,25 +183,15 @@ def find_sources(
     return Sources(uri, root, storage, names, wild, outside, guess)
 
 
-def extension(path: str) -> str:
-    """ ".jpg" of "a/b.v2.JPG"; "no extension" where there is none."""
-    name = path.rpartition("/")[2].lower()
-    for known in _COMPRESSED_TARS:
-        if name.endswith(known):
-            return known
-    stem, dot, last = name.rpartition(".")
-    return f".{last}" if dot and stem else "no extension"
+def fault_of(error: Exception) -> str:
+    """Why a container cannot be read, as the reason of its row.
 
-
-def _check_utf8(entry: Entry) -> None:
-    try:
-        entry.path.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"a file name is not UTF-8, rename it: {entry.path!a}") from None
-
-
-def _kind(path: str) -> str | None:
-    return _KINDS.get(extension(path))
+    Raises:
+        StorageError: The store is at fault, not the file: its pictures would count as gone.
+    """
+    if isinstance(error, StorageError) and is_transient(error.__cause__ or error):
+        raise error
+    return " ".join(str(error).split())[:500]
 
 
 def _is_pattern(text: str) -> bool:

@@ -1,11 +1,9 @@
-"""WebDataset tars: members are found by their headers and read by offset, never extracted."""
+"""Tars: members are found by their headers and read by offset, never extracted."""
 
 from __future__ import annotations
 
-import re
-import tarfile
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,190 +11,153 @@ from typing import Any
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import local_path
+from schemas.containers import Container
 from schemas.records import ImageRecord
 
+from .inventory import Inventory
+from .kinds import COMPRESSED_TARS, IMAGE_EXTENSIONS, extension
+from .listing import Batch, batch
+from .options import ReaderOptions
 from .shared_cache import SharedCache
-from .sources import IMAGE_EXTENSIONS, Sources
+from .sources import Sources, fault_of
+from .tar_headers import compression_of, read_members
+from .tar_index import TarIndex
+from .tar_samples import TarImages, every_picture, one_a_sample
+from .tar_sources import StreamTar, stream_tar, tar_source
 
-# WebDataset's rule: a key ends at the first dot of the base name, the rest is the field.
-_KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
-_META = re.compile(r"__[^/]*__($|/)")
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_FIELDS = tuple(name[1:] for name in IMAGE_EXTENSIONS)
 _BLOCK = 4 << 20
 _CACHE_BYTES = 64 << 20
-_TARS_AHEAD = 8
+_STREAMS = 4
+_TARS_AHEAD = 16
 
 
 class WebDatasetReader:
-    """One image a sample.
+    """One image a sample (`one_a_sample`), or with the format "tar" one a picture."""
 
-    A sample is a run of members that share a key. Where it holds several pictures, the image is
-    the field named by `column`, else the first of jpg, jpeg, png, webp, tif, … that it has
-    (so "a.jpg" is the image and "a.mask.png" is not), else its only other picture ("a.rgb.png").
-    """
-
-    def __init__(self, sources: Sources, *, column: str = "") -> None:
-        self.ignored: Counter[str] = Counter()
+    def __init__(self, sources: Sources, options: ReaderOptions) -> None:
+        self.inventory = Inventory()
         self._sources = sources
-        self._field = column.lower().lstrip(".")
-        self._open_cache()
+        self._field = options.column.lower().lstrip(".")
+        self._every = options.format == "tar"
+        if self._every and self._field:
+            raise ValueError("--input-format tar takes every picture: leave --column out")
+        self._kept = options.kept
+        self._open_caches()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_blocks"}
+        hidden = ("_blocks", "_streams", "_compressed")
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open_cache()
+        self._open_caches()
 
-    def _open_cache(self) -> None:
+    def _open_caches(self) -> None:
         self._blocks: SharedCache[bytes] = SharedCache(_CACHE_BYTES, len)
+        self._streams: SharedCache[StreamTar] = SharedCache(_STREAMS, lambda _: 1)
+        self._compressed: dict[str, bool] = {}
 
-    def list(self) -> Iterator[ImageRecord]:
+    def batches(self) -> Iterator[Batch]:
         """See `pipeline.readers.Reader`. Tars by path, members as they lie in their tar."""
-        self.ignored.clear()
+        self.inventory.clear()
         found = False
-        for record in self._records():
-            found = True
-            yield record
+        index = TarIndex(self._sources.storage, self._kept, f"{self._every} {self._field}")
+        for entry, images in self._listed(index):
+            index.keep(entry, images)
+            self.inventory.leave_all(images.left_out)
+            container = Container.of(entry.uri, len(images.names), images.reason)
+            self.inventory.containers.append(container)
+            if images.names:
+                found = True
+                names = [f"{entry.path}/{name}" for name in images.names]
+                yield batch(
+                    entry.uri, entry.token, names, sizes=images.sizes, places=images.offsets
+                )
+        index.save()
         if not found:
             wanted = [self._field] if self._field else [f"KEY{name}" for name in IMAGE_EXTENSIONS]
-            raise self._sources.empty([".tar files with", *wanted], self.ignored)
+            raise self._sources.empty([".tar files with", *wanted], self.inventory)
+
+    def list(self) -> Iterator[ImageRecord]:
+        """See `pipeline.readers.Reader`."""
+        for one in self.batches():
+            yield from one.records()
 
     def read(self, record: ImageRecord) -> bytes:
         """See `pipeline.readers.Reader`. Remote tars are fetched in blocks that threads share."""
-        uri, start, stop = record.uri, record.offset, record.offset + record.size
-        storage = self._sources.storage
-        if local_path(uri) is not None or record.size >= _BLOCK:
-            data = storage.read(uri, offset=start, length=record.size)
-        elif record.size == 0:
+        uri, start = record.uri, record.offset
+        if record.size == 0:
             return b""
+        if self._is_compressed(uri):
+            stream = self._streams.get(uri, lambda: stream_tar(self._sources.storage, uri))
+            data = stream.at(start, record.size)
+        elif local_path(uri) is not None or record.size >= _BLOCK:
+            data = self._sources.storage.read(uri, offset=start, length=record.size)
         else:
-            first, last = start // _BLOCK, (stop - 1) // _BLOCK
-            parts = [
-                self._blocks.get(
-                    (uri, number),
-                    lambda at=number * _BLOCK: storage.read(uri, offset=at, length=_BLOCK),
-                )
-                for number in range(first, last + 1)
-            ]
-            data = b"".join(parts)[start - first * _BLOCK : stop - first * _BLOCK]
+            data = self._from_blocks(uri, start, start + record.size)
         if len(data) != record.size:
             raise StorageError(f"{uri} has changed: it ends inside {record.file_name}")
         return data
 
-    def _records(self) -> Iterator[ImageRecord]:
-        tars = self._sources.files("webdataset", self.ignored)
+    def _from_blocks(self, uri: str, start: int, stop: int) -> bytes:
+        storage = self._sources.storage
+        first, last = start // _BLOCK, (stop - 1) // _BLOCK
+        parts = [
+            self._blocks.get(
+                (uri, number),
+                lambda at=number * _BLOCK: storage.read(uri, offset=at, length=_BLOCK),
+            )
+            for number in range(first, last + 1)
+        ]
+        return b"".join(parts)[start - first * _BLOCK : stop - first * _BLOCK]
+
+    def _is_compressed(self, uri: str) -> bool:
+        """By its first bytes: a name tells only of those that say so."""
+        known = self._compressed.get(uri)
+        if known is None:
+            if extension(uri) in COMPRESSED_TARS or local_path(uri) is not None:
+                start = self._sources.storage.read(uri, length=8)
+            else:
+                start = self._from_blocks(uri, 0, 8)
+            known = self._compressed[uri] = bool(compression_of(start))
+        return known
+
+    def _listed(self, index: TarIndex) -> Iterator[tuple[Entry, TarImages]]:
+        tars = self._sources.files("webdataset", self.inventory)
         if local_path(self._sources.root) is not None:
             for entry in tars:
-                yield from self._members(entry)
+                yield entry, index.get(entry) or self._images(entry)
             return
         # Headers lie scattered, each a round trip: several tars are listed at once, in order.
         stop = threading.Event()
         pool = ThreadPoolExecutor(_TARS_AHEAD, thread_name_prefix="list-tar")
-        pending: deque[Future[list[ImageRecord]]] = deque()
+        pending: deque[tuple[Entry, Future[TarImages] | TarImages]] = deque()
         try:
             for entry in tars:
-                pending.append(pool.submit(lambda e=entry: list(self._members(e, stop))))
+                kept = index.get(entry)
+                pending.append((entry, kept or pool.submit(self._images, entry, stop)))
                 if len(pending) > _TARS_AHEAD:
-                    yield from pending.popleft().result()
+                    yield _finished(pending)
             while pending:
-                yield from pending.popleft().result()
+                yield _finished(pending)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
-    def _members(self, entry: Entry, stop: threading.Event | None = None) -> Iterator[ImageRecord]:
-        seen: set[str] = set()
-        key, fields = "", dict[str, tarfile.TarInfo]()
-        for member in _headers(entry, self._sources):
-            if stop is not None and stop.is_set():
-                return
-            match = _KEY.match(member.name)
-            hidden = member.name.rpartition("/")[2].startswith(".")
-            if not member.isreg() or match is None or hidden or _META.match(member.name):
-                continue
-            if match[1] != key:
-                yield from self._sample(entry, key, fields)
-                key, fields = match[1], {}
-                if key in seen:
-                    raise ValueError(
-                        f"{entry.uri}: the members of sample {key!r} are not adjacent"
-                        f" ({member.name} comes late): write the tar sorted by name"
-                    )
-                seen.add(key)
-            field = match[2].lower()
-            if field in fields:
-                raise ValueError(
-                    f"{entry.uri}: sample {key!r} has two members {field!r}"
-                    f" ({fields[field].name} and {member.name})"
-                )
-            fields[field] = member
-        yield from self._sample(entry, key, fields)
-
-    def _sample(
-        self, entry: Entry, key: str, fields: dict[str, tarfile.TarInfo]
-    ) -> Iterator[ImageRecord]:
-        field = self._image_field(entry, key, fields)
-        self.ignored.update(f".{other}" for other in fields if other != field)
-        if field is None:
-            return
-        member = fields[field]
-        if member.issparse():
-            raise ValueError(f"{entry.uri}: {member.name} is a sparse member, which has no offset")
-        # Names of other encodings come as surrogates, which no table can hold.
-        name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if ".." in parts:
-            raise ValueError(f"{entry.uri}: member {name} points outside the tar")
-        yield ImageRecord(
-            file_name="/".join([entry.path, *parts]),
-            uri=entry.uri,
-            size=member.size,
-            token=entry.token,
-            offset=member.offset_data,
-        )
-
-    def _image_field(
-        self, entry: Entry, key: str, fields: dict[str, tarfile.TarInfo]
-    ) -> str | None:
-        if self._field:
-            return self._field if self._field in fields else None
-        for name in _FIELDS:
-            if name in fields:
-                return name
-        pictures = [name for name in fields if name.rpartition(".")[2] in _FIELDS]
-        if len(pictures) > 1:
-            raise ValueError(
-                f"{entry.uri}: sample {key!r} has several pictures ({', '.join(pictures)}) and"
-                f" a key ends at the first dot: name the field, as in --column {pictures[0]}"
-            )
-        return pictures[0] if pictures else None
-
-
-def _headers(entry: Entry, sources: Sources) -> Iterator[tarfile.TarInfo]:
-    """Member headers in order; data is skipped by seeking.
-
-    Raises:
-        ValueError: Not a tar, compressed, or cut off.
-    """
-    with sources.storage.open(entry.uri) as file:
-        start = file.read(6)
-        file.seek(0)
-        if start.startswith(_COMPRESSED):
-            raise ValueError(
-                f"{entry.uri} is compressed, so its members cannot be read by offset:"
-                " unpack it to a plain .tar (pictures hardly shrink)"
-            )
+    def _images(self, entry: Entry, stop: threading.Event | None = None) -> TarImages:
+        """The images of one tar; whatever is wrong with it is its reason."""
         try:
-            tar: Any = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (owns nothing)
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # else every header stays in memory
-                yield member
-        except tarfile.TarError as error:
-            raise ValueError(f"{entry.uri} is no whole tar file: {error}") from error
-        # tarfile takes a damaged header for the end; the end is a block of zeros or of nothing.
-        file.seek(tar.offset)
-        block = file.read(tarfile.BLOCKSIZE)
-        if block.strip(b"\0") or len(block) % tarfile.BLOCKSIZE:
-            raise ValueError(f"{entry.uri} is no whole tar file: bad header at byte {tar.offset}")
+            with tar_source(self._sources.storage, entry) as source:
+                members = read_members(source, stop)
+                if isinstance(source, StreamTar) and source.fault:
+                    members.damage = source.fault
+        except (OSError, ValueError) as error:
+            return TarImages(reason=fault_of(error))
+        return every_picture(members) if self._every else one_a_sample(members, self._field)
+
+
+def _finished(
+    pending: deque[tuple[Entry, Future[TarImages] | TarImages]],
+) -> tuple[Entry, TarImages]:
+    entry, images = pending.popleft()
+    return entry, images.result() if isinstance(images, Future) else images

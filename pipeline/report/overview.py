@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.manifest import DatasetManifest
+from schemas.notes import in_part_line
+from schemas.prompts import prompt_lines
 from schemas.records import Task
 
 from .escape import isolated, text
@@ -35,15 +37,19 @@ def overview_section(
     """
     others = " and ".join(task for task in tasks if task != manifest.task)
     also = f'<p class="muted">{text(_ALSO.format(others))}</p>' if others else ""
+    asked = "".join(
+        f'<p class="muted">{text(line)}</p>' for line in prompt_lines(manifest.prompt_counts)
+    )
     model = manifest.model
     revision = str(model.get("revision", ""))[:12]
     made = f"{manifest.task} segmentation by {model.get('name', 'an unknown model')}"
     return f"""<section id="overview" aria-labelledby="title">
   <p class="eyebrow">{text(made)}{f" <code>{text(revision)}</code>" if revision else ""}</p>
   <h1 id="title">{isolated(name)}</h1>
-  <p class="muted path">{isolated(manifest.input)}</p>{also}
+  <p class="muted path">{isolated(manifest.input)}</p>{also}{asked}
   {_numbers(manifest, tally)}
   {_bar(manifest)}
+  {_in_part(manifest)}
   <div class="charts">
     <figure class="chart" id="chart-area" data-title="Area of a segment" data-unit="px"></figure>
     <figure class="chart" id="chart-score" data-title="Score of a segment"></figure>
@@ -55,7 +61,8 @@ def overview_section(
 
 def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
     counts = manifest.counts
-    used = sum(1 for item in manifest.category_table() if tally.category(item.id)["segments"])
+    named = [item for item in manifest.category_table() if not item.is_background]
+    used = sum(1 for item in named if tally.category(item.id)["segments"])
     copies = counts.get("copies", 0)
     note = f"{copies:,} of them copies" if copies else ""
     cells = [("Images", counts["images"], note, "")]
@@ -64,10 +71,16 @@ def _numbers(manifest: DatasetManifest, tally: Tally) -> str:
             share = _share(counts[status], counts["images"])
             word = "OK" if status == "ok" else status.capitalize()
             cells.append((word, counts[status], share, status))
-    cells.append(("Segments", counts["annotations"], "", ""))
-    total = len(manifest.categories)
+    cells.append(("Segments", manifest.objects, "", ""))
+    total = len(named)
     cells.append(("Categories", used, f"of {total:,}" if used != total else "", ""))
     return '<dl class="numbers">' + "".join(_number(*cell) for cell in cells) + "</dl>"
+
+
+def _in_part(manifest: DatasetManifest) -> str:
+    """What was left out of images without a choice: a count of a z-stack's first plane is none."""
+    said = in_part_line(manifest.in_part)
+    return f'<p class="in-part" role="note">{text(said)}</p>' if said else ""
 
 
 def _number(label: str, value: int, note: str, status: str) -> str:
@@ -105,11 +118,13 @@ def _bar(manifest: DatasetManifest) -> str:
 def _categories(manifest: DatasetManifest, tally: Tally) -> str:
     rows = []
     items = [(item, tally.category(item.id)) for item in manifest.category_table()]
-    items.sort(key=lambda pair: (-pair[1]["segments"], pair[0].id))
-    widest = max((entry["segments"] for _, entry in items), default=0)
+    # Background last: the remainder of every picture says nothing of what was found.
+    items.sort(key=lambda pair: (pair[0].is_background, -pair[1]["segments"], pair[0].id))
+    found = (entry["segments"] for item, entry in items if not item.is_background)
+    widest = max(found, default=0)
     for place, (item, entry) in enumerate(items):
         kind = "background" if item.is_background else "thing" if item.isthing else "stuff"
-        share = 100 * entry["segments"] / widest if widest else 0
+        share = min(100 * entry["segments"] / widest, 100) if widest else 0
         area = f"{entry['area']['mean']:,.0f}" if entry["area"] else "–"
         score = f"{entry['score']['mean']:.3f}" if entry["score"] else "–"
         name = isolated(item.name)
@@ -169,6 +184,7 @@ MEANING = {
     "unsupported": "a kind of picture that is not supported",
     "model_error": "the model failed on it",
     "too_many_segments": "more segments than an image may have",
+    "bad_prompt": "the file of prompts asks of it what cannot be",
     "crashed": "the worker died on it again and again",
 }
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from schemas.containers import Container
 from schemas.manifest import DatasetManifest
 
 from .escape import csp_hash, isolated, script_json, text
 from .evaluation import evaluation_section
+from .left_out import left_out_section
 from .measurements import measured_for, measurements_section
 from .overview import failures_section, overview_section
 from .provenance import provenance_section
@@ -42,6 +44,7 @@ def build_page(
     missing: int,
     evaluation: Any,
     measurements: Any,
+    containers: Sequence[Container] = (),
 ) -> str:
     """The whole of index.html.
 
@@ -56,6 +59,7 @@ def build_page(
         missing: Shown images whose picture was gone.
         evaluation: Nested figures, or None.
         measurements: Contents of measurements.json, or None.
+        containers: Those that could not be read, or not to their end.
     """
     style = (_STATIC / "report.css").read_text(encoding="utf-8")
     parts = [(_STATIC / name).read_text(encoding="utf-8") for name in _SCRIPTS]
@@ -67,6 +71,8 @@ def build_page(
     links += [("evaluation", "Evaluation")] if figures else []
     links += [("measurements", "Measurements")] if measured else []
     links += [("failures", "Failures")] if failures else []
+    left_out = left_out_section(whole, containers)
+    links += [("left-out", "Left out")] if left_out else []
     links += [("provenance", "Provenance")]
     return Template((_STATIC / "report.html").read_text(encoding="utf-8")).substitute(
         title=text(dataset_name(manifest)),
@@ -80,7 +86,7 @@ def build_page(
         measurements=measurements_section(measured, version=whole.version),
         shown=_shown(manifest, len(entries)),
         notice=_notice(missing, len(entries)),
-        failures=failures,
+        failures=failures + left_out,
         provenance=provenance_section(whole),
         version=text(_version()),
         data=script_json(

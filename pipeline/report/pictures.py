@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decode import decode_image
+from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
 from pipeline.masks.resample import Size, fit, shrink
@@ -197,7 +198,9 @@ def find_originals(ledger: Ledger, names: Collection[str]) -> tuple[dict[str, Im
         return found, _nothing
     read = _nothing
     try:
+        images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
         reader = open_reader(InputConfig.model_validate(settings), ledger.storage)
+        reader = as_planes(reader, images)
         read = reader.read
         for record in reader.list():
             if record.file_name in names:

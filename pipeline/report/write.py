@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.ledger.containers import read_containers
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
@@ -25,6 +26,7 @@ from pipeline.storage.swap import rebuilt
 from pipeline.storage.swap import whole as current
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import ImagesConfig
+from schemas.containers import Container
 from schemas.manifest import DatasetManifest
 from schemas.names import below
 from schemas.records import ImageRecord, Task
@@ -221,12 +223,25 @@ def _fill(
         missing=shelf.missing,
         evaluation=_beside(ledger, out, "evaluation.json"),
         measurements=_beside(ledger, out, "measurements.json"),
+        containers=_faulty(ledger),
     )
     index = join(out, "index.html")
     ours = ledger.storage.exists(index)
     ledger.storage.write(index, page.encode("utf-8", errors="replace"))
     if ours:
         shelf.sweep()
+
+
+def _faulty(ledger: Ledger) -> list[Container]:
+    """Containers that could not be read whole; none where their table is gone."""
+    if not ledger.manifest.faulty_containers:
+        return []
+    try:
+        rows = read_containers(ledger.storage, ledger.uri, ledger.manifest)
+    except (StorageError, ValueError) as error:
+        _log.warning("the report shows no containers: %s", error)
+        return []
+    return [one for one in rows if one.status != "ok"]
 
 
 def _most_telling(tasks: Sequence[Task]) -> Task:

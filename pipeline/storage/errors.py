@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from schemas.names import printable, without_credentials
 
 _TRANSIENT_NAMES = {
-    "BodyError",
     "ClientConnectionError",
     "ClientPayloadError",
     "ConnectionError",
@@ -57,10 +56,6 @@ _OS_ERRORS = {
 
 class StorageError(OSError):
     """A file operation failed. `str()` is one line for a person and never holds a secret."""
-
-
-class BodyError(OSError):
-    """A store sent other bytes than it had announced; asking again may help."""
 
 
 class MissingError(StorageError, FileNotFoundError):
@@ -125,8 +120,6 @@ def explain(error: BaseException, uri: str, endpoint: str = "") -> StorageError:
     if code in _TRANSIENT_CODES or status >= 500 or status == 429:
         said = " ".join(filter(None, (str(status or ""), code)))
         return StorageError(f"{where} answered {said}, also when asked again: {uri}")
-    if "BodyError" in names:
-        return StorageError(f"{error}, also when asked again: {uri}")
     if names & _TRANSIENT_NAMES and not code:
         return StorageError(f"cannot reach {where}: {uri} ({type(error).__name__}, tried again)")
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:

@@ -40,7 +40,14 @@ def process_born(pid: int) -> str:
 
 def temporary_name(name: str) -> str:
     """A hidden name beside `name` that says which process writes it, on which machine."""
-    return f".{name[:120]}.{os.getpid()}-{_host()}{secrets.token_hex(4)}.tmp"
+    # Short whatever the file is called: a name may be 255 bytes long, and so may this one.
+    start = os.fsencode(name)[:100].decode(errors="ignore")
+    return f".{start}.{os.getpid()}-{_host()}{secrets.token_hex(4)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that `temporary_name` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_abandoned(name: str, modified: float) -> bool:

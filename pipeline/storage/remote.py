@@ -6,16 +6,60 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from .errors import MissingError
+from .walk import HIDDEN, LeftOut, Page
 
 Attempt = Callable[[Callable[[], Any]], Any]
-Found = tuple[str, int, str, float]
-"""(path relative to the root, bytes, token, time of the last write in seconds or 0)."""
+Found = tuple[str, int, str]
+"""(path relative to the root, bytes, token)."""
 
 _PAGE = 1000
+
+
+def pages(
+    fs: Any,
+    root: str,
+    *,
+    recursive: bool,
+    hidden: bool,
+    exclude: Sequence[str],
+    left_out: LeftOut | None,
+    attempt: Attempt,
+) -> Iterator[Page]:
+    """Files under `root` as columns, in the order of their paths by code point.
+
+    Args:
+        fs: Where.
+        root: A bucket or a prefix.
+        recursive: Also what lies deeper.
+        hidden: Also what starts with a dot.
+        exclude: Prefixes to leave out, relative to the root, each ending in "/".
+        left_out: Told of hidden names, once a folder.
+        attempt: How calls are made.
+    """
+    said = ""
+
+    def wanted(path: str) -> bool:
+        nonlocal said
+        at = -1 if hidden else ("/" + path).find("/.")
+        if at >= 0:
+            end = path.find("/", at)
+            name = path if end < 0 else path[: end + 1]
+            if left_out is not None and name != said:
+                left_out(name, HIDDEN)
+            said = name
+            return False
+        return not any(path.startswith(folder) for folder in exclude)
+
+    walk = walk_s3 if is_s3(fs) else walk_remote
+    found = walk(fs, root, recursive=recursive, wanted=wanted, attempt=attempt)
+    while rows := list(islice(found, _PAGE)):
+        yield Page(*map(list, zip(*rows, strict=True)))
 
 
 def walk_s3(
@@ -34,7 +78,7 @@ def walk_s3(
             anything = True
             path = item["Key"][len(prefix) :]
             if path and not path.endswith("/") and wanted(path):
-                yield path, item["Size"], item["ETag"].strip('"'), written(item)
+                yield path, item["Size"], item["ETag"].strip('"')
         anything = anything or bool(page.get("CommonPrefixes"))
         if not page.get("IsTruncated"):
             break
@@ -59,7 +103,7 @@ def walk_remote(
                 continue
             child = children[path]
             if not path.endswith("/"):
-                yield path, int(child.get("size") or 0), token(child), written(child)
+                yield path, int(child.get("size") or 0), token(child)
             elif recursive:
                 yield from enter(child["name"])
 
@@ -88,8 +132,8 @@ def written(info: dict[str, Any]) -> float:
     """When the bytes were written, seconds of the epoch; 0 where the store does not say."""
     for key in ("LastModified", "mtime", "last_modified", "updated", "created"):
         value = info.get(key)
-        if hasattr(value, "timestamp"):
-            return float(value.timestamp())
+        if isinstance(value, datetime):
+            return value.timestamp()
         if isinstance(value, int | float):
             return float(value)
     return 0.0

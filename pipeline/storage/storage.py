@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import random
@@ -21,9 +22,11 @@ from schemas.config.job import StorageConfig
 
 from . import local as local_files
 from . import remote
-from .errors import BodyError, MissingError, StorageError, explain, is_transient
+from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
+from .walk import LeftOut, Page, walk_folder
+from .web import fetch, head
 
 __all__ = [
     "Entry",
@@ -39,11 +42,10 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
+_SHORT_BODY_S = (0.2, 1.0, 3.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _TOTAL_S = 120.0
 """A call that has taken so long is not tried again, whatever attempts are left."""
-_BODIES = 4
-"""How often a body of the wrong length or content is asked for, at most."""
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
 _answered: set[tuple[str, StorageConfig]] = set()
@@ -61,14 +63,12 @@ class Entry:
         path: Relative to the listed root, "/"-separated.
         size: Bytes, −1 where unknown (a link that leads nowhere).
         token: Changes when the bytes may have changed: etag, or mtime in ns of a local file.
-        modified: When it was last written, seconds of the epoch; 0 where the store does not say.
     """
 
     uri: str
     path: str
     size: int
     token: str
-    modified: float = 0.0
 
 
 class Storage:
@@ -96,46 +96,64 @@ class Storage:
         """Calls of this process that were tried again so far, of all its storages."""
         return _retried[0]
 
-    def read_listed(self, uri: str, *, size: int, token: str) -> bytes:
-        """The bytes of a file that a listing described.
+    def modified(self, uri: str) -> float:
+        """When a file was last written, seconds of the epoch; 0 where the store does not say."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.stat).st_mtime
+        return remote.written(self._try(uri, lambda: self._filesystem(uri).info(uri)))
 
-        A gateway or a proxy may cut a body short and announce the shorter length, or flip a bit:
-        a remote body of another length is asked for again, and so is one of another MD5 where
-        the token can be one. Two equal bodies are believed: then the token is no MD5, as with
-        server-side encryption.
+    def read(
+        self,
+        uri: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        size: int | None = None,
+        etag: str = "",
+    ) -> bytes:
+        """The bytes of a file, or up to `length` of them from `offset`.
 
         Args:
             uri: Of the file.
-            size: Bytes, of the listing; below 0 = unknown.
-            token: Of the listing: an etag.
-
-        Raises:
-            StorageError: It cannot be read, or stays of another length.
+            offset: First byte.
+            length: At most; None = to the end.
+            size: Bytes that must come, as a listing told; None = any number. Caches and gateways
+                cut bodies and call them whole: a remote one of another size is tried again.
+            etag: Of the listing, with `size`: where it can be an MD5 and is another, the body is
+                asked for again too. Two equal bodies are believed: then it is no MD5, as with
+                server-side encryption.
         """
-        if local_path(uri) is not None or size < 0:
-            return self.read(uri)
+        data = self._read(uri, offset, length)
+        if size is None or local_path(uri) is not None:
+            if size is None or len(data) == size:
+                return data
+            raise StorageError(_other_size(len(data), size, uri))
         seen: set[bytes] = set()
-        for attempt in range(_BODIES):
-            data = self.read(uri)
-            digest = hashlib.md5(data, usedforsecurity=False)
+        for delay in (*_SHORT_BODY_S, None):
             if len(data) == size:
-                if not _MD5.fullmatch(token) or digest.hexdigest() == token:
-                    return data
-                if digest.digest() in seen:
+                digest = hashlib.md5(data, usedforsecurity=False)
+                sound = not _MD5.fullmatch(etag) or digest.hexdigest() == etag
+                if sound or digest.digest() in seen:
                     return data
                 seen.add(digest.digest())
-            if attempt < _BODIES - 1:
-                _retried[0] += 1
-                time.sleep(0.1 * random.uniform(0.5, 1.5) * 2**attempt)
-        said = f"a body of {len(data)} bytes, the listing said {size}"
-        raise explain(BodyError(said), uri, self._endpoint())
+            if delay is None:
+                break
+            _log.warning("a body that the listing does not know, trying again: %s", uri)
+            _retried[0] += 1
+            time.sleep(delay * random.uniform(0.5, 1.5))
+            data = self._read(uri, offset, length)
+        if len(data) == size:
+            raise StorageError(f"every body that came was another one, none as listed: {uri}")
+        raise StorageError(_other_size(len(data), size, uri))
 
-    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a file, or up to `length` of them from `offset`."""
+    def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         if length == 0:
             return b""
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: _read_local(path, offset, length))
+        if _is_web(uri):
+            limit = self.config.max_download
+            return self._try(uri, lambda: fetch(uri, offset=offset, length=length, limit=limit))
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
@@ -149,7 +167,9 @@ class Storage:
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: path.open("rb"))
         size = self.info(uri).size
-        return range_file(lambda offset, length: self.read(uri, offset=offset, length=length), size)
+        if size < 0:  # a web server that does not tell
+            return io.BytesIO(self.read(uri))
+        return range_file(lambda at, n: self.read(uri, offset=at, length=n, size=n), size)
 
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` there in one step, replacing what was; makes parent folders."""
@@ -187,12 +207,25 @@ class Storage:
         self._try(uri, lambda: _discard(fs.put_file(str(local), uri)))
         return local.unlink()
 
+    def move(self, uri: str, target: str) -> None:
+        """Moves one file to another place of the same storage, replacing what is there.
+
+        In an object store a copy, then a removal: a kill between the two leaves both.
+        """
+        if (path := local_path(uri)) is not None and (new := local_path(target)) is not None:
+            return self._try(uri, lambda: local_files.publish_file(path, new))
+        fs = self._filesystem(uri)
+        self._try(uri, lambda: _discard(fs.copy(uri, target)))
+        return self.remove(uri)
+
     def info(self, uri: str) -> Entry:
         """Size and token of one file; `path` is its name."""
         name = uri.rstrip("/").rpartition("/")[2]
         if (path := local_path(uri)) is not None:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+        if _is_web(uri):
+            return Entry(uri, name, *self._try(uri, lambda: head(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
         if remote.is_folder(found):
             raise StorageError(f"this is a folder, not a file: {uri}")
@@ -215,30 +248,49 @@ class Storage:
             hidden: Also files and folders whose name starts with a dot.
         """
         root = absolute_uri(root)
+        for page in self.pages(root, recursive=recursive, exclude=exclude, hidden=hidden):
+            for path, size, token in zip(*page, strict=True):
+                yield Entry(join(root, path), path, size, token)
+
+    def pages(
+        self,
+        root: str,
+        *,
+        recursive: bool = True,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        left_out: LeftOut | None = None,
+    ) -> Iterator[Page]:
+        """The files that `list` gives, as columns.
+
+        Args:
+            root: A folder, a bucket or a prefix.
+            recursive: Also what lies in sub-folders.
+            exclude: URIs of sub-folders to leave out.
+            hidden: Also files and folders whose name starts with a dot.
+            left_out: Told of what is passed over (see `walk_folder`). Without it a local folder
+                that may not be read is an error.
+        """
+        root = absolute_uri(root)
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
-
-        def wanted(path: str) -> bool:
-            if not hidden and ("/" + path).find("/.") >= 0:
-                return False
-            return not any(path.startswith(folder) for folder in inside)
-
         if (path := local_path(root)) is not None:
-            return self._list_local(path, recursive, wanted)
-        fs = self._filesystem(root)
-        walk = remote.walk_s3 if remote.is_s3(fs) else remote.walk_remote
-        found = walk(
-            fs,
+            return self._pages_local(path, recursive, hidden, inside, left_out)
+        return remote.pages(
+            self._filesystem(root),
             root,
             recursive=recursive,
-            wanted=wanted,
+            hidden=hidden,
+            exclude=inside,
+            left_out=left_out,
             attempt=lambda action: self._try(root, action),
         )
-        return (Entry(f"{root}/{path}", path, *rest) for path, *rest in found)
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder is there."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.exists)
+        if _is_web(uri):
+            return True  # it is asked when it is read
         try:
             self._try(uri, lambda: self._filesystem(uri).info(uri))
         except MissingError:
@@ -249,6 +301,8 @@ class Storage:
         """Whether a folder is there; in an object store, a prefix that some key has."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.is_dir)
+        if _is_web(uri):
+            return False
         try:
             return remote.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
         except MissingError:
@@ -314,15 +368,19 @@ class Storage:
         named = (self.config.endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
         return next(filter(None, named), "")
 
-    def _list_local(
-        self, root: Path, recursive: bool, wanted: Callable[[str], bool]
-    ) -> Iterator[Entry]:
+    def _pages_local(
+        self,
+        root: Path,
+        recursive: bool,
+        hidden: bool,
+        exclude: Sequence[str],
+        left_out: LeftOut | None,
+    ) -> Iterator[Page]:
         # Not through `_try`: a generator that has raised would look like one that has ended.
         try:
-            for path, stat in local_files.walk_folder(root, recursive=recursive, wanted=wanted):
-                size, token = (stat.st_size, str(stat.st_mtime_ns)) if stat else (-1, "")
-                modified = stat.st_mtime if stat else 0.0
-                yield Entry(os.path.join(root, path), path, size, token, modified)
+            yield from walk_folder(
+                root, recursive=recursive, hidden=hidden, exclude=exclude, left_out=left_out
+            )
         except OSError as error:
             raise explain(error, str(error.filename or root).rstrip("/")) from error
 
@@ -355,6 +413,17 @@ def _connect(protocol: str, config: StorageConfig) -> Any:
     if remote.is_s3(fs):
         fs.retries = 1
     return fs
+
+
+def _is_web(uri: str) -> bool:
+    return scheme(uri) in ("http", "https")
+
+
+def _other_size(came: int, listed: int, uri: str) -> str:
+    return (
+        f"{came} of {listed} bytes came: {uri} (it has changed since it was listed, or "
+        "was cut on its way)"
+    )
 
 
 def _under(uri: str, root: str) -> bool:

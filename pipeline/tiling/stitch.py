@@ -16,6 +16,7 @@ from pipeline.masks.rle_writer import RleWriter
 from schemas.categories import Categories
 from schemas.records import Segment, Task
 
+from .duplicates import NEAR, DuplicateRule, duplicates
 from .grid import Tile, TileGrid
 from .seams import TileSide, cut_sides, dropped, match_tiles, unconfirmed
 from .tile_segments import TileSegments
@@ -51,6 +52,7 @@ class Stitcher:
         min_iou: Of two pieces of one object in the window that their tiles share.
         min_area: Smaller segments are dropped, background excepted, pixels.
         min_score: Likewise, for segments that have a score.
+        rule: When of two instances one goes that says the same again; None = never.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Stitcher:
         min_iou: float,
         min_area: int = 1,
         min_score: float = 0.0,
+        rule: DuplicateRule | None = None,
     ) -> None:
         self._grid = grid
         self._hw = (grid.rows[-1].stop, grid.columns[-1].stop)
@@ -73,6 +76,7 @@ class Stitcher:
             (item.id for item in categories if item.is_background and not self._whole), None
         )
         self._min_iou, self._min_area, self._min_score = min_iou, min_area, min_score
+        self._rule = rule if self._whole else None
         self._found = TileSegments()
         self._sides: dict[tuple[int, int], tuple[TileSide, Ints]] = {}
         self._same: list[Ints] = []
@@ -113,16 +117,28 @@ class Stitcher:
         for mask, starts, ends in self._strips(group, count, last=True):
             writer.write(mask, starts, ends)
         faces = self._faces(group)
-        return [
-            replace(
-                faces.get(region.label - 1, Segment(self._background or 0, b"", 0, (0, 0, 0, 0))),
+        stitched: list[Segment] = []
+        owner: list[int] = []
+        for region in writer.finish():
+            number = region.label - 1
+            face = faces.get(number, Segment(self._background or 0, b"", 0, (0, 0, 0, 0)))
+            one = replace(
+                face,
                 counts=region.counts,
                 area=region.area,
                 bbox_xywh=region.bbox_xywh,
-                **{name: _or_none(values[region.label - 1]) for name, values in means.items()},
+                **{name: _or_none(values[number]) for name, values in means.items()},
             )
-            for region in writer.finish()
-        ]
+            stitched.append(one)
+            owner.append(number)
+        if self._rule is None:
+            return stitched
+        fragment, tile = self._sight(group, count)
+        number = np.array(owner, np.int64)
+        gone = duplicates(
+            stitched, self._rule, *self._hw, fragment=fragment[number], tile=tile[number]
+        )
+        return [one for one, out in zip(stitched, gone.tolist(), strict=True) if not out]
 
     def _groups(self) -> tuple[Ints, int, Flags]:
         """Which segments of tiles belong together.
@@ -165,6 +181,28 @@ class Stitcher:
         rivals = rivals[~np.any(cut[rivals], axis=1)]  # a fragment is no rival
         score = np.nan_to_num(found.score[thing], nan=1.0)
         return cut, dropped(group, flags, rivals, score)[group]
+
+    def _sight(self, group: Ints, count: int) -> tuple[Flags, Ints]:
+        """Per object, and for the background: is each piece at an edge; who saw the largest."""
+        found, last = self._found, (len(self._grid.rows) - 1, len(self._grid.columns) - 1)
+        edges = [
+            (
+                tile.x.start + NEAR if tile.column else -1,
+                tile.y.start + NEAR if tile.row else -1,
+                tile.x.stop - NEAR if tile.column < last[1] else self._hw[1] + 1,
+                tile.y.stop - NEAR if tile.row < last[0] else self._hw[0] + 1,
+            )
+            for tile in found.tiles
+        ]
+        at, boxes = np.array(edges)[found.tile], found.boxes_xyxy
+        near = np.any(boxes[:, :2] <= at[:, :2], axis=1) | np.any(boxes[:, 2:] >= at[:, 2:], axis=1)
+        kept = group >= 0
+        fragment = np.bincount(group[kept & ~near], minlength=count + 1) == 0
+        order = np.argsort(found.area, kind="stable")
+        order = order[kept[order]]
+        tile = np.zeros(count + 1, np.int64)
+        tile[group[order]] = found.tile[order]  # the largest is written last
+        return fragment, tile
 
     def _large_and_sure(self, group: Ints, count: int, score: Floats) -> Flags:
         """Per object, and for the background: whether it is to be kept."""

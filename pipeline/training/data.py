@@ -11,11 +11,12 @@ from pipeline.evaluation.pairs import pair_images
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.evaluation.sources.open import open_source
 from pipeline.evaluation.sources.source import ImageEntry, Source
+from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.readers import Reader, open_reader
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
-from schemas.config.job import InputConfig
+from schemas.config.job import ImagesConfig, InputConfig
 from schemas.names import below
 from schemas.records import ImageRecord, Status, Task
 
@@ -93,8 +94,11 @@ class LabelSource:
         if isinstance(source, LedgerSource) and place.task is None:
             source = source.suited_to("semantic")
         self.source = source
+        self._images = ImagesConfig()
         if isinstance(source, LedgerSource):
             self._ledger = open_ledger(place.labels, storage).view(source.task)
+            found = self._ledger.manifest.config.get("images", {})
+            self._images = ImagesConfig.model_validate(found)
             self.reader = self._open_pictures(_input_of(self._ledger, place))
             self.pairs = list(self._of_ledger())
         else:
@@ -121,8 +125,12 @@ class LabelSource:
             return self._storage.read(pair.record.uri)
         return self.reader.read(pair.record)
 
+    def images_of(self, pair: Pair) -> ImagesConfig:
+        """How a picture was decoded when it was labelled: the same plane and channels."""
+        return ImagesConfig() if pair.is_copy else self._images
+
     def _open_pictures(self, config: InputConfig) -> Reader:
-        return open_reader(config, self._storage)
+        return as_planes(open_reader(config, self._storage), self._images)
 
     def _of_names(self) -> Iterator[Pair]:
         records = {record.file_name: record for record in self.reader.list()}

@@ -14,7 +14,6 @@ from pipeline.images.decode import decode_image
 from pipeline.masks import codec
 from pipeline.storage.storage import Storage
 from schemas.categories import Categories
-from schemas.config.job import ImagesConfig
 from schemas.records import Failure
 
 from .data import LabelLocation, LabelSource, Pair
@@ -167,7 +166,7 @@ class Examples:
         labelled = self._labelled[place]
         pair = labelled.pairs[at]
         name = pair.record.file_name
-        sample = decode_image(labelled.read(pair), pair.record, ImagesConfig())
+        sample = decode_image(labelled.read(pair), pair.record, labelled.images_of(pair))
         if isinstance(sample, Failure):
             raise ValueError(f"{name} cannot be decoded: {sample.message}")
         segments = labelled.source.read(pair.key)

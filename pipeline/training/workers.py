@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ExecutionError
+from pipeline.storage.local import socket_folder
 from schemas.config.training import Architecture, SemanticTrainConfig
 
 from .batches import Batches
@@ -174,8 +174,7 @@ def _connected() -> Iterator[str]:
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
-    # Ray puts Unix sockets under it, and their paths are limited to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="mm", dir="/tmp")
+    folder = socket_folder()
     began = not ray.is_initialized()
     try:
         if began:

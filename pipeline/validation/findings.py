@@ -47,6 +47,9 @@ RULES: dict[str, str] = {
     "export-images": "an export's images are the ones that were looked at",
     "export-annotations": "an export's annotations are the ledger's",
     "export-pycocotools": "pycocotools reads the export and finds the same areas",
+    "export-file-missing": "every file that an export consists of is there",
+    "export-file-differs": "a file has the bytes that the ledger gives, a picture its size",
+    "export-file-stray": "every file in an export's folder belongs to it",
     "export-png-missing": "every image that was looked at has its PNG",
     "export-png-stray": "every PNG belongs to an image",
     "export-png-mode": "a PNG has the image's size, and the channels and bits of its format",
@@ -85,6 +88,8 @@ class ValidationReport:
         annotations: Rows read.
         exports: Formats that were compared with the ledger.
         violations: In the order of `RULES`.
+        stale: Files in images/ and annotations/ that belong to another version or to none: no
+            rule is broken, but a glob counts them too.
     """
 
     uri: str
@@ -93,6 +98,7 @@ class ValidationReport:
     annotations: int
     exports: tuple[str, ...]
     violations: tuple[Violation, ...]
+    stale: int = 0
 
     @property
     def ok(self) -> bool:

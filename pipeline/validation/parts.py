@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.ledger.parts import part_uri
+from pipeline.ledger.parts import read_part_bytes
 from pipeline.ledger.views import annotations_of_task, images_of_task, parents_of
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -42,7 +42,7 @@ def read_checked(
         schema = schema_of(name, manifest.schema_version)
         label = f"{name}/{part.name}"
         try:
-            data = storage.read(part_uri(dataset, name, part.name))
+            data = read_part_bytes(storage, dataset, name, part.name)
         except StorageError as error:
             findings.add("part-missing", "part", [f"{label}: {error}"])
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.ledger.current import TABLES, stale_parts
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -76,4 +77,5 @@ def validate(
         annotations=annotations,
         exports=checked,
         violations=findings.violations(),
+        stale=sum(len(stale_parts(files, ledger.uri, manifest, table)) for table in TABLES),
     )

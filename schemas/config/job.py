@@ -20,6 +20,8 @@ from schemas.names import without_credentials
 from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
+from .export import ExportConfig
+from .images import ImagesConfig
 from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
 from .preprocess import PreprocessConfig
 from .prompts import ConflictsConfig, EverythingConfig, PromptsConfig
@@ -50,22 +52,21 @@ _UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failu
 class InputConfig(Section):
     """Where the images are."""
 
-    uri: Annotated[str, Field(min_length=1, description="folder, tar, Parquet file or s3:// URI")]
-    format: Literal["auto", "folder", "webdataset", "parquet"] = "auto"
-    column: Annotated[str, Field(description="Parquet column; '' = find it")] = ""
+    uri: Annotated[
+        str,
+        Field(
+            min_length=1, description="folder, tar, Parquet file, list or s3:// URI; '-' = stdin"
+        ),
+    ]
+    format: Literal["auto", "folder", "webdataset", "tar", "parquet", "list"] = "auto"
+    column: Annotated[
+        str, Field(description="column of a table, field of a tar's samples; '' = find it")
+    ] = ""
+    any_suffix: Annotated[
+        bool, Field(description="files whose suffix says nothing too, by their content")
+    ] = False
+    base64: Annotated[bool, Field(description="strings of a table are images in base64")] = False
     limit: Annotated[int, Field(ge=0, description="first N images only; 0 = all")] = 0
-
-
-class ImagesConfig(Section):
-    """How bytes become pixels."""
-
-    max_pixels: Annotated[int, Field(ge=1, description="larger pictures fail as too_large")] = (
-        500_000_000
-    )
-    stretch_16bit: Annotated[
-        Literal["percentile", "full"],
-        Field(description="16-bit → 8-bit: the 0.1…99.9 percentiles of the picture, or 0…65535"),
-    ] = "percentile"
 
 
 class ExecutionConfig(Section):
@@ -93,6 +94,13 @@ class ExecutionConfig(Section):
         int,
         Field(ge=1, description="worker deaths before a shard is searched for its poison image"),
     ] = 3
+    reproducible: Annotated[
+        bool,
+        Field(
+            description="CPU: one instruction set and one thread in every worker, so that unlike "
+            "processors come closest to the same bytes; slower"
+        ),
+    ] = False
     shard_timeout: Annotated[
         float,
         Field(
@@ -116,6 +124,9 @@ class StorageConfig(Section):
     secret: Annotated[str, Field(repr=False)] = ""
     region: str = ""
     anonymous: bool = False
+    max_download: Annotated[
+        int, Field(ge=1, description="bytes that one http:// or https:// picture may have")
+    ] = 1 << 28
 
     @model_validator(mode="before")
     @classmethod
@@ -137,12 +148,6 @@ class ReportConfig(Section):
     """The HTML report."""
 
     max_images: Annotated[int, Field(ge=0, description="pictures shown; counts cover all")] = 2000
-
-
-class ExportConfig(Section):
-    """What is written beside the Parquet."""
-
-    formats: Annotated[tuple[str, ...], Field(description="empty = all that the task yields")] = ()
 
 
 class JobConfig(Section):
@@ -265,6 +270,7 @@ class JobConfig(Section):
             name: {k: v for k, v in data[name].items() if k not in _PLACEMENT.get(name, ())}
             for name in LABEL_SECTIONS
         }
+        sections["images"] = self.images.identity()
         sections["preprocess"] = self.preprocess.identity()
         return {
             "schema_version": SCHEMA_VERSION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -36,7 +36,7 @@ class ModelConfig(Section):
     """Which model, how it is run, and its own thresholds."""
 
     name: Annotated[
-        str, Field(min_length=1, description="short name, hub id, or checkpoint folder")
+        str, Field(min_length=1, description="short name, hub id, or checkpoint folder or file")
     ]
     revision: Annotated[
         str, Field(description="of a hub id: commit, tag or branch; '' = the pinned one")
@@ -44,6 +44,13 @@ class ModelConfig(Section):
     categories: Annotated[
         str, Field(description="category table: a built-in name or a JSON file; '' = find it")
     ] = ""
+    architecture: Annotated[
+        dict[str, Any],
+        Field(
+            default_factory=dict,
+            description="of a file of weights alone: {name = 'Unet', classes = 2, …}",
+        ),
+    ]
     allow_pickle: Annotated[
         bool, Field(description="load .bin/.pth weights, with weights_only=True")
     ] = False

@@ -22,6 +22,21 @@ class PromptsConfig(Section):
         str, Field(description="--prompts: points or boxes; CSV, JSON, COCO, YOLO, our dataset")
     ] = ""
     format: Literal["auto", "csv", "json", "coco", "yolo", "dataset"] = "auto"
+    on_size_mismatch: Annotated[
+        Literal["fail", "scale", "turn"],
+        Field(
+            description="where a file states another size than the upright picture has: fail it, "
+            "scale the prompts, or take them as pixels of the unturned file"
+        ),
+    ] = "fail"
+    min_matched: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of the pictures named in the file that must be there"),
+    ] = 0.5
+    stand_in: Annotated[
+        Literal["none", "box"],
+        Field(description="what stands for a prompt without a mask: nothing, or its box or point"),
+    ] = "none"
     exemplars: Annotated[
         tuple[str, ...], Field(description="--exemplar: IMAGE:x,y,w,h=CATEGORY each")
     ] = ()

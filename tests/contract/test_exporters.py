@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from format_readers import READ_BACK
 from PIL import Image
-from pycocotools.coco import COCO
 from small_datasets import (
     BACKGROUND,
     CATEGORIES,
     EMPTY,
-    HEIGHT,
     NAMES,
     NUCLEUS,
     SKY,
-    WIDTH,
     category_of,
     panoptic_map,
     segmentation,
     small_dataset,
+    with_pictures,
 )
 
 from pipeline.exporters import EXPORTERS, check_exports, export, export_all
-from pipeline.exporters.png_folder import PngNames
+from pipeline.exporters.table import Traits, make_exporter
 from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
 from pipeline.storage.storage import Storage
@@ -41,74 +40,6 @@ from schemas.records import SEGMENT_BITS, ImageRecord, Segmentation
 TASKS = ("semantic", "instance", "panoptic")
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a format's reader found: per image, category id → union of its masks."""
-
-    images: set[int]
-    unions: dict[tuple[int, int], np.ndarray]
-
-
-def read_instances(out: Path) -> Read:
-    coco = COCO(str(out / "instances.json"))
-    return Read(set(coco.imgs), _unions(coco, coco.anns.values()))
-
-
-def read_results(out: Path) -> Read:
-    truth = COCO()
-    path = out / "results.json"
-    rows: Any = json.loads(path.read_bytes())
-    truth.dataset = {
-        "images": [{"id": n, "height": HEIGHT, "width": WIDTH} for n in NAMES.values()],
-        "categories": [{"id": NUCLEUS.id, "name": NUCLEUS.name}],
-        "annotations": [],
-    }
-    truth.createIndex()
-    found: Any = truth.loadRes(str(path))
-    assert len(found.anns) == len(rows)
-    return Read(set(NAMES.values()), _unions(found, found.anns.values()))
-
-
-def _unions(coco: Any, annotations: Any) -> dict[tuple[int, int], np.ndarray]:
-    unions: dict[tuple[int, int], np.ndarray] = {}
-    for item in annotations:
-        key = (item["image_id"], item["category_id"])
-        unions[key] = unions.get(key, 0) | coco.annToMask(item)
-    return unions
-
-
-def read_panoptic(out: Path) -> Read:
-    data = json.loads((out / "panoptic.json").read_bytes())
-    unions = {}
-    for item in data["annotations"]:
-        rgb = np.array(Image.open(out / "panoptic" / item["file_name"])).astype(np.uint32)
-        ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
-        for segment in item["segments_info"]:
-            key = (item["image_id"], segment["category_id"])
-            unions[key] = unions.get(key, 0) | (ids == segment["id"]).astype(np.uint8)
-    return Read({item["id"] for item in data["images"]}, unions)
-
-
-def read_semantic(out: Path) -> Read:
-    key = json.loads((out / "categories.json").read_bytes())
-    unions, names = {}, PngNames(NAMES)
-    for name, number in NAMES.items():
-        pixels = np.array(Image.open(out / names[name]))
-        for item in key["categories"]:
-            mask = (pixels == item["pixel"]).astype(np.uint8)
-            if mask.any():
-                unions[number, item["id"]] = mask
-    return Read(set(NAMES.values()), unions)
-
-
-READ_BACK = {
-    "coco-instances": read_instances,
-    "coco-results": read_results,
-    "coco-panoptic": read_panoptic,
-    "semantic-png": read_semantic,
-    "semantic-png-stuffthing": read_semantic,
-}
-
 CASES = [
     ("coco-instances", "instance"),
     ("coco-instances", "panoptic"),
@@ -119,6 +50,31 @@ CASES = [
     ("semantic-png", "panoptic"),
     ("semantic-png-stuffthing", "semantic"),
     ("semantic-png-stuffthing", "panoptic"),
+    ("coco-polygons", "instance"),
+    ("coco-polygons", "panoptic"),
+    ("coco-flat", "instance"),
+    ("coco-flat", "panoptic"),
+    ("csv", "instance"),
+    ("csv", "semantic"),
+    ("csv", "panoptic"),
+    ("label-studio", "instance"),
+    ("label-studio", "panoptic"),
+    ("cvat", "instance"),
+    ("cvat", "panoptic"),
+    ("geojson", "instance"),
+    ("geojson", "panoptic"),
+    ("webdataset", "instance"),
+    ("webdataset", "panoptic"),
+    ("hf", "semantic"),
+    ("hf", "panoptic"),
+    ("voc", "semantic"),
+    ("cityscapes", "panoptic"),
+    ("ade20k", "semantic"),
+    ("overlays", "panoptic"),
+    ("yolo-seg", "instance"),
+    ("yolo-seg", "panoptic"),
+    ("yolo-detect", "instance"),
+    ("yolo-detect", "panoptic"),
 ]
 OF_SEVERAL = [
     ("coco-instances", ("semantic", "instance"), "instance"),
@@ -129,11 +85,57 @@ OF_SEVERAL = [
     ("semantic-png", TASKS, "semantic"),
     ("semantic-png", ("instance", "panoptic"), "panoptic"),
     ("semantic-png-stuffthing", ("semantic", "instance"), "semantic"),
+    ("coco-polygons", TASKS, "instance"),
+    ("coco-flat", TASKS, "instance"),
+    ("csv", ("semantic", "panoptic"), "panoptic"),
+    ("label-studio", TASKS, "instance"),
+    ("cvat", TASKS, "instance"),
+    ("geojson", ("semantic", "panoptic"), "panoptic"),
+    ("webdataset", TASKS, "instance"),
+    ("hf", ("semantic", "panoptic"), "panoptic"),
+    ("voc", TASKS, "semantic"),
+    ("cityscapes", ("instance", "panoptic"), "panoptic"),
+    ("ade20k", TASKS, "semantic"),
+    ("overlays", TASKS, "panoptic"),
+    ("yolo-seg", TASKS, "instance"),
+    ("yolo-detect", ("semantic", "panoptic"), "panoptic"),
 ]
 """Format, what the dataset holds, and the task that the format is made from."""
 
-BY_ROW = ("coco-instances", "coco-results")
+BY_ROW = ("coco-instances", "coco-results", "coco-polygons")
 """Formats whose annotations name their image themselves."""
+
+
+KEEPS = {"cityscapes": [SKY.id], "ade20k": [SKY.id], "voc": [BACKGROUND.id], "overlays": []}
+"""Categories of the small dataset that come back from these: those of the other data set."""
+
+
+def traits(name: str) -> Traits:
+    return make_exporter(name).traits
+
+
+def dataset_for(folder: Path, name: str, task: Any, **options: Any) -> Ledger:
+    """The small dataset, with pictures where the format carries them along."""
+    return small_dataset(folder, task, pictures=traits(name).pictures, **options)
+
+
+def due_of(mask: np.ndarray, name: str, labels: np.ndarray) -> np.ndarray:
+    """What of a category's mask a format keeps: itself, or the boxes of its objects."""
+    if name == "voc":  # all of it is background there
+        return np.ones(mask.shape, np.uint8)
+    if traits(name).masks != "boxes":
+        return mask.astype(np.uint8)
+    boxes = np.zeros(mask.shape, np.uint8)
+    for region in codec.regions(np.where(mask, labels, 0)):
+        x, y, w, h = region.bbox_xywh
+        boxes[y : y + h, x : x + w] = 1
+    return boxes
+
+
+def with_lines(name: str, task: str) -> set[int]:
+    """The images that a format names: all, or those that have a segment."""
+    none = {EMPTY} if name == "csv" and task == "instance" else set()
+    return set(NAMES.values()) - none
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -148,19 +150,22 @@ def test_every_format_has_its_row():
 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_the_reader_finds_what_the_ledger_holds(name, task, tmp_path):
-    ledger = small_dataset(tmp_path / "data", task)
+    ledger = dataset_for(tmp_path / "data", name, task)
     export(ledger, name, str(tmp_path / "out"))
     found = READ_BACK[name](tmp_path / "out")
-    assert found.images == set(NAMES.values())
+    assert found.images == with_lines(name, task)
     expected = {}
     for number in NAMES.values():
         labels = panoptic_map(number)
-        things_only = task == "instance" or name in BY_ROW
+        things_only = task == "instance" or traits(name).things_only
         wanted = [NUCLEUS.id] if things_only else [NUCLEUS.id, SKY.id, BACKGROUND.id]
+        wanted = KEEPS.get(name, wanted)
+        if name == "geojson":
+            wanted = [category for category in wanted if category != BACKGROUND.id]
         by_category = np.vectorize(category_of)(labels)
         for category in wanted:
             if (mask := by_category == category).any():
-                expected[number, category] = mask.astype(np.uint8)
+                expected[number, category] = due_of(mask, name, labels)
     assert found.unions.keys() == expected.keys()
     for key, mask in expected.items():
         assert np.array_equal(found.unions[key], mask), key
@@ -168,8 +173,8 @@ def test_the_reader_finds_what_the_ledger_holds(name, task, tmp_path):
 
 @pytest.mark.parametrize(("name", "tasks", "best"), OF_SEVERAL)
 def test_of_several_tasks_the_best_is_exported(name, tasks, best, tmp_path):
-    several = small_dataset(tmp_path / "several", tasks)
-    alone = small_dataset(tmp_path / "alone", best)
+    several = dataset_for(tmp_path / "several", name, tasks)
+    alone = dataset_for(tmp_path / "alone", name, best)
     for ledger, out in ((several, "a"), (several.view(best), "b"), (alone, "c")):
         export(ledger, name, str(tmp_path / out))
     found, due = (READ_BACK[name](tmp_path / out) for out in "ac")
@@ -189,7 +194,7 @@ def test_of_several_tasks_the_best_is_exported(name, tasks, best, tmp_path):
 def test_same_ledger_same_bytes_whatever_the_parts(name, task, tmp_path):
     trees = []
     for index, size in enumerate((2, 100)):
-        ledger = small_dataset(tmp_path / f"data{index}", task, shard_size=size)
+        ledger = dataset_for(tmp_path / f"data{index}", name, task, shard_size=size)
         export(ledger, name, str(tmp_path / f"out{index}"))
         trees.append(tree(tmp_path / f"out{index}"))
         trees[-1].pop("exports.json")  # names the manifest, which names its parts
@@ -201,13 +206,16 @@ def test_a_dataset_without_images_or_segments(name, task, tmp_path):
     nothing = write_dataset(str(tmp_path / "none"), [], categories=CATEGORIES, task=task)
     one = [(ImageRecord("a.jpg", "", image_id=1), Segmentation(4, 6))]
     bare = write_dataset(str(tmp_path / "bare"), one, categories=CATEGORIES, task=task)
+    bare = with_pictures(bare, {"a.jpg": 1}, size_hw=(4, 6))
     for ledger, images in ((nothing, 0), (bare, 1)):
         export_all(ledger, formats=(name,))
         assert check_exports(ledger, lambda *problem: pytest.fail(str(problem))) == (name,)
+        if traits(name).pictures:
+            continue
         pngs = list(Path(ledger.uri, "exports").rglob("*.png"))
-        assert len(pngs) == images * (not name.startswith("coco-") or name == "coco-panoptic")
+        assert len(pngs) == images * traits(name).label_pngs
         for png in pngs:
-            empty = 255 if name == "semantic-png-stuffthing" else 0
+            empty = 255 if name in ("semantic-png-stuffthing", "voc") else 0
             assert np.unique(np.array(Image.open(png))).tolist() == [empty]
 
 
@@ -215,7 +223,7 @@ def test_a_dataset_without_images_or_segments(name, task, tmp_path):
 def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     storage = Storage(s3_server.config)
     bucket = s3_server.new_bucket()
-    local = small_dataset(tmp_path / "data")
+    local = dataset_for(tmp_path / "data", name, "panoptic")
     for entry in Storage().list(local.uri):
         storage.write(join(bucket, "data", entry.path), Path(entry.uri).read_bytes())
     remote = Ledger(join(bucket, "data"), local.manifest, storage)
@@ -231,16 +239,18 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     assert not problems
     fewer = replace(local.manifest, version=2, parts=local.manifest.parts[:1])
     export_all(Ledger(remote.uri, fewer, storage), formats=(name,))
-    assert (
-        sum(1 for _ in storage.list(whole(storage, join(remote.uri, "exports")), hidden=True))
-        <= 2 + 3
-    )
+    export_all(Ledger(local.uri, fewer, local.storage), formats=(name,))
+    now = whole(storage, join(remote.uri, "exports"))
+    left = {entry.path for entry in storage.list(now, hidden=True)}
+    assert left == tree(tmp_path / "data" / "exports").keys()
+    several = sum(path.endswith((".png", ".txt", ".jpg", ".geojson")) for path in there)
+    assert not several or len(left) < len(there)
 
 
 @pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[0] not in BY_ROW])
 def test_a_ledger_out_of_step_is_refused(name, task, tmp_path, monkeypatch):
     """Whoever reads an export must not get one image's segments under another's name."""
-    ledger = small_dataset(tmp_path / "data", task, shard_size=100)
+    ledger = dataset_for(tmp_path / "data", name, task, shard_size=100)
     whole = Ledger.annotations
 
     def shuffled(self, columns=None):

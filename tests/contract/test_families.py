@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from tiny_checkpoints import checkpoint
 
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from schemas.config.model import ModelConfig
 from schemas.records import TASKS, ImageRecord, Sample, Segment, Segmentation, Task
@@ -24,6 +23,7 @@ INSTANCE: tuple[Task, ...] = ("instance",)
 ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "beit": ("semantic", SEMANTIC),
     "data2vec": ("semantic", SEMANTIC),
+    "detr": ("detr", ALL),
     "dpt": ("semantic", SEMANTIC),
     "eomt": ("eomt", ALL),
     "eomt-dinov3": ("eomt", ALL),
@@ -35,9 +35,13 @@ ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "mobilenetv2": ("semantic", SEMANTIC),
     "mobilevit": ("semantic", SEMANTIC),
     "oneformer": ("oneformer", ALL),
+    "rf-detr": ("rf-detr", INSTANCE),
+    "sapiens2": ("semantic", SEMANTIC),
     "segformer": ("semantic", SEMANTIC),
     "smp-unet": ("smp", SEMANTIC),
+    "tipsv2-dpt": ("semantic", SEMANTIC),
     "upernet": ("semantic", SEMANTIC),
+    "videomt": ("videomt", ALL),
 }
 """Name in tests/support/tiny_checkpoints.py → family and the tasks that it answers."""
 
@@ -56,9 +60,8 @@ def described(name: str) -> ModelInfo:
 
 def loaded(name: str, tasks: tuple[Task, ...], **options: object) -> Segmenter:
     info = described(name)
-    module, _, cls = FAMILIES[info.family].partition(":")
     given = ModelConfig.model_validate({"name": info.folder, **FINDS_ALL, **options})
-    model: Segmenter = getattr(import_module(module), cls)(info, given, tasks)
+    model: Segmenter = segmenter_class(info.family)(info, given, tasks)
     model.load("cpu")
     return model
 

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ import pytest
 from pictures import disc_picture
 from pycocotools import mask as coco_mask
 
-from pipeline.models.checkpoints.families import BUNDLED, FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import BUNDLED, Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, bundled, describe
 from pipeline.models.tiling.tiled import Tiled
 from schemas.config.model import ModelConfig, TilingConfig
@@ -39,9 +38,8 @@ def described(name: str) -> ModelInfo:
 
 def loaded(name: str, task: Task, **options: Any) -> Segmenter:
     info = described(name)
-    module, _, cls = FAMILIES[info.family].partition(":")
     config = ModelConfig(name=name, **options)
-    model: Segmenter = getattr(import_module(module), cls)(info, config, (task,))
+    model: Segmenter = segmenter_class(info.family)(info, config, (task,))
     if name.endswith(TILED):
         tiling = TilingConfig(size=64, overlap=32)
         model = Tiled(model, info, (task,), options=config, tiling=tiling)

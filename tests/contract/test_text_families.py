@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tiny_text import picture, text_checkpoint, text_info
 
 from pipeline.engine.resolve import resolve_model
 from pipeline.engine.run import label
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.storage.storage import Storage
 from pipeline.validation.validate import validate
 from schemas.config.job import JobConfig
@@ -159,11 +158,10 @@ def test_every_device_sees_the_same_boxes_with_the_same_scores(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     info = text_info(detector, Ontology.of_prompts(PROMPTS))
-    module, _, name = FAMILIES[info.family].partition(":")
     options = ModelConfig(name="x", threshold=0.0, dtype="float32")
     found, given = [], None
     for place in ("cpu", device):
-        model: Any = getattr(import_module(module), name)(info, options, ("instance",))
+        model: Any = segmenter_class(info.family)(info, options, ("instance",))
         model.load(place)
         # One input for both: a GPU resizes with other roundings, which random nets make much of.
         given = given or model._shared._fitter.batch([picture(hw) for hw in ((64, 80), (64, 80))])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,7 @@ import pytest
 from tiny_checkpoints import checkpoint
 
 from pipeline.masks.codec import decode
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import describe
 from pipeline.models.grids.outputs import DenseSegmenter
 from pipeline.models.tiling.tiled import Tiled
@@ -26,9 +25,8 @@ EVERY = pytest.mark.parametrize("name", ROWS)
 
 def model(folder: str, tasks: tuple[Task, ...], **options: object) -> Segmenter:
     info = describe(folder)
-    module, _, cls = FAMILIES[info.family].partition(":")
     given = ModelConfig.model_validate({"name": folder, **options})
-    inner: Segmenter = getattr(import_module(module), cls)(info, given, tasks)
+    inner: Segmenter = segmenter_class(info.family)(info, given, tasks)
     inner.load("cpu")
     return inner
 

@@ -86,6 +86,19 @@ def test_no_dataset_a_full_folder_and_an_unwritable_one_are_exit_2(tmp_path):
     assert (tmp_path / "photos" / "a.png").read_bytes() == b""
 
 
+def test_a_key_of_the_section_is_set_and_a_wrong_one_named(tmp_path):
+    dataset = small_dataset(tmp_path / "data", "instance").uri
+    words = ("--dataset", dataset, "--format", "coco-polygons", "-q")
+    assert run(*words, "--output", str(tmp_path / "a"), "--set", "tolerance=1.5").exit_code == 0
+    assert run(*words, "--output", str(tmp_path / "b")).exit_code == 0
+    stamps = [json.loads((tmp_path / n / "exports.json").read_bytes())["formats"] for n in "ab"]
+    assert [item["coco-polygons"]["options"]["tolerance"] for item in stamps] == [1.5, 0]
+    result = run(*words, "--output", str(tmp_path / "c"), "--set", "tolerence=1")
+    assert result.exit_code == 2
+    assert "unknown key 'tolerence'; did you mean 'tolerance'?" in result.stderr
+    assert not (tmp_path / "c").exists()
+
+
 def test_help_shows_the_formats_and_an_example():
     result = run("--help")
     assert result.exit_code == 0

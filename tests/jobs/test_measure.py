@@ -83,7 +83,7 @@ def test_comparing_two_datasets(dataset, tmp_path):
         ((), "either --dataset OUT or --compare A B"),
         (("--dataset", "D", "--compare", "D", "D"), "either --dataset OUT or --compare A B"),
         (("--dataset", "D"), "--output FILE.parquet"),
-        (("--dataset", "D", "--output", "x.csv"), ".parquet"),
+        (("--dataset", "D", "--output", "x.txt"), ".parquet, .csv, .xlsx"),
         (("--dataset", "D", "--output", "x.parquet", "--pixel-size", "5"), "nm, um, mm"),
         (("--dataset", "nowhere", "--output", "x.parquet"), "no dataset of ours"),
         (("--compare", "D", "nowhere"), "no dataset of ours"),

@@ -24,5 +24,13 @@ def test_nearest(word: str, hint: str) -> None:
     assert nearest(word, VALID) == hint
 
 
+def test_names_that_begin_with_the_word_come_first() -> None:
+    names = ["maskformer-swin-t-coco", "mask2former-swin-t-coco-panoptic", "sam-vit-b"]
+    assert nearest("mask2former-swin-t-coco", names) == f"; did you mean {names[1]!r}?"
+    names.append("mask2former-swin-t-coco-instance")
+    assert nearest("Mask2Former", names) == f"; did you mean one of {names[1]!r}, {names[3]!r}?"
+    assert nearest("a", [f"a{n}" for n in range(9)]).endswith("'a3' or 5 more?")
+
+
 def test_nothing_is_near_to_nothing() -> None:
     assert nearest("threshold", []) == ""

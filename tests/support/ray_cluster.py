@@ -56,7 +56,7 @@ class RayCluster:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
     """Started at first use, stopped with the session."""
-    folder = tempfile.mkdtemp(prefix="mmt", dir="/tmp")  # short: Unix socket paths end at 107 bytes
+    folder = tempfile.mkdtemp(prefix="mm")  # the session's own is short, as Ray's sockets want it
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
     owner = subprocess.Popen(

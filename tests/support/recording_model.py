@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.masks.codec import encode
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import FAMILIES, Family
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.storage.errors import StorageError
 from schemas.categories import Categories, Category
@@ -99,7 +99,7 @@ def worker_spec(
 ) -> tuple[WorkerSpec, list[Any]]:
     """A spec whose model is a `RecordingSegmenter`, and its log; it gets one batch at a time."""
     monkeypatch.setattr("pipeline.engine.worker.BATCHES", 1)
-    monkeypatch.setitem(FAMILIES, "recording", "recording_model:RecordingSegmenter")
+    monkeypatch.setitem(FAMILIES, "recording", Family("recording_model:RecordingSegmenter"))
     log: list[Any] = []
     model = {"name": name, "batch_size": batch_size}
     job = JobConfig.parse({"input": {"uri": "in"}, "output": str(dataset), "model": model})

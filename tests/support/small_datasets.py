@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from pipeline.ledger.ledger import Ledger, write_dataset
+from pipeline.ledger.ledger import Ledger, publish, write_dataset
 from pipeline.masks import codec
 from schemas.categories import Categories, Category
 from schemas.records import (
@@ -40,6 +43,15 @@ NAMES = {
 }
 EMPTY = 12
 BROKEN = 14
+
+PICTURE_NAMES = {
+    {"../up.jpg": "up.v1.jpg", "no suffix": "zz last.gif"}.get(name, name): number
+    for name, number in NAMES.items()
+}
+"""The same where the pictures exist: names that a folder can hold."""
+
+TURNED = 8
+"""The image whose file is stored turned, where the pictures exist."""
 
 
 def things_map() -> npt.NDArray[np.int32]:
@@ -86,10 +98,39 @@ def segmentation(number: int, task: str) -> Segmentation:
     return Segmentation(HEIGHT, WIDTH, tuple(found))
 
 
+def pixels_of(number: int, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> npt.NDArray[np.uint8]:
+    """The picture of image `number`, upright: HxWx3 RGB, smooth enough for JPEG."""
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
+    return np.stack((x * 8, y * 10, np.full_like(x, number % 200)), axis=2).astype(np.uint8)
+
+
+def write_pictures(
+    folder: Path, names: Mapping[str, int], size_hw: tuple[int, int] = (HEIGHT, WIDTH)
+) -> None:
+    """A file for each name, in the format of its suffix; image TURNED is stored turned."""
+    for name, number in names.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture, options = Image.fromarray(pixels_of(number, size_hw)), {}
+        if number == TURNED:
+            picture = picture.transpose(Image.Transpose.ROTATE_90)
+            exif = Image.Exif()
+            exif[0x0112] = 6  # readers turn it by 90° clockwise
+            options = {"exif": exif}
+        picture.save(path, **options)
+
+
 def small_dataset(
-    folder: Path, task: Task | tuple[Task, ...] = "panoptic", *, shard_size: int = 3
+    folder: Path,
+    task: Task | tuple[Task, ...] = "panoptic",
+    *,
+    shard_size: int = 3,
+    pictures: bool = False,
 ) -> Ledger:
-    """Eight images of tricky names, one of them empty, and one that failed."""
+    """Eight images of tricky names, one of them empty, and one that failed.
+
+    With `pictures` their files lie in a folder beside, and the names are PICTURE_NAMES.
+    """
     tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
 
     def found(number: int) -> Segmentation:
@@ -97,10 +138,22 @@ def small_dataset(
 
     images: list[tuple[ImageRecord, Segmentation | Failure]] = [
         (ImageRecord(name, f"/in/{name}", image_id=number), found(number))
-        for name, number in NAMES.items()
+        for name, number in (PICTURE_NAMES if pictures else NAMES).items()
     ]
     broken = ImageRecord("broken.jpg", "/in/broken.jpg", image_id=BROKEN)
     images.insert(4, (broken, Failure(ErrorCode.TRUNCATED, "the file ends early")))
-    return write_dataset(
+    ledger = write_dataset(
         str(folder), images, categories=CATEGORIES, task=task, shard_size=shard_size
     )
+    return with_pictures(ledger, PICTURE_NAMES) if pictures else ledger
+
+
+def with_pictures(
+    ledger: Ledger, names: Mapping[str, int], size_hw: tuple[int, int] = (HEIGHT, WIDTH)
+) -> Ledger:
+    """Writes the pictures beside the dataset, and where they are into its manifest."""
+    source = Path(ledger.uri).with_name(Path(ledger.uri).name + "-input")
+    write_pictures(source, names, size_hw)
+    manifest = replace(ledger.manifest, config={"input": {"uri": str(source)}})
+    Path(ledger.uri, "manifest.json").unlink()
+    return Ledger(ledger.uri, publish(ledger.storage, ledger.uri, manifest), ledger.storage)

@@ -124,6 +124,42 @@ def _maskformer(folder: Path) -> None:
     _save(folder, model, processor)
 
 
+def _detr(folder: Path) -> None:
+    config = hf.DetrConfig(
+        backbone_config=hf.ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 8, 16, 16],
+            depths=[1, 1, 1, 1],
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        ),
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        num_queries=8,
+        id2label=ID2LABEL,
+    )
+    model = hf.DetrForSegmentation(config)
+    with torch.no_grad():  # else all queries are alike, and nothing is what they find
+        for key, value in model.named_parameters():
+            if key.endswith(
+                (
+                    "_proj.weight",
+                    "query_position_embeddings.weight",
+                    "class_labels_classifier.weight",
+                )
+            ):
+                value.mul_(8)
+            elif key.endswith("class_labels_classifier.bias"):
+                value[-1] = -8
+            elif key.endswith("mask_head.output_conv.weight"):
+                value.mul_(10)
+    _save(folder, model, hf.DetrImageProcessor(size=EDGES))
+
+
 def _oneformer(folder: Path) -> None:
     tokenizer = clip_tokenizer()
     info = {str(i): {"name": name, "isthing": int(i < 3)} for i, name in ID2LABEL.items()}
@@ -266,9 +302,101 @@ def _mobilenetv2(folder: Path) -> None:
     _save(folder, hf.MobileNetV2ForSemanticSegmentation(config), processor)
 
 
+def _rf_detr(folder: Path) -> None:
+    backbone = hf.RfDetrDinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        num_windows=2,
+        out_indices=[2, 4],
+    )
+    config = hf.RfDetrConfig(
+        backbone_config=backbone,
+        d_model=32,
+        decoder_ffn_dim=32,
+        decoder_layers=2,
+        decoder_self_attention_heads=4,
+        decoder_cross_attention_heads=4,
+        num_queries=8,
+        group_detr=1,
+        id2label=ID2LABEL,
+    )
+    model = hf.RfDetrForInstanceSegmentation(config)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(("query_features_proj.weight", "model.class_embed.weight")):
+                value.mul_(30)
+            elif key.endswith("class_embed.bias"):
+                value.zero_()
+    model.save_pretrained(folder)
+    hf.RfDetrImageProcessor(size=SQUARE).save_pretrained(folder)
+
+
+def _videomt(folder: Path) -> None:
+    config = hf.VideomtConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        num_blocks=1,
+        num_queries=8,
+        num_upscale_blocks=1,
+        id2label=ID2LABEL,
+    )
+    _save(folder, hf.VideomtForUniversalSegmentation(config), hf.VideomtVideoProcessor(size=SQUARE))
+
+
+def _sapiens2(folder: Path) -> None:
+    config = hf.Sapiens2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_first_full_attention_layers=1,
+        num_last_full_attention_layers=1,
+        intermediate_size=32,
+        image_size=64,
+        head_config={
+            "upsample_out_channels": [16],
+            "upsample_kernel_sizes": [4],
+            "conv_out_channels": [16],
+            "conv_kernel_sizes": [1],
+        },
+        id2label=ID2LABEL,
+    )
+    processor = hf.Sapiens2ImageProcessor(size={"height": 64, "width": 48})
+    _save(folder, hf.Sapiens2ForSemanticSegmentation(config), processor)
+
+
+def _tipsv2(folder: Path) -> None:
+    backbone = {
+        "model_type": "tipsv2_vision_model",
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 16,
+        "out_indices": [1, 2, 3, 4],
+        "apply_layernorm": True,
+        "reshape_hidden_states": False,
+    }
+    config = hf.Tipsv2DptConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        id2label=ID2LABEL,
+    )
+    model = hf.Tipsv2DptForSemanticSegmentation(config)
+    _save(folder, model, hf.Tipsv2DptImageProcessor(size=SQUARE))
+
+
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "beit": _beit("Beit"),
     "data2vec": _beit("Data2VecVision"),
+    "detr": _detr,
     "dpt": _dpt,
     "eomt": _eomt("Eomt", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),
     "eomt-dinov3": _eomt("EomtDinov3", size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True),
@@ -280,8 +408,12 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "mobilenetv2": _mobilenetv2,
     "mobilevit": _mobilevit,
     "oneformer": _oneformer,
+    "rf-detr": _rf_detr,
+    "sapiens2": _sapiens2,
     "segformer": _segformer,
     "smp-unet": tiny_smp,
+    "tipsv2-dpt": _tipsv2,
     "upernet": _upernet,
+    "videomt": _videomt,
 }
 """Name → makes the checkpoint in a folder."""

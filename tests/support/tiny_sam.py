@@ -33,13 +33,14 @@ DECODER = {
     "iou_head_hidden_dim": 32,
 }
 KINDS = ("sam", "sam_hq", "sam2", "package")
-"""Made for all tests of the decoders; `sam_checkpoint` knows "edgetam" too."""
+"""Made for all tests of the decoders; `sam_checkpoint` knows "edgetam" and "sam3_tracker" too."""
 
 
 def tiny_sam(kind: str, *, spread: float = 0.2, seed: int = 0) -> Any:
     """A model of one of `KINDS`, all of whose parameters are drawn with one spread."""
     torch.manual_seed(seed)
-    model = {"sam": _sam, "sam_hq": _sam_hq, "sam2": _sam2, "package": _package}[kind]()
+    makes = {"sam": _sam, "sam_hq": _sam_hq, "sam2": _sam2, "package": _package}
+    model = {**makes, "sam3_tracker": _sam3_tracker}[kind]()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=spread)
     return model.eval()
@@ -56,7 +57,9 @@ def sam_checkpoint(kind: str, *, spread: float = 0.2) -> Path:
     model.save_pretrained(folder)
     square, small = {"height": 64, "width": 64}, {"height": 32, "width": 32}
     processor: Any = (
-        hf.Sam2ImageProcessor(size=square, mask_size=small)
+        hf.Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size=small)
+        if kind == "sam3_tracker"
+        else hf.Sam2ImageProcessor(size=square, mask_size=small)
         if kind in ("sam2", "edgetam")
         else hf.SamImageProcessor(
             size={"longest_edge": 64},
@@ -205,6 +208,21 @@ def _sam2() -> Any:
     prompt = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
     return Sam2Model(
         Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=DECODER)
+    )
+
+
+def _sam3_tracker() -> Any:
+    """The clicks and boxes of SAM 3; its encoder is that of the concept finder."""
+    from tiny_text import sam3_vision
+    from transformers import Sam3TrackerConfig, Sam3TrackerModel
+
+    prompt = {"hidden_size": 32, "image_size": 112, "patch_size": 14}
+    return Sam3TrackerModel(
+        Sam3TrackerConfig(
+            vision_config={"model_type": "sam3_vision_model", **sam3_vision()},
+            prompt_encoder_config=prompt,
+            mask_decoder_config=DECODER,
+        )
     )
 
 

@@ -187,36 +187,40 @@ def _omdet_turbo(folder: Path) -> None:
     hf.OmDetTurboProcessor(images, tokenizer).save_pretrained(folder)
 
 
-def _owlv2(folder: Path) -> None:
-    tokenizer = clip_tokenizer(16)
-    config = hf.Owlv2Config(
-        text_config={
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 16,
-        },
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "image_size": 64,
-            "patch_size": 8,
-        },
-        projection_dim=32,
-    )
-    model = hf.Owlv2ForObjectDetection(config)
-    with torch.no_grad():
-        torch.nn.init.normal_(model.box_head.dense2.weight, std=0.15)
-        torch.nn.init.normal_(model.class_head.logit_scale.weight, std=0.3)
-        for name, value in model.named_parameters():
-            if "token_embedding" in name or "text_projection" in name:
-                torch.nn.init.normal_(value)
-    model.save_pretrained(folder)
-    hf.Owlv2Processor(hf.Owlv2ImageProcessor(size=SQUARE), tokenizer).save_pretrained(folder)
+def _owl(kind: str) -> Callable[[Path], None]:
+    def build(folder: Path) -> None:
+        tokenizer = clip_tokenizer(16)
+        config = getattr(hf, f"{kind}Config")(
+            text_config={
+                "hidden_size": 32,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "vocab_size": len(tokenizer),
+                "max_position_embeddings": 16,
+            },
+            vision_config={
+                "hidden_size": 32,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 64,
+                "patch_size": 8,
+            },
+            projection_dim=32,
+        )
+        model = getattr(hf, f"{kind}ForObjectDetection")(config)
+        with torch.no_grad():
+            torch.nn.init.normal_(model.box_head.dense2.weight, std=0.15)
+            torch.nn.init.normal_(model.class_head.logit_scale.weight, std=0.3)
+            for name, value in model.named_parameters():
+                if "token_embedding" in name or "text_projection" in name:
+                    torch.nn.init.normal_(value)
+        model.save_pretrained(folder)
+        images = getattr(hf, f"{kind}ImageProcessor")(size=SQUARE)
+        getattr(hf, f"{kind}Processor")(images, tokenizer).save_pretrained(folder)
+
+    return build
 
 
 def _clipseg(folder: Path) -> None:
@@ -272,6 +276,36 @@ def _sam(folder: Path) -> None:
 
 def _sam3(folder: Path) -> None:
     tokenizer = clip_tokenizer(32)
+    text = {
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "projection_dim": 32,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    _save_sam3(folder, hf.Sam3Model(hf.Sam3Config(**_sam3_parts(), text_config=text)), tokenizer)
+
+
+def _sam3_lite_text(folder: Path) -> None:
+    tokenizer = clip_tokenizer(32)
+    text = {
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "projection_dim": 32,
+    }
+    config = hf.Sam3LiteTextConfig(**_sam3_parts(), text_config=text)
+    _save_sam3(folder, hf.Sam3LiteTextModel(config), tokenizer)
+
+
+def sam3_vision() -> dict[str, Any]:
+    """The picture's encoder, which the concept finder and the tracker share."""
     backbone = {
         "model_type": "sam3_vit_model",
         "hidden_size": 32,
@@ -284,29 +318,26 @@ def _sam3(folder: Path) -> None:
         "global_attn_indexes": [1],
         "pretrain_image_size": 56,
     }
+    return {
+        "backbone_config": backbone,
+        "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    }
+
+
+def _sam3_parts() -> dict[str, Any]:
     small = {"hidden_size": 32, "num_attention_heads": 2}
     layer = {**small, "num_layers": 1, "intermediate_size": 32}
-    config = hf.Sam3Config(
-        vision_config={
-            "backbone_config": backbone,
-            "fpn_hidden_size": 32,
-            "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
-        },
-        text_config={
-            **small,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 32,
-            "projection_dim": 32,
-            "eos_token_id": tokenizer.eos_token_id,
-        },
-        geometry_encoder_config=layer,
-        detr_encoder_config=layer,
-        detr_decoder_config={**layer, "num_queries": 6},
-        mask_decoder_config=small,
-    )
-    model = hf.Sam3Model(config)
+    return {
+        "vision_config": sam3_vision(),
+        "geometry_encoder_config": layer,
+        "detr_encoder_config": layer,
+        "detr_decoder_config": {**layer, "num_queries": 6},
+        "mask_decoder_config": small,
+    }
+
+
+def _save_sam3(folder: Path, model: Any, tokenizer: Any) -> None:
     with torch.no_grad():
         for name, value in model.named_parameters():
             if value.ndim > 1 and "norm" not in name:
@@ -323,7 +354,9 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "mm-grounding-dino": _grounding_dino("MMGroundingDino"),
     "clipseg": _clipseg,
     "omdet-turbo": _omdet_turbo,
-    "owlv2": _owlv2,
+    "owlv2": _owl("Owlv2"),
+    "owlvit": _owl("OwlViT"),
     "sam": _sam,
     "sam3": _sam3,
+    "sam3-lite-text": _sam3_lite_text,
 }

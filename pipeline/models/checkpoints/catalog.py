@@ -44,6 +44,7 @@ class CatalogEntry:
         weights: torchvision's "Enumeration.NAME", "" for a hub id.
         file: Name that torchvision keeps them under.
         architecture: torchvision's name of the network.
+        checked: What of its family was compared, with what.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CatalogEntry:
     weights: str = ""
     file: str = ""
     architecture: str = ""
+    checked: str = ""
 
     @property
     def pinned(self) -> bool:
@@ -70,11 +72,15 @@ class CatalogEntry:
 def catalog() -> Mapping[str, CatalogEntry]:
     """Short name → entry, in the order of the file."""
     entries: dict[str, CatalogEntry] = {}
-    for group in tomllib.loads(_FILE.read_text(encoding="utf-8")).values():
+    groups = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    checked = groups.pop("checked")
+    for group in groups.values():
         models = group.pop("models")
         tasks = tuple(group.pop("tasks"))
         for name, own in models.items():
-            entries[name] = CatalogEntry(name=name, tasks=tasks, **group, **own)
+            entries[name] = CatalogEntry(
+                name=name, tasks=tasks, checked=checked[group["family"]], **group, **own
+            )
     return entries
 
 

@@ -1,58 +1,15 @@
-"""EmbedderKind: what is known of a make of embedder before any weight is read. No torch here."""
+"""The one table of families: class, checkpoints, tasks, prompts, thresholds. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
-from schemas.categories import Categories, Category
-from schemas.records import Sample, Segmentation, Task
-
-from .description import CategoryMap, Described
-
-FAMILIES: dict[str, str] = {
-    "clipseg": "pipeline.models.clipseg:ClipSeg",
-    "embedder": "pipeline.models.embedder:EmbedderSegmenter",
-    "eomt": "pipeline.models.eomt:EomtSegmenter",
-    "grounding-dino": "pipeline.models.grounding_dino:GroundingDino",
-    "mask2former": "pipeline.models.mask2former:Mask2FormerSegmenter",
-    "maskrcnn": "pipeline.models.maskrcnn:MaskRcnn",
-    "omdet-turbo": "pipeline.models.omdet_turbo:OmDetTurbo",
-    "oneformer": "pipeline.models.oneformer:OneFormerSegmenter",
-    "otsu": "pipeline.models.otsu:OtsuSegmenter",
-    "owlv2": "pipeline.models.owlv2:Owlv2",
-    "sam": "pipeline.models.sam:SamSegmenter",
-    "sam3": "pipeline.models.sam3:Sam3",
-    "semantic": "pipeline.models.semantic:SemanticSegmenter",
-    "smp": "pipeline.models.smp:SmpSegmenter",
-    "torchvision-semantic": "pipeline.models.torchvision_semantic:TorchvisionSemantic",
-    "unet": "pipeline.models.unet:UNetSegmenter",
-}
-"""family → "module:class"; the class is built as `cls(info, options, tasks)`."""
-
-WEIGHTLESS = frozenset({"otsu"})
-"""Families whose checkpoint is a config.json alone."""
-
-TAKES_VIEWS = frozenset(
-    {
-        "clipseg",
-        "eomt",
-        "mask2former",
-        "maskrcnn",
-        "oneformer",
-        "semantic",
-        "smp",
-        "torchvision-semantic",
-    }
-)
-"""Families that look at a picture several times where `model.tta` asks for it."""
-
-BUNDLED: dict[str, str] = {
-    "otsu": "otsu",
-    "unet-nuclei": "unet-nuclei",
-}
-"""Short name → folder under pipeline/models/weights."""
+from schemas.categories import Category
+from schemas.config.model import ModelConfig
+from schemas.records import TASKS, Sample, Segmentation, Task
 
 
 class Segmenter(Protocol):
@@ -75,6 +32,77 @@ class Segmenter(Protocol):
     def close(self) -> None:
         """Frees what `load` took."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """A family's own values, for what the job leaves unset.
+
+    Attributes:
+        score: Least score of a query, a detection, or an answer to a phrase (`model.threshold`).
+        mask: Least probability of a mask's pixel (`model.mask_threshold`).
+        overlap: Panoptic: share of a query's mask that must stay visible
+            (`model.overlap_threshold`).
+    """
+
+    score: float = 0.5
+    mask: float = 0.5
+    overlap: float = 0.8
+
+    def under(self, options: ModelConfig) -> Thresholds:
+        """The job's values where it gives some."""
+        return Thresholds(
+            score=self.score if options.threshold is None else options.threshold,
+            mask=self.mask if options.mask_threshold is None else options.mask_threshold,
+            overlap=self.overlap
+            if options.overlap_threshold is None
+            else options.overlap_threshold,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Promptable:
+    """What a family that finds what it is asked for, instead of categories of its own, takes.
+
+    Attributes:
+        by_text: It reads words; else it takes points and boxes, or segments everything.
+        boxes_only: It finds boxes; a SAM beside it makes the masks.
+        names_masks: It compares the masks of a SAM before it with words and exemplars.
+    """
+
+    by_text: bool
+    boxes_only: bool = False
+    names_masks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A row of the table.
+
+    Attributes:
+        segmenter: "module:class", built as `cls(info, options, tasks)`; imported by a worker alone.
+        tasks: What it can do, the first by default; of a family with categories of its own, what a
+            checkpoint can do at most.
+        model_types: `model_type` of a config.json of transformers that it loads.
+        heads: How the architectures end that it loads; empty = any.
+        views: It looks at a picture several times where `model.tta` asks for it.
+        prompts: What it can be asked; None = it has categories of its own.
+        weightless: Its checkpoint is a config.json alone.
+        bundled: Short names of checkpoints that ship with the program, each a folder under
+            pipeline/models/weights.
+        thresholds: Its own, for what a job leaves unset. `otsu` and `unet` read theirs off the
+            checkpoint, `embedder` off `EMBEDDERS`, `sam` off [everything].
+    """
+
+    segmenter: str
+    tasks: tuple[Task, ...] = TASKS
+    model_types: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    views: bool = False
+    prompts: Promptable | None = None
+    weightless: bool = False
+    bundled: tuple[str, ...] = ()
+    thresholds: Thresholds = field(default=Thresholds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,61 +148,152 @@ def embedder_kind(config: Mapping[str, Any]) -> EmbedderKind:
     return found
 
 
-# Promptable models: what a checkpoint of one can be asked. No torch here.
+_THINGS: tuple[Task, ...] = ("instance", "panoptic")
+_BOXES_BY_TEXT = Promptable(by_text=True, boxes_only=True)
 
-
-@dataclass(frozen=True, slots=True)
-class Promptable:
-    """A family that finds what it is asked for, instead of categories of its own.
-
-    Attributes:
-        family: A key of `FAMILIES`.
-        by_text: It reads words; else it takes points and boxes, or segments everything.
-        boxes_only: It finds boxes; a SAM beside it makes the masks.
-        names_masks: It compares the masks of a SAM before it with words and exemplars.
-        tasks: What it can do; the first is the default.
-    """
-
-    family: str
-    by_text: bool
-    boxes_only: bool = False
-    names_masks: bool = False
-    tasks: tuple[Task, ...] = ("instance", "panoptic")
-
-
-_SAM = Promptable("sam", by_text=False)
-_SAM3 = Promptable("sam3", by_text=True)
-_DINO = Promptable("grounding-dino", by_text=True, boxes_only=True)
-PROMPTABLE: dict[str, Promptable] = {
-    "sam": _SAM,
-    "sam_hq": _SAM,
-    "sam2": _SAM,
-    "sam2_video": _SAM,
-    "edgetam": _SAM,
-    "edgetam_video": _SAM,
-    "grounding-dino": _DINO,
-    "mm-grounding-dino": _DINO,
-    "omdet-turbo": Promptable("omdet-turbo", by_text=True, boxes_only=True),
-    "owlv2": Promptable("owlv2", by_text=True, boxes_only=True),
-    "clipseg": Promptable("clipseg", by_text=True, tasks=("semantic",)),
-    "sam3": _SAM3,
-    "sam3_video": _SAM3,
-    **dict.fromkeys(EMBEDDERS, Promptable("embedder", by_text=True, names_masks=True)),
+FAMILIES: dict[str, Family] = {
+    "clipseg": Family(
+        "pipeline.models.clipseg:ClipSeg",
+        tasks=("semantic",),
+        model_types=("clipseg",),
+        views=True,
+        prompts=Promptable(by_text=True),
+    ),
+    "detr": Family(
+        "pipeline.models.detr:DetrSegmenter",
+        model_types=("detr",),
+        heads=("DetrForSegmentation",),
+        views=True,
+    ),
+    "embedder": Family(
+        "pipeline.models.embedder:EmbedderSegmenter",
+        tasks=_THINGS,
+        model_types=tuple(EMBEDDERS),
+        prompts=Promptable(by_text=True, names_masks=True),
+    ),
+    "eomt": Family(
+        "pipeline.models.eomt:EomtSegmenter",
+        model_types=("eomt", "eomt_dinov3"),
+        heads=("ForUniversalSegmentation",),
+        views=True,
+        thresholds=Thresholds(score=0.8),
+    ),
+    "grounding-dino": Family(
+        "pipeline.models.grounding_dino:GroundingDino",
+        tasks=_THINGS,
+        model_types=("grounding-dino", "mm-grounding-dino"),
+        prompts=_BOXES_BY_TEXT,
+        thresholds=Thresholds(score=0.3),
+    ),
+    "mask2former": Family(
+        "pipeline.models.mask2former:Mask2FormerSegmenter",
+        model_types=("mask2former", "maskformer"),
+        heads=("Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation"),
+        views=True,
+    ),
+    "maskrcnn": Family(
+        "pipeline.models.maskrcnn:MaskRcnn",
+        tasks=("instance",),
+        views=True,
+    ),
+    "omdet-turbo": Family(
+        "pipeline.models.omdet_turbo:OmDetTurbo",
+        tasks=_THINGS,
+        model_types=("omdet-turbo",),
+        prompts=_BOXES_BY_TEXT,
+        thresholds=Thresholds(score=0.3),
+    ),
+    "oneformer": Family(
+        "pipeline.models.oneformer:OneFormerSegmenter",
+        model_types=("oneformer",),
+        heads=("ForUniversalSegmentation",),
+        views=True,
+    ),
+    "otsu": Family(
+        "pipeline.models.otsu:OtsuSegmenter",
+        weightless=True,
+        bundled=("otsu",),
+    ),
+    "owlv2": Family(
+        "pipeline.models.owlv2:Owlv2",
+        tasks=_THINGS,
+        model_types=("owlv2", "owlvit"),
+        prompts=_BOXES_BY_TEXT,
+        thresholds=Thresholds(score=0.1),  # its scores are low; transformers has the same
+    ),
+    "rf-detr": Family(
+        "pipeline.models.rf_detr:RfDetrSegmenter",
+        tasks=("instance",),
+        model_types=("rf_detr",),
+        heads=("RfDetrForInstanceSegmentation",),
+    ),
+    "sam": Family(
+        "pipeline.models.sam:SamSegmenter",
+        tasks=_THINGS,
+        model_types=(
+            *("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_tracker"),
+        ),
+        prompts=Promptable(by_text=False),
+    ),
+    "sam3": Family(
+        "pipeline.models.sam3:Sam3",
+        tasks=_THINGS,
+        model_types=("sam3", "sam3_lite_text", "sam3_video"),
+        prompts=Promptable(by_text=True),
+        thresholds=Thresholds(score=0.3),
+    ),
+    "semantic": Family(
+        "pipeline.models.semantic:SemanticSegmenter",
+        tasks=("semantic",),
+        model_types=(
+            *("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2"),
+            *("sapiens2", "segformer", "tipsv2_dpt", "upernet"),
+        ),
+        heads=("ForSemanticSegmentation",),
+        views=True,
+    ),
+    "smp": Family(
+        "pipeline.models.smp:SmpSegmenter",
+        tasks=("semantic",),
+        views=True,
+    ),
+    "torchvision-semantic": Family(
+        "pipeline.models.torchvision_semantic:TorchvisionSemantic",
+        tasks=("semantic",),
+        views=True,
+    ),
+    "unet": Family(
+        "pipeline.models.unet:UNetSegmenter",
+        bundled=("unet-nuclei",),
+    ),
+    "videomt": Family(
+        "pipeline.models.videomt:VideomtSegmenter",
+        model_types=("videomt",),
+        heads=("ForUniversalSegmentation",),
+        views=True,
+    ),
 }
-"""`model_type` of a config.json → what it is."""
+"""family → what is known of it. A new one is a file, its entry here, a row in tests/contract."""
+
+BUNDLED = frozenset(name for family in FAMILIES.values() for name in family.bundled)
+"""Short names of the models that ship with the program."""
 
 OBJECT = Category(1, "object", isthing=True, color="#ffb000")
 """What everything-masks are: things without a name."""
 
 
-def read_promptable(config: Mapping[str, Any]) -> Described | None:
-    """The description of a promptable checkpoint; None for another one."""
-    found = PROMPTABLE.get(str(config.get("model_type")))
-    if found is None:
-        return None
-    return Described(found.family, found.tasks, CategoryMap("", Categories((OBJECT,)), ()))
+def segmenter_class(family: str) -> Any:
+    """Imports the class of a family; it is built as `cls(info, options, tasks)`."""
+    module, _, name = FAMILIES[family].segmenter.partition(":")
+    return getattr(import_module(module), name)
+
+
+def family_of(model_type: object) -> str | None:
+    """The family that loads checkpoints of a `model_type` of transformers, if there is one."""
+    return next((name for name, row in FAMILIES.items() if model_type in row.model_types), None)
 
 
 def promptable(family: str) -> Promptable | None:
-    """What a family is, if it is promptable."""
-    return next((item for item in PROMPTABLE.values() if item.family == family), None)
+    """What a family can be asked, if it is promptable."""
+    row = FAMILIES.get(family)
+    return row.prompts if row else None

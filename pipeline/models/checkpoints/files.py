@@ -21,6 +21,9 @@ from .hf_preprocessor import FILES
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
+_PICKLES = ("*.pth", "*.pt", "*.ckpt", "*.bin")
+_TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args)")
+"""What trainers leave beside weights."""
 _LONGEST_HEAD = 100_000_000
 """Bytes; the format allows no more."""
 DECIDING = (
@@ -74,10 +77,16 @@ def weight_files(
         files = [folder / named]
         pickled = not named.endswith(".safetensors")
     else:
-        files = _listed(folder, SAFE, "*.safetensors" if any_name else "")
+        files = _listed(folder, SAFE, ("*.safetensors",) if any_name else ())
         pickled = not files
         if pickled:
-            files = _listed(folder, PICKLED, "*.pth" if any_name else "")
+            files = _listed(folder, PICKLED, _PICKLES if any_name else ())
+            listed = any((folder / name).is_file() for name in PICKLED)
+            if len(files) > 1 and not listed and not _shards(folder, folder / PICKLED[0]):
+                raise ValueError(
+                    f"{folder} holds several files of weights, "
+                    f"{', '.join(path.name for path in files[:4])}: name one, as --model {files[0]}"
+                )
     if pickled and files and not allow_pickle:
         raise ValueError(
             f"{folder} holds weights as a pickle only, {files[0].name}, which may run code of its "
@@ -85,24 +94,60 @@ def weight_files(
             "safetensors is better"
         )
     if not files:
-        raise ValueError(f"{folder} holds no .safetensors file")
+        raise ValueError(f"{folder} holds no .safetensors file{_others(folder)}")
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise ValueError(f"{folder} lacks the weights {', '.join(missing)}")
     return sorted(files)
 
 
-def _listed(folder: Path, whole_and_index: tuple[str, str], other: str) -> list[Path]:
-    """The one file, those that the index names, or those that match `other`."""
+def _listed(folder: Path, whole_and_index: tuple[str, str], other: tuple[str, ...]) -> list[Path]:
+    """The one file, those that the index names, shards without one, or what matches `other`."""
     whole, index = (folder / name for name in whole_and_index)
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        return sorted(folder.glob(other)) if other else []
+        if shards := _shards(folder, whole):
+            return shards
+        found = {path for pattern in other for path in folder.glob(pattern)}
+        return sorted(path for path in found if not _TRAINING.match(path.name))
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not all(_plain(name) for name in shards.values()):
         raise ValueError(f"{index} names no files of weights")
     return [folder / name for name in sorted(set(shards.values()))]
+
+
+def _shards(folder: Path, whole: Path) -> list[Path]:
+    """Shards without an index: all that there should be by their own names."""
+    pattern = re.compile(rf"{whole.stem}-(\d+)-of-(\d+){re.escape(whole.suffix)}")
+    found = {
+        path.name: match for path in folder.iterdir() if (match := pattern.fullmatch(path.name))
+    }
+    if not found:
+        return []
+    width, count = max((len(match[1]), int(match[2])) for match in found.values())
+    wanted = [
+        f"{whole.stem}-{number:0{width}d}-of-{count:0{width}d}{whole.suffix}"
+        for number in range(1, count + 1)
+    ]
+    return [folder / name for name in wanted]
+
+
+def _others(folder: Path) -> str:
+    """Files that may hold weights under a name that is not looked for, and the cure."""
+    found = sorted(
+        path.name
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.suffix in (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+        and not _TRAINING.match(path.name)
+    )
+    if not found:
+        return ""
+    safe = found[0].endswith(".safetensors")
+    return (
+        f", but {', '.join(found[:4])}: name the file itself, as --model {folder / found[0]}, or "
+        f"call it {SAFE[0] if safe else PICKLED[0]}"
+    )
 
 
 def _plain(name: Any) -> bool:

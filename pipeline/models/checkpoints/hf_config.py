@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas.categories import Categories
 from schemas.records import TASKS, Task
 from schemas.suggest import nearest
 
@@ -19,38 +20,10 @@ from .description import (
     map_outputs,
     named_task,
 )
-from .families import PROMPTABLE, read_promptable
+from .families import FAMILIES, OBJECT, family_of, promptable
 from .files import TOKENIZERS, class_info_files, read_json
 from .hf_preprocessor import preprocessor, read_fit_rule
 from .smp import SIDECAR, json_table
-
-_SEMANTIC = (
-    "beit",
-    "data2vec-vision",
-    "dpt",
-    "mobilenet_v2",
-    "mobilevit",
-    "mobilevitv2",
-    "segformer",
-    "upernet",
-)
-FAMILY_OF: dict[str, str] = {
-    **dict.fromkeys(_SEMANTIC, "semantic"),
-    "eomt": "eomt",
-    "eomt_dinov3": "eomt",
-    "mask2former": "mask2former",
-    "maskformer": "mask2former",
-    "oneformer": "oneformer",
-}
-"""`model_type` of a config.json → family."""
-
-_HEADS = {
-    "semantic": ("ForSemanticSegmentation",),
-    "mask2former": ("Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation"),
-    "eomt": ("ForUniversalSegmentation",),
-    "oneformer": ("ForUniversalSegmentation",),
-}
-"""Family → how the names of its architectures end."""
 
 
 def read_transformers(
@@ -73,12 +46,14 @@ def read_transformers(
     Raises:
         ValueError: No family knows this model, or a file is missing or bad.
     """
-    if (asked := read_promptable(config)) is not None:
+    family = _family(folder / "config.json", config)
+    if promptable(family):
         check_preprocessor(folder)
         if categories:
             raise ValueError("model.categories: a promptable model finds what it is asked for")
-        return asked
-    family = _family(folder / "config.json", config)
+        asked = CategoryMap("", Categories((OBJECT,)), ())
+        return Described(family, FAMILIES[family].tasks, asked)
+    painted = FAMILIES[family].tasks == ("semantic",)
     settings = check_preprocessor(folder)
     names = output_names(folder / "config.json", config)
     # jobs.train writes it: ids and colours, which transformers' own file has no place for.
@@ -90,13 +65,15 @@ def read_transformers(
     else:
         info = _class_info(folder)
         sure = _says(info, names)
-        guess = [family != "semantic" and info.get(plain_name(each), True) for each in names]
+        guess = [not painted and info.get(plain_name(each), True) for each in names]
         outputs = map_outputs(names, isthing=guess)
         if table and not outputs.table:
             outputs = map_chosen(names, table)
         sure = sure or bool(outputs.table)
-    if family == "semantic":
+    if painted:
         return Described(family, ("semantic",), outputs, str(beside.get("licence", "")))
+    if FAMILIES[family].tasks == ("instance",):
+        return Described(family, ("instance",), outputs)
     if family == "oneformer":
         if not any((folder / each).is_file() for each in TOKENIZERS):
             raise ValueError(
@@ -139,31 +116,35 @@ def _family(path: Path, config: Mapping[str, Any]) -> str:
             f'{path} has neither "format": "maskmill" nor a model_type of transformers nor the '
             "keys of segmentation-models-pytorch; other formats are not supported"
         )
-    family = FAMILY_OF.get(kind)
+    family = family_of(kind)
     if family is None and "AutoConfig" in (config.get("auto_map") or ()):
         raise ValueError(
             f"{path}: model_type {kind!r} brings code of its own (auto_map), and code of a "
             "checkpoint is never run"
         )
-    if family is None and any(str(head).endswith(_HEADS["semantic"]) for head in heads):
+    painters = FAMILIES["semantic"].heads
+    if family is None and any(str(head).endswith(painters) for head in heads):
         family = "semantic"  # whatever AutoModelForSemanticSegmentation loads
     if family is None:
+        known = sorted(each for row in FAMILIES.values() for each in row.model_types)
         raise ValueError(
             f"{path}: model_type {kind!r} segments nothing that is known here"
-            f"{nearest(kind, FAMILY_OF)}; known: {', '.join(sorted({*FAMILY_OF, *PROMPTABLE}))}"
+            f"{nearest(kind, known)}; known: {', '.join(known)}"
         )
-    if heads and not any(str(head).endswith(_HEADS[family]) for head in heads):
-        raise ValueError(
-            f"{path}: {heads[0]} does not segment; a {' or '.join(_HEADS[family])} does"
-        )
+    wanted = FAMILIES[family].heads
+    if heads and wanted and not any(str(head).endswith(wanted) for head in heads):
+        raise ValueError(f"{path}: {heads[0]} does not segment; a {' or '.join(wanted)} does")
     return family
 
 
 def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
     """Name of each output, in order.
 
+    Some tables count from 1. They have as many names as the network has outputs, so the first name
+    is the first output's.
+
     Raises:
-        ValueError: The numbers of `id2label` are not 0, 1, 2, …
+        ValueError: The numbers of `id2label` are neither 0, 1, 2, … nor 1, 2, 3, …
     """
     given = config.get("id2label")
     if given is None:
@@ -174,9 +155,13 @@ def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
         by_index = {int(index): str(name) for index, name in pairs}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: id2label is no table of numbers and names") from error
-    if not by_index or sorted(by_index) != list(range(len(by_index))):
-        raise ValueError(f"{path}: the numbers of id2label must be 0, 1, 2, …")
-    return [by_index[index] for index in range(len(by_index))]
+    numbers = sorted(by_index)
+    if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] >= len(numbers):
+        raise ValueError(
+            f"{path}: the numbers of id2label must be 0, 1, 2, … (or 1, 2, 3, …), one for each "
+            "output of the network"
+        )
+    return [by_index[number] for number in numbers]
 
 
 def _class_info(folder: Path) -> dict[str, bool]:

@@ -15,7 +15,14 @@ from typing import Any
 from pipeline.models.grids.geometry import Filter, FitRule, Padding, Size
 from schemas.suggest import nearest
 
-FILES = ("preprocessor_config.json", "processor_config.json")
+_TYPES = ("image_processor_type", "feature_extractor_type", "video_processor_type")
+FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+_WARPED = 384
+"""From this shortest edge on, ConvNext's processor stretches and crops nothing."""
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -33,6 +40,9 @@ class _Kind:
         pad: The input's size where the file names none.
         squared: The picture is padded to a square, black below or beside it, and then resized.
         square: A size that is one number means a square.
+        crop_share: Below 384 pixels the shortest edge is made larger by `crop_pct`, whose part the
+            crop then takes; from there on the picture is stretched to a square.
+        floats: Pictures are rescaled first and resized as floats, without antialias.
     """
 
     size: Mapping[str, int]
@@ -45,6 +55,8 @@ class _Kind:
     size_divisor: int = 1
     pad: Mapping[str, int] | None = None
     squared: bool = False
+    crop_share: bool = False
+    floats: bool = False
 
 
 _UNIVERSAL = _Kind({"shortest_edge": 800, "longest_edge": 1333}, square=False)
@@ -55,6 +67,14 @@ _KINDS: dict[str, _Kind] = {
     ),
     "bit": _EMBEDDER,
     "clip": _EMBEDDER,
+    "convnext": _Kind({"shortest_edge": 384}, "bicubic", square=False, crop_share=True),
+    "deit": _Kind(
+        {"height": 256, "width": 256},
+        "bicubic",
+        _HALF,
+        crop={"height": 224, "width": 224},
+        crops=True,
+    ),
     "detr": _UNIVERSAL,
     "dinov3vit": _Kind({"height": 224, "width": 224}),
     "dpt": _Kind({"height": 384, "width": 384}, "bicubic", _HALF),
@@ -80,17 +100,71 @@ _KINDS: dict[str, _Kind] = {
     ),
     "oneformer": _UNIVERSAL,
     "owlv2": _Kind({"height": 960, "width": 960}, mean_std=_CLIP, squared=True),
+    "owlvit": _Kind(
+        {"height": 768, "width": 768}, "bicubic", _CLIP, crop={"height": 768, "width": 768}
+    ),
+    "rfdetr": replace(_UNIVERSAL, floats=True),
     "sam": _Kind({"longest_edge": 1024}, square=False, pad={"height": 1024, "width": 1024}),
     "sam2": _Kind({"height": 1024, "width": 1024}),
     "sam3": _Kind({"height": 1008, "width": 1008}, mean_std=_HALF),
+    "sapiens2": _Kind({"height": 1024, "width": 768}),
     "segformer": _Kind({"height": 512, "width": 512}),
     "siglip": _Kind({"height": 224, "width": 224}, "bicubic", _HALF),
+    "tipsv2dpt": _Kind({"height": 448, "width": 448}, mean_std=None),
+    "videomt": _Kind({"height": 640, "width": 640}),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
 }
 
 
+KIND_OF: dict[str, str] = {
+    "beit": "beit",
+    "clip": "clip",
+    "clipseg": "vit",
+    "data2vec-vision": "beit",
+    "detr": "detr",
+    "dinov2": "bit",
+    "dinov2_with_registers": "bit",
+    "dinov3_vit": "dinov3vit",
+    "dpt": "dpt",
+    "edgetam": "sam2",
+    "edgetam_video": "sam2",
+    "eomt": "eomt",
+    "eomt_dinov3": "eomt",
+    "grounding-dino": "groundingdino",
+    "mask2former": "mask2former",
+    "maskformer": "maskformer",
+    "mm-grounding-dino": "groundingdino",
+    "mobilenet_v2": "mobilenetv2",
+    "mobilevit": "mobilevit",
+    "mobilevitv2": "mobilevit",
+    "omdet-turbo": "detr",
+    "oneformer": "oneformer",
+    "owlv2": "owlv2",
+    "owlvit": "owlvit",
+    "rf_detr": "rfdetr",
+    "sam": "sam",
+    "sam2": "sam2",
+    "sam2_video": "sam2",
+    "sam3": "sam3",
+    "sam3_lite_text": "sam3",
+    "sam3_tracker": "sam3",
+    "sam3_video": "sam3",
+    "sam_hq": "sam",
+    "sapiens2": "sapiens2",
+    "segformer": "segformer",
+    "siglip": "siglip",
+    "tipsv2_dpt": "tipsv2dpt",
+    "upernet": "segformer",
+    "videomt": "videomt",
+}
+"""`model_type` → image processor of a file that names none, as transformers' own table has it."""
+
+
 def preprocessor(folder: str | Path) -> dict[str, Any]:
     """The image processor's settings in a checkpoint folder.
+
+    A file that does not say whose they are is of the processor that transformers takes for the
+    `model_type` of config.json.
 
     Raises:
         ValueError: There is no file of them, or it is not JSON.
@@ -101,9 +175,12 @@ def preprocessor(folder: str | Path) -> dict[str, Any]:
             continue
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return dict(data.get("image_processor", data))
+            settings = dict(data.get("image_processor", data.get("video_processor", data)))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no image processor's configuration: {error}") from error
+        if not any(settings.get(key) for key in _TYPES):
+            settings[_TYPES[0]] = KIND_OF.get(_model_type(Path(folder)), "")
+        return settings
     raise ValueError(f"{folder} holds no {FILES[0]}: how pictures go in is not known")
 
 
@@ -125,6 +202,9 @@ def read_fit_rule(settings: Mapping[str, Any], *, split: bool = False) -> FitRul
     rule = FitRule(
         size=_size(settings, kind),
         resample=_filter(settings.get("resample"), kind.resample),
+        antialias=not kind.floats,
+        exact=kind.floats,
+        blurred=kind.squared and _is(settings, "do_pad", True),
         rescale=settings.get("rescale_factor", 1 / 255) if _is(settings, "do_rescale", True) else 1,
         bgr=kind.bgr and _is(settings, "do_flip_channel_order", True),
         padding=_padding(settings, kind, split=split),
@@ -138,14 +218,22 @@ def read_fit_rule(settings: Mapping[str, Any], *, split: bool = False) -> FitRul
     return replace(rule, mean=mean, std=std)
 
 
+def _model_type(folder: Path) -> str:
+    try:
+        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return str(data.get("model_type", "")) if isinstance(data, dict) else ""
+
+
 def _is(settings: Mapping[str, Any], key: str, default: bool) -> bool:
     value = settings.get(key)
     return default if value is None else bool(value)
 
 
 def _name(settings: Mapping[str, Any]) -> str:
-    name = str(settings.get("image_processor_type") or settings.get("feature_extractor_type"))
-    for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+    name = str(next((settings[key] for key in _TYPES if settings.get(key)), ""))
+    for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor", "VideoProcessor"):
         name = name.removesuffix(ending)
     return name.lower()
 
@@ -153,6 +241,11 @@ def _name(settings: Mapping[str, Any]) -> str:
 def _kind(settings: Mapping[str, Any]) -> _Kind:
     name = _name(settings)
     if name not in _KINDS:
+        if not name:
+            raise ValueError(
+                "the image processor's file names no image_processor_type, and config.json no "
+                f"model_type that has one; add one of {', '.join(_KINDS)}"
+            )
         raise ValueError(
             f"image processor {name!r} is not known{nearest(name, _KINDS)}; "
             f"known: {', '.join(_KINDS)}"
@@ -184,6 +277,11 @@ def _size(settings: Mapping[str, Any], kind: _Kind) -> Size:
             return Size("within", height, width)
         height, width = (round(side / multiple) * multiple for side in (height, width))
         return Size("stretch", height, width, _divisor(settings, kind))
+    if kind.crop_share and "shortest_edge" in size:
+        edge = size["shortest_edge"]
+        if edge >= _WARPED:
+            return Size("stretch", edge, edge)
+        return Size("shortest", int(edge / (settings.get("crop_pct") or 224 / 256)))
     if "shortest_edge" in size:
         longest = size.get("longest_edge", 0)
         return Size("shortest", size["shortest_edge"], longest, _divisor(settings, kind))

@@ -12,6 +12,7 @@ from pipeline.prompts.request import Request
 from schemas.categories import Categories
 from schemas.records import Task
 
+from .architecture import EXAMPLE, config_of
 from .catalog import (
     CatalogEntry,
     catalog,
@@ -21,10 +22,11 @@ from .catalog import (
 )
 from .category_tables import category_table
 from .description import Described
-from .families import BUNDLED, OBJECT, WEIGHTLESS
+from .families import BUNDLED, FAMILIES, OBJECT
 from .files import card_licence, count_parameters, read_json, weight_files, weights_hash
 from .hf_config import read_transformers
 from .locate import (
+    WEIGHTS,
     ModelLocation,
     Source,
     access_note,
@@ -80,7 +82,12 @@ class ModelInfo:
 
 
 def describe(
-    model: str, *, revision: str = "", categories: str = "", allow_pickle: bool = False
+    model: str,
+    *,
+    revision: str = "",
+    categories: str = "",
+    allow_pickle: bool = False,
+    architecture: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
     """Finds a model by short name, hub id or folder and reads its description, not its weights.
 
@@ -89,24 +96,26 @@ def describe(
         revision: Of a hub id: commit, tag or branch; "" = the pinned one.
         categories: A table instead of the model's own: a name of `TABLES` or a JSON file.
         allow_pickle: Whether weights may be a pickle.
+        architecture: Of weights that stand alone; see `architecture.config_of`.
 
     Raises:
         ValueError: No such model, or a folder that is no checkpoint of a known family.
     """
     place = locate(model, revision=revision, allow_pickle=allow_pickle)
-    config = _config(place)
+    config = _config(place, architecture or {})
     own = _described(place, config, categories=categories)
     weights = (
         []
-        if own.family in WEIGHTLESS
+        if FAMILIES[own.family].weightless
         else weight_files(
             place.folder,
-            named=own.named,
-            any_name="format" in config,
+            named=place.file or own.named,
+            any_name="format" in config or KEY in config,
             allow_pickle=allow_pickle,
         )
     )
-    text = json.dumps(config, sort_keys=True) if place.source == "torchvision" else ""
+    stated = place.source == "torchvision" or bool(architecture)
+    text = json.dumps(config, sort_keys=True) if stated else ""
     digest = weights_hash(place.folder, weights, config=text)
     entry = place.entry
     return ModelInfo(
@@ -197,13 +206,38 @@ def table_of(entry: CatalogEntry) -> Categories:
     return category_table(entry.categories).categories
 
 
-def _config(place: ModelLocation) -> dict[str, Any]:
+def _config(place: ModelLocation, architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says, or would say.
+
+    Raises:
+        ValueError: Nobody says what network the weights are of.
+    """
     if place.entry and place.source == "torchvision":
         return torchvision_config(place.entry)
     path = place.folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{place.folder} is no checkpoint: it holds no config.json")
-    return read_json(path)
+    if architecture:
+        if path.is_file() and not place.file:
+            raise ValueError(f"model.architecture: {path} says what the network is")
+        return config_of(architecture)
+    if path.is_file():
+        return read_json(path)
+    if place.file:
+        raise ValueError(
+            f"{place.folder / place.file} is no checkpoint: no config.json beside it says what "
+            f"network it is; the job can: model.architecture = {EXAMPLE}"
+        )
+    raise ValueError(f"{place.folder} is no checkpoint: it holds no config.json{_alone(place)}")
+
+
+def _alone(place: ModelLocation) -> str:
+    """What to do with a folder of weights and nothing else."""
+    files = sorted(path for path in place.folder.iterdir() if path.suffix in WEIGHTS)
+    if not files:
+        return ""
+    return (
+        f" that says what network {files[0].name} is; the job can: --model {files[0]} with "
+        f"model.architecture = {EXAMPLE}"
+    )
 
 
 def _described(place: ModelLocation, config: Mapping[str, Any], *, categories: str) -> Described:

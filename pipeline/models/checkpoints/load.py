@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -15,9 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .files import SAFE
 from .info import ModelInfo
 
 _COUNTER = "num_batches_tracked"
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "network")
+"""Keys under which training scripts save weights beside optimisers and epochs."""
+_TRAINING = re.compile(r"(criterion|loss\w*|metrics?|(train|val|valid|test)_\w+)\b")
+"""What a Lightning module may hold beside its network."""
 
 
 def read_weights(
@@ -42,7 +48,8 @@ def read_weights(
 def fill(net: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Puts weights into a network as float32: all of them or none.
 
-    The counters of batch normalisation, which only training reads, may be missing.
+    The counters of batch normalisation, which only training reads, may be missing. What training
+    wraps a network in (`module.`, `model.`) is taken off the names.
 
     Args:
         net: On the CPU.
@@ -53,7 +60,7 @@ def fill(net: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
         ValueError: Some are missing, left over or of another shape.
     """
     own = {name: each for name, each in net.state_dict().items() if name.endswith(_COUNTER)}
-    for name, value in state.items():
+    for name, value in unwrapped(state, net.state_dict()).items():
         own[name] = value.float() if value.is_floating_point() else value
     try:
         net.load_state_dict(own)
@@ -92,12 +99,59 @@ def _read(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
     if not allow_pickle:
         raise ValueError(f"{path} is a pickle: --allow-pickle reads it, with weights_only=True")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # torchvision's reference training saves its command line beside the weights: plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} holds more than weights, or is damaged: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise ValueError(f"{path} is no table of weights")
+    return _table(state, path)
+
+
+def _table(state: Any, path: Path) -> dict[str, Tensor]:
+    """The weights in what a training script saved.
+
+    Raises:
+        ValueError: There are none; says what is there.
+    """
+    if isinstance(state, Mapping):
+        if state and all(isinstance(each, Tensor) for each in state.values()):
+            return dict(state)
+        for key in _WRAPPERS:
+            inner = state.get(key)
+            if isinstance(inner, Mapping) and inner:
+                return _table(inner, path)
+        held = ", ".join(repr(str(key)) for key in [*state][:6])
+        raise ValueError(
+            f"{path} is no table of weights: it holds {held or 'nothing'}, and weights under none "
+            f"of {', '.join(map(repr, _WRAPPERS))}"
+        )
+    raise ValueError(f"{path} is no table of weights but {type(state).__name__}")
+
+
+def unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The weights under the network's own names.
+
+    `DataParallel` puts `module.` before all names, `torch.compile` `_orig_mod.`, a Lightning module
+    the name of its attribute, beside which it may keep a loss or metrics of its own.
+
+    Args:
+        state: Name → weights.
+        own: The network's state: its names.
+    """
+    if not state or any(name in own for name in state):
+        return state
+    some = next(iter(own))
+    for name in state:
+        if name.endswith(f".{some}"):
+            prefix = name.removesuffix(some)
+            inner = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+            rest = [key for key in state if not key.startswith(prefix)]
+            return inner if all(_TRAINING.match(key) for key in rest) else state
     return state
 
 
@@ -137,16 +191,25 @@ def load_pretrained(
     """
     # Checks of shapes that wait for the GPU in each layer; transformers' own switch.
     os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
+    import transformers
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    safe = any(Path(info.folder).glob("*.safetensors"))
+    where: dict[str, Any] = {}
+    if _is_read_here(info):
+        state = read_weights(Path(info.folder), info.weights, allow_pickle=allow_pickle)
+        if hasattr(model_class, "_model_mapping"):  # an Auto class wants a folder
+            config = transformers.AutoConfig.from_pretrained(info.folder, local_files_only=True)
+            model_class = model_class._model_mapping[type(config)]
+        config = model_class.config_class.from_pretrained(info.folder, local_files_only=True)
+        where = {"config": config, "state_dict": dict(_whole_prefix_off(state))}
     model, report = model_class.from_pretrained(
-        info.folder,
+        None if where else info.folder,
+        **where,
         local_files_only=True,
         trust_remote_code=False,  # unset, transformers asks on the terminal whether to run it
-        use_safetensors=safe or not allow_pickle,
+        use_safetensors=True,
         weights_only=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are in the report, which is clearer than the error
@@ -167,6 +230,22 @@ def load_pretrained(
         raise ValueError(f"weights do not fit {type(model).__name__}: {'; '.join(wrong)}")
     model.eval().requires_grad_(False)
     return model.to(device=device, memory_format=torch.channels_last)
+
+
+def _is_read_here(info: ModelInfo) -> bool:
+    """Whether transformers would not find the weights, or not in what is wrapped around them."""
+    if not info.weights:
+        return False
+    folder = Path(info.folder)
+    return info.weights != (SAFE[0],) and not (folder / SAFE[1]).is_file()
+
+
+def _whole_prefix_off(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without `module.` or `_orig_mod.`, if all names begin so; transformers knows the others."""
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def _strange(keys: Any, known: Sequence[str]) -> list[str]:

@@ -163,6 +163,8 @@ def _missing(repo: str, revision: str, why: str, gated: bool, *, allow_pickle: b
 
 WEIGHTS_ROOT = Path(__file__).parents[1] / "weights"
 Source = Literal["bundled", "folder", "hub", "torchvision"]
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+"""Endings of files that `--model` may name."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -177,6 +179,7 @@ class ModelLocation:
         repo: Hub id, "" for what is from elsewhere.
         commit: Of the hub id, or the hash that torchvision puts into a file's name.
         entry: Of the catalog.
+        file: Name of the file of weights in the folder, where it was named itself.
     """
 
     source: Source
@@ -185,6 +188,7 @@ class ModelLocation:
     repo: str = ""
     commit: str = ""
     entry: CatalogEntry | None = None
+    file: str = ""
 
 
 def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> ModelLocation:
@@ -203,20 +207,31 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Mod
     if revision and (model in BUNDLED or (entry and entry.file) or folder.is_dir()):
         raise ValueError("model.revision: only a model of the hub has revisions")
     if model in BUNDLED:
-        return ModelLocation("bundled", model, WEIGHTS_ROOT / BUNDLED[model])
+        return ModelLocation("bundled", model, WEIGHTS_ROOT / model)
     if entry and model == entry.name and entry.file:
         file = find_torchvision(entry, allow_pickle=allow_pickle)
         digits = file.stem.rpartition("-")[2]
         return ModelLocation("torchvision", model, file.parent, commit=digits, entry=entry)
     if folder.is_dir() and not (entry and model == entry.name):
         return ModelLocation("folder", folder.resolve().name, folder.resolve())
+    if folder.is_file() and folder.suffix in WEIGHTS:
+        path = folder.resolve()
+        published = next((each for each in catalog().values() if each.file == path.name), None)
+        if published is not None:
+            digits = path.stem.rpartition("-")[2]
+            return ModelLocation(
+                "torchvision", published.name, path.parent, commit=digits, entry=published
+            )
+        return ModelLocation("folder", path.stem, path.parent, file=path.name)
     if not entry and not _HUB_ID.fullmatch(model):
-        names = (*BUNDLED, *catalog())
+        names = (*BUNDLED, *catalog(), *_beside(folder, model))
         raise ValueError(
             f"model {model!r} is neither a known name nor a folder{nearest(model, names)}; "
             "known: python -m jobs.models"
         )
     repo = entry.repo if entry else model
+    if not entry and (near := nearest(model, _beside(folder, model))) and folder.parent.is_dir():
+        raise ValueError(f"model {model!r} is no folder{near}")
     found = find_snapshot(
         repo,
         revision or (entry.revision if entry else "main"),
@@ -224,3 +239,16 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Mod
         gated=bool(entry and entry.gated),
     )
     return ModelLocation("hub", model, found, repo=repo, commit=found.name, entry=entry)
+
+
+def _beside(folder: Path, model: str) -> list[str]:
+    """Checkpoints beside a path that is not there, written as the path was."""
+    if "/" not in model or not folder.parent.is_dir():
+        return []
+    head = model.rstrip("/").rpartition("/")[0]
+    near = (path for path in folder.parent.iterdir() if not path.name.startswith("."))
+    return sorted(
+        f"{head}/{path.name}"
+        for path in near
+        if (path / "config.json").is_file() or (path.is_file() and path.suffix in WEIGHTS)
+    )

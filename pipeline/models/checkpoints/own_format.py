@@ -32,13 +32,12 @@ def read_own(path: Path, config: Mapping[str, Any], *, categories: str = "") -> 
             f"{path}: unknown family {family!r}{nearest(family, FAMILIES)}; "
             f"known: {', '.join(FAMILIES)}"
         )
-    asked = promptable(family)
-    if asked is not None:
+    if promptable(family) is not None:
         if categories:
             raise ValueError(f"model.categories: {family!r} finds what it is asked for")
         return Described(
             family=family,
-            tasks=asked.tasks,
+            tasks=FAMILIES[family].tasks,
             outputs=CategoryMap("", Categories((OBJECT,)), ()),
             licence=str(config.get("licence", "")),
             named=str(config.get("weights", "")),

@@ -47,6 +47,7 @@ class SmpConfig:
             the same with one category. In both, what is no category is background, which is given
             an output after the network's own.
         settings: Of `maskmill.json`.
+        channels: Of the input: 1 = grey, 2 = the first two of a picture's three, 3.
     """
 
     architecture: str
@@ -54,6 +55,7 @@ class SmpConfig:
     classes: int
     mode: Mode
     settings: Mapping[str, Any]
+    channels: int = 3
 
     @property
     def adds_background(self) -> bool:
@@ -78,8 +80,12 @@ def read_smp(folder: str | Path, config: Mapping[str, Any]) -> SmpConfig:
                 f"{Path(folder) / SIDECAR}: unknown key {key!r}{nearest(key, KEYS)}; "
                 f"known: {', '.join(KEYS)}"
             )
-    if config.get("in_channels", 3) != 3:
-        raise ValueError(f"{folder}: in_channels is {config['in_channels']!r}; pictures have 3")
+    channels = config.get("in_channels", 3)
+    if channels not in (1, 2, 3):
+        raise ValueError(
+            f"{folder}: in_channels is {channels!r}; pictures are brought in with 1 (grey), 2 or 3 "
+            "channels, which images.channels chooses of those that a file has"
+        )
     classes = config.get("classes", 1)
     if not isinstance(classes, int) or classes < 1:
         raise ValueError(f"{folder}: classes is {classes!r}; it must be a whole number ≥ 1")
@@ -98,6 +104,7 @@ def read_smp(folder: str | Path, config: Mapping[str, Any]) -> SmpConfig:
         },
         classes=classes,
         mode=mode,
+        channels=channels,
         settings=settings,
     )
 
@@ -201,7 +208,12 @@ def smp_input_rule(folder: str | Path, config: SmpConfig, *, encoder_weights: An
     """
     mean, std = _statistics(str(config.arguments.get("encoder_name", "")), encoder_weights)
     least = _LEAST.get(config.architecture, STRIDE)
-    rule = FitRule(mean=mean, std=std, padding=Padding((least, least), STRIDE))
+    rule = FitRule(
+        channels=config.channels,
+        mean=_first(mean, config.channels),
+        std=_first(std, config.channels),
+        padding=Padding((least, least), STRIDE),
+    )
     path = Path(folder) / ALBUMENTATIONS
     written = json_table(path)
     if written:
@@ -239,9 +251,9 @@ def _settings(rule: FitRule, settings: Mapping[str, Any]) -> FitRule:
             raise ValueError(f"divisor is {divisor}")
         changes["padding"] = replace(rule.padding, divisor=divisor)
     if "mean" in settings:
-        changes["mean"] = _three(settings["mean"]) if settings["mean"] is not None else None
+        changes["mean"] = _values(settings["mean"], rule) if settings["mean"] is not None else None
     if "std" in settings:
-        changes["std"] = _three(settings["std"])
+        changes["std"] = _values(settings["std"], rule)
     if "rescale" in settings:
         changes["rescale"] = float(settings["rescale"])
     if "bgr" in settings:
@@ -249,10 +261,17 @@ def _settings(rule: FitRule, settings: Mapping[str, Any]) -> FitRule:
     return replace(rule, **changes)
 
 
-def _three(values: Any) -> tuple[float, ...]:
-    found = (values,) * 3 if isinstance(values, int | float) else tuple(values)
-    if len(found) != 3:
-        raise ValueError(f"{values} are not 3 numbers")
+def _first(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """An encoder's three values for fewer channels: grey is the mean of the three."""
+    return (sum(values) / len(values),) if channels == 1 else values[:channels]
+
+
+def _values(values: Any, rule: FitRule) -> tuple[float, ...]:
+    """One number a channel, or one for all."""
+    count = rule.channels
+    found = (values,) * count if isinstance(values, int | float) else tuple(values)
+    if len(found) != count:
+        raise ValueError(f"{values} are not {count} numbers")
     return tuple(float(value) for value in found)
 
 
@@ -281,7 +300,9 @@ def _with_step(rule: FitRule, step: Mapping[str, Any]) -> FitRule:
         return rule
     if name == "Normalize" and step.get("normalization", "standard") == "standard":
         most = float(step.get("max_pixel_value") or 1)
-        return replace(rule, rescale=1 / most, mean=_three(step["mean"]), std=_three(step["std"]))
+        return replace(
+            rule, rescale=1 / most, mean=_values(step["mean"], rule), std=_values(step["std"], rule)
+        )
     if name == "ToFloat":
         return replace(rule, rescale=1 / float(step.get("max_value") or 255))
     if name == "PadIfNeeded":

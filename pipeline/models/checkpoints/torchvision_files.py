@@ -226,4 +226,4 @@ def torchvision_input_rule(config: Mapping[str, Any]) -> FitRule:
 
 
 def _without_training(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in state.items() if not name.startswith("aux_classifier.")}
+    return {name: value for name, value in state.items() if ".aux_classifier." not in f".{name}"}

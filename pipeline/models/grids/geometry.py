@@ -163,6 +163,10 @@ class FitRule:
         mean: Of each channel, after `rescale`; None = nothing is subtracted or divided.
         std: Of each channel.
         bgr: The network wants blue first.
+        blurred: The picture is rescaled, filled up to a square below or beside it, blurred as
+            scikit-image does it before it makes a picture smaller, and resized without antialias:
+            OWLv2's own way. `size` and `padding` say where it comes to lie.
+        channels: Of the input: 3, 2 = the picture's first two, 1 = grey.
         padding: What is put around.
     """
 
@@ -174,6 +178,8 @@ class FitRule:
     mean: tuple[float, ...] | None = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     bgr: bool = False
+    blurred: bool = False
+    channels: int = 3
     padding: Padding = Padding()
 
     def frame(

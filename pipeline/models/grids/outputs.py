@@ -46,12 +46,15 @@ class QueryOutput:
         mask_logits: Q×h×w float; the grid covers the whole input, padding included.
         frame: Where the picture lies in the input.
         agreement: Q float in 0…1, of test-time augmentation; None without.
+        independent: Each category is yes or no for itself (a sigmoid): `class_logits` is Q×C, and
+            a query's score is that of its category alone.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
     frame: Frame
     agreement: Tensor | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

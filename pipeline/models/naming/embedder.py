@@ -21,6 +21,7 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.finite import check_finite
 from pipeline.models.network.forward import Forward
+from pipeline.models.text.phrases import known_tokens
 from schemas.config.model import ModelConfig
 
 # EmbedderTexts: texts as tokens, the way CLIP and SigLIP were taught to read them.
@@ -91,7 +92,12 @@ def _clip_reader(folder: Path) -> tuple[Reader, int, bool]:
     tokenizer: Any = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    return lambda text: list(tokenizer(text)["input_ids"]), tokenizer.pad_token_id or 0, False
+
+    def read(text: str) -> list[int]:
+        found = tokenizer(text)["input_ids"]
+        return known_tokens(found, tokenizer.unk_token_id, start=1, end=1)
+
+    return read, tokenizer.pad_token_id or 0, False
 
 
 def _siglip_reader(folder: Path) -> tuple[Reader, int, bool]:
@@ -112,11 +118,14 @@ def _siglip_reader(folder: Path) -> tuple[Reader, int, bool]:
     end = _token(tokenizer, settings, "eos_token", "</s>" if first else "<eos>", folder)
     filler = _token(tokenizer, settings, "pad_token", "</s>" if first else "<pad>", folder)
 
+    unknown = tokenizer.get_vocab().get("<unk>")
+
     def read(text: str) -> list[int]:
         text = text.lower()
         if first:
             text = re.sub(r"\s+", " ", text.translate(_PUNCTUATION)).strip()
-        return [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
+        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*known_tokens(found, unknown), end]
 
     return read, filler, settings.get("padding_side") == "left"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -58,7 +59,7 @@ class Fitter:
         """Several pictures whose frames have one `input_hw`.
 
         Returns:
-            B×3×h×w float32 on the device, and B frames.
+            B×C×h×w float32 on the device, and B frames.
         """
         frames = self.frames([sample.original_hw for sample in samples], view)
         begun, self._ahead = self._ahead, None
@@ -80,14 +81,16 @@ class Fitter:
         """One picture.
 
         Args:
-            pixels: HWC uint8 RGB; may be smaller than `frame.picture_hw`.
+            pixels: HxWx3 uint8 RGB; may be smaller than `frame.picture_hw`.
             frame: Of `frames`, for the same view.
             view: How it is looked at.
 
         Returns:
-            3×h×w float32 of size `frame.input_hw`, on the device.
+            C×h×w float32 of size `frame.input_hw`, C as the rule says, on the device.
         """
-        image = self._upload(pixels).permute(2, 0, 1)
+        image = self._upload(_channels(pixels, self.rule.channels)).permute(2, 0, 1)
+        if self.rule.blurred:
+            return self._squared(image, frame)
         if image.shape[-2:] != frame.content_hw:
             image = image.float() if self.rule.exact else image
             image = F.resize(
@@ -101,6 +104,29 @@ class Fitter:
         if self.rule.padding.raw:
             return self._normalise(self._pad(image, frame, view))
         return self._pad(self._normalise(image), frame, view)
+
+    def _squared(self, image: torch.Tensor, frame: Frame) -> torch.Tensor:
+        """See `FitRule.blurred`; the order and the kernel are those of transformers' OWLv2."""
+        height, width = image.shape[-2:]
+        side = max(height, width)
+        image = torch.nn.functional.pad(
+            image * self.rule.rescale, [0, side - width, 0, side - height]
+        )
+        factors = torch.tensor([side, side]) / torch.tensor(frame.input_hw)
+        sigma = ((factors - 1) / 2).clamp(min=0)
+        if not torch.any(sigma == 0):
+            kernel = (2 * torch.ceil(3 * sigma).int() + 1).tolist()
+            image = F.gaussian_blur(image[None], kernel, sigma=sigma.tolist())[0]
+        image = F.resize(
+            image, list(frame.input_hw), interpolation=self._interpolation(), antialias=False
+        )
+        if self.rule.mean is None:
+            return image
+        mean, std = (
+            torch.tensor(values, device=image.device)[:, None, None]
+            for values in (self.rule.mean, self.rule.std)
+        )
+        return (image - mean) / std
 
     def _upload(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
@@ -131,6 +157,13 @@ class Fitter:
             after = outer - inner - offset
             sides = [after, offset, *sides] if flipped else [offset, after, *sides]
         return torch.nn.functional.pad(image, sides)
+
+
+def _channels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """The channels that a network takes: grey as OpenCV makes it (Rec. 601), or the first ones."""
+    if count == 1:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+    return pixels[..., :count]
 
 
 def _same(these: Sequence[Sample], those: Sequence[Sample]) -> bool:

@@ -29,13 +29,13 @@ from .forward import Forward
 
 
 class QueryNet:
-    """Mask2Former, MaskFormer and EoMT: one forward pass, several merges.
+    """Mask2Former, MaskFormer, EoMT and DETR: one forward pass, several merges.
 
     Args:
         model: Of transformers, on the device.
         device: Where it is.
         options: Of the job.
-        masks: Makes B×Q×h×w mask logits of the model's answer; None = they are in it.
+        queries: Reads B×Q×(C+1) class logits and B×Q×h×w mask logits off the model's answer.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class QueryNet:
         *,
         device: str,
         options: ModelConfig,
-        masks: Callable[[Any], Tensor] | None = None,
+        queries: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         self._model = model
-        self._masks = masks
+        self._read = queries or _queries
         self._forward = Forward(self._queries, device=device, options=options)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
@@ -58,9 +58,11 @@ class QueryNet:
         return answers
 
     def _queries(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        answer = self._model(pixels)
-        masks = self._masks(answer) if self._masks else answer.masks_queries_logits
-        return answer.class_queries_logits, masks
+        return self._read(self._model(pixels))
+
+
+def _queries(answer: Any) -> tuple[Tensor, Tensor]:
+    return answer.class_queries_logits, answer.masks_queries_logits
 
 
 def query_outputs(

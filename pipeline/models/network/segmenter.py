@@ -7,18 +7,20 @@ Everything stays on the device until the runs of a whole batch come back in one 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import FitRule, Frame
 from pipeline.models.grids.outputs import TileAnswer
-from pipeline.models.postprocess.merge import Merging, Outputs, Thresholds
+from pipeline.models.postprocess.merge import Merging, Outputs
 from schemas.config.model import ModelConfig
 from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, answer
 
@@ -52,7 +54,6 @@ class TorchSegmenter:
         options: Of the job.
         tasks: What is wanted, in the order of `TASKS`.
         rule: How pictures go in.
-        thresholds: The family's own; None = 0.5, 0.5 and 0.8.
 
     Attributes:
         fitter: Brings pictures into the input.
@@ -65,13 +66,12 @@ class TorchSegmenter:
         tasks: tuple[Task, ...],
         *,
         rule: FitRule,
-        thresholds: Thresholds | None = None,
     ) -> None:
         self._options = options
         self._tasks = tasks
         self._rule = rule
         self._views = _views(options)
-        self._merging = Merging(info, (thresholds or Thresholds()).under(options))
+        self._merging = Merging(info, FAMILIES[info.family].thresholds.under(options))
         self._passes = Passes(options.batch_size)
         self.fitter = Fitter(rule, "cpu")
         self._net: Net | None = None
@@ -195,6 +195,40 @@ class TorchSegmenter:
         filled = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
         outputs = net.look(filled, frames + frames[-1:] * spare)
         return {task: each[: len(samples)] for task, each in outputs.items()}
+
+
+class NetworkFamily(ABC):
+    """What the classes of families share; one gives `_shared`, its rule in it, and `_net`."""
+
+    _shared: Any  # a TorchSegmenter, or the TextSegmenter of families asked by text
+
+    def load(self, device: str) -> None:
+        """Reads the weights.
+
+        Raises:
+            ValueError: They do not fit the architecture, or are a pickle that is not allowed.
+        """
+        self._shared.start(device, self._net)
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes; see `families.Segmenter`."""
+        return self._shared.segment(batch)
+
+    def close(self) -> None:
+        """Frees the weights and the GPU's memory."""
+        self._shared.close()
+
+    @abstractmethod
+    def _net(self, device: str) -> Any:
+        """The network, loaded on the device: a `Net`, or a `Finder` of text."""
+
+
+class DenseFamily(NetworkFamily):
+    """A family whose semantic answer is a map a category, which is blended across tiles."""
+
+    def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
+        """The semantic task's maps of tiles; see `DenseSegmenter`."""
+        return self._shared.dense(batch)
 
 
 def _views(options: ModelConfig) -> tuple[View, ...]:

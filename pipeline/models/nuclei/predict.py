@@ -127,7 +127,9 @@ def predict_batch(
 def _normalised(pixels: npt.NDArray[np.uint8], device: str, bounds: Bounds) -> torch.Tensor:
     """1x6xHxW; the bytes travel as uint8."""
     low, high = (torch.tensor([value], device=device) for value in bounds)
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
+    # Pixels of a decoder may be read-only, of which torch makes no tensor without a warning.
+    own = np.require(pixels, requirements=["C", "W"])
+    x = torch.from_numpy(own).to(device).permute(2, 0, 1)[None]
     return normalise(x, low, high)
 
 

@@ -45,6 +45,9 @@ def merge_instance(
     mean probability of the mask's pixels. Masks may overlap, and a query that answers as several
     categories gives its mask to each of them that reaches `threshold`, as in transformers.
 
+    Where a model's categories are independent (RF-DETR), they are yes or no each, and a pair's
+    score is the category's probability alone.
+
     transformers decides on 384×384 logits and enlarges the binary masks; here the logits are
     brought to the picture, and a mask without a pixel in it is left out.
 
@@ -63,7 +66,8 @@ def merge_instance(
     if not outputs:
         return []
     classes = torch.stack([one.class_logits for one in outputs]).float()
-    probabilities = fetch(classes.softmax(-1))[..., :-1]
+    alone = outputs[0].independent
+    probabilities = fetch(classes.sigmoid()) if alone else fetch(classes.softmax(-1))[..., :-1]
     things = np.asarray(isthing, np.bool_)
     pairs = [_pairs(each, things, threshold, max_segments) for each in probabilities]
     cut = logit(mask_threshold)
@@ -143,7 +147,7 @@ def _judged(
 ) -> MaskStack:
     plane = np.searchsorted(queries, pairs.queries)
     means = painted.sums / np.maximum(painted.areas, 1)
-    scores = pairs.scores * means[plane]
+    scores = pairs.scores if output.independent else pairs.scores * means[plane]
     good = (scores >= threshold) & (painted.areas[plane] > 0)
     agreement = None
     if output.agreement is not None:

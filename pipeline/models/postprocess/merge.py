@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.models.checkpoints.families import Thresholds
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.maps import LabelMap, MaskStack
 from pipeline.models.grids.outputs import BoxOutput, DenseOutput, QueryOutput
-from schemas.config.model import ModelConfig
 from schemas.records import Segment, Task
 
 from .boxes import paste_instances
@@ -22,31 +21,6 @@ Output = DenseOutput | QueryOutput | BoxOutput
 T = TypeVar("T", DenseOutput, QueryOutput, BoxOutput)
 Outputs = Mapping[Task, Sequence[Output]]
 """Task → one output a picture, all of one kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """A family's own values, for what the job leaves unset.
-
-    Attributes:
-        score: Least score of a query or a detection.
-        mask: Least probability of a mask's pixel.
-        overlap: Panoptic: share of a query's mask that must stay visible.
-    """
-
-    score: float = 0.5
-    mask: float = 0.5
-    overlap: float = 0.8
-
-    def under(self, options: ModelConfig) -> Thresholds:
-        """The job's values where it gives some."""
-        return Thresholds(
-            score=self.score if options.threshold is None else options.threshold,
-            mask=self.mask if options.mask_threshold is None else options.mask_threshold,
-            overlap=self.overlap
-            if options.overlap_threshold is None
-            else options.overlap_threshold,
-        )
 
 
 class Merging:

@@ -21,6 +21,7 @@ _CLASSES = {
     "sam2_video": "Sam2Model",
     "edgetam": "EdgeTamModel",
     "edgetam_video": "EdgeTamModel",
+    "sam3_tracker": "Sam3TrackerModel",
 }
 """model_type → class of transformers."""
 
@@ -64,7 +65,7 @@ def open_sam(info: ModelInfo, *, allow_pickle: bool = False) -> SamCheckpoint:
     """
     kind = str(info.config.get("model_type", ""))
     if kind in _CLASSES:
-        return _TransformersCheckpoint(info, kind)
+        return _TransformersCheckpoint(info, kind, allow_pickle)
     name = str(info.config.get("architecture", {}).get("name", ""))
     if name in _PACKAGE_KINDS:
         return _PackageCheckpoint(info, name, allow_pickle)
@@ -88,9 +89,8 @@ def spare_default_backbone() -> None:
 
 
 class _TransformersCheckpoint:
-    def __init__(self, info: ModelInfo, kind: str) -> None:
-        self._info = info
-        self._kind = kind
+    def __init__(self, info: ModelInfo, kind: str, allow_pickle: bool) -> None:
+        self._info, self._kind, self._allow_pickle = info, kind, allow_pickle
         self.two_steps = kind in ("sam", "sam_hq")
         self.rule = read_fit_rule(preprocessor(info.folder))
 
@@ -105,6 +105,7 @@ class _TransformersCheckpoint:
             getattr(transformers, _CLASSES[self._kind]),
             self._info,
             device=device,
+            allow_pickle=self._allow_pickle,
             # A video checkpoint of SAM 2 or EdgeTAM carries its memory along.
             harmless=(r"^memory_", r"^mask_downsample", r"^object_pointer", r"^no_memory_pos"),
         )

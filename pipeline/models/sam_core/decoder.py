@@ -107,7 +107,7 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedPrompts:
     """Prompts after the transformer, before any mask.
 
     Attributes:
@@ -120,9 +120,9 @@ class Decoded:
     cells: Tensor
     predicted_iou: Tensor
 
-    def take(self, rows: Tensor) -> Decoded:
+    def take(self, rows: Tensor) -> DecodedPrompts:
         """Some of the prompts."""
-        return Decoded(self.tokens[rows], self.cells[rows], self.predicted_iou[rows])
+        return DecodedPrompts(self.tokens[rows], self.cells[rows], self.predicted_iou[rows])
 
 
 class FastDecoder:
@@ -138,19 +138,19 @@ class FastDecoder:
         self._transform = torch.compile(self._two_way) if compiled else self._two_way
         self._enlarge = torch.compile(self._enlarged) if compiled else self._enlarged
 
-    def decode(self, picture: Embedding, prompts: Tensor) -> Decoded:
+    def decode(self, picture: Embedding, prompts: Tensor) -> DecodedPrompts:
         """Runs the two-way transformer.
 
         Args:
             picture: Its embedding.
             prompts: N×P×C, embedded points or boxes.
         """
-        return Decoded(*self._transform(picture.cells, picture.position, prompts))
+        return DecodedPrompts(*self._transform(picture.cells, picture.position, prompts))
 
     def _two_way(
         self, shared: Tensor, position: Tensor, prompts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, cells and estimates; see `Decoded`."""
+        """Tokens, cells and estimates; see `DecodedPrompts`."""
         parts = self._parts
         learned = parts.tokens.to(prompts.dtype).expand(len(prompts), -1, -1)
         start = torch.cat((learned, prompts), 1)
@@ -176,7 +176,7 @@ class FastDecoder:
         tokens = parts.final_norm(tokens + final)
         return tokens, cells, parts.iou(tokens[:, parts.iou_at])
 
-    def masks(self, picture: Embedding, decoded: Decoded, wanted: Tensor) -> Tensor:
+    def masks(self, picture: Embedding, decoded: DecodedPrompts, wanted: Tensor) -> Tensor:
         """Mask logits of some mask tokens of every prompt.
 
         Args:

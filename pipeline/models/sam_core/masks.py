@@ -18,7 +18,7 @@ from pipeline.models.postprocess.backend import Path, path_for
 from pipeline.models.postprocess.encode import segments_of
 from schemas.records import Segment
 
-from .decoder import Decoded
+from .decoder import DecodedPrompts
 from .net import Encoded, SamNet
 
 # From SAM's small mask logits to what is kept of them: stability, boxes, and the final masks.
@@ -216,7 +216,7 @@ def _above(quality: Tensor, least: float) -> Tensor:
     return quality > least if least > 0 else torch.ones_like(quality, dtype=torch.bool)
 
 
-def _logits(net: SamNet, picture: Encoded, decoded: Decoded, tokens: range) -> Tensor:
+def _logits(net: SamNet, picture: Encoded, decoded: DecodedPrompts, tokens: range) -> Tensor:
     """N×M×h×w of these mask tokens, HQ-SAM's own mask added to each."""
     wanted = list(tokens) if net.hq_token is None else [*tokens, net.hq_token]
     logits = net.fast.masks(picture.embedding, decoded, torch.tensor(wanted))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.masks import codec
+from pipeline.prompts.outcomes import fault_of
 from schemas.records import Evidence, Prompt, Segment
 
 from .masks import Enlarging, SmallMasks, best_masks, numbered_segments
@@ -27,11 +28,14 @@ def masks_of_prompts(
     *,
     threshold: float = 0.0,
     single: bool = False,
+    stand_in: bool = False,
 ) -> list[Segment]:
     """One segment a prompt, with the prompt's category and id; a crowd is handed through.
 
-    SAM answers some prompts with a mask without a pixel. A box then stands for itself, a point for
-    its pixel, with score 0, so that no annotation of the file is lost.
+    A prompt that SAM answers with no pixel, or with a mask that it believes nothing of, has no
+    segment: a box is no mask, and a label that nobody saw is worse than none. With `stand_in` its
+    box, or its point's pixel, stands for it with score 0. Nothing is asked, and nothing stands,
+    for a box without an area or a prompt that lies outside the picture.
 
     Args:
         net: A loaded SAM.
@@ -39,9 +43,15 @@ def masks_of_prompts(
         enlarging: To the picture's pixels.
         prompts: In the picture's pixels.
         threshold: Logits above are inside.
-        single: See `sam_masks.best_masks`.
+        single: See `masks.best_masks`.
+        stand_in: Whether a prompt stands for itself where SAM has no mask.
     """
-    asked = [index for index, prompt in enumerate(prompts) if not prompt.iscrowd]
+    height, width = enlarging.frame.picture_hw
+    asked = [
+        index
+        for index, prompt in enumerate(prompts)
+        if not prompt.iscrowd and not fault_of(prompt, height, width)
+    ]
     found: dict[int, Segment] = {}
     groups: dict[tuple[bool, int], list[int]] = {}
     for index in asked:
@@ -53,12 +63,15 @@ def masks_of_prompts(
             small = _asked(net, picture, enlarging, [prompts[index] for index in some], single)
             for place, segment in _painted(small, enlarging, threshold).items():
                 found[some[place]] = segment
-    return [
-        _handed_through(prompt, enlarging)
-        if prompt.iscrowd
-        else _answered(prompt, found.get(index), enlarging)
-        for index, prompt in enumerate(prompts)
-    ]
+    answers: list[Segment] = []
+    for index, prompt in enumerate(prompts):
+        if prompt.iscrowd:
+            answers.append(_handed_through(prompt, index, enlarging))
+        elif (one := found.get(index)) is not None and (one.score or 0.0) > 0:
+            answers.append(_answered(prompt, index, one))
+        elif stand_in and index in asked:
+            answers.append(_answered(prompt, index, _stand_in(prompt, height, width)))
+    return answers
 
 
 def _asked(
@@ -96,27 +109,27 @@ def _painted(small: SmallMasks, enlarging: Enlarging, threshold: float) -> dict[
     }
 
 
-def _answered(prompt: Prompt, found: Segment | None, enlarging: Enlarging) -> Segment:
-    height, width = enlarging.frame.picture_hw
+def _answered(prompt: Prompt, index: int, found: Segment) -> Segment:
+    """A mask of the model, whose score is SAM's estimate, or a stand-in, which has none."""
     box = prompt.bbox_xyxy
     evidence = Evidence(
-        predicted_iou=None if found is None else found.score,
+        predicted_iou=found.score,
         point_xy=prompt.points_xy[0] if len(prompt.points_xy) == 1 else None,
         prompt_bbox_xywh=None
         if box is None
         else (box[0], box[1], box[2] - box[0], box[3] - box[1]),
         source_id=prompt.source_id,
+        prompt_index=index,
     )
-    if found is None:
-        found = replace(_stand_in(prompt, height, width), score=0.0)
     score = min(max(found.score or 0.0, 0.0), 1.0)
     return replace(found, category_id=prompt.category_id, score=score, evidence=evidence)
 
 
 def _stand_in(prompt: Prompt, height: int, width: int) -> Segment:
-    """The box, or the pixel of the first point, held inside the picture."""
-    left, top, right, bottom = prompt.bbox_xyxy or (*prompt.points_xy[0], *prompt.points_xy[0])
-    x0, y0 = min(max(int(left), 0), width - 1), min(max(int(top), 0), height - 1)
+    """The box's part in the picture, or the pixel of the first point inside; without a score."""
+    pixels = [(x, y) for x, y in prompt.points_xy if 0 <= x < width and 0 <= y < height]
+    left, top, right, bottom = prompt.bbox_xyxy or (*pixels[0], *pixels[0])
+    x0, y0 = max(int(left), 0), max(int(top), 0)
     x1 = min(max(int(np.ceil(right)), x0 + 1), width)
     y1 = min(max(int(np.ceil(bottom)), y0 + 1), height)
     mask = np.zeros((height, width), np.uint8)
@@ -126,7 +139,7 @@ def _stand_in(prompt: Prompt, height: int, width: int) -> Segment:
     )
 
 
-def _handed_through(prompt: Prompt, enlarging: Enlarging) -> Segment:
+def _handed_through(prompt: Prompt, index: int, enlarging: Enlarging) -> Segment:
     height, width = enlarging.frame.picture_hw
     if prompt.counts is None:
         raise ValueError("a crowd has no mask to hand through")
@@ -136,5 +149,5 @@ def _handed_through(prompt: Prompt, enlarging: Enlarging) -> Segment:
         codec.area(prompt.counts, height, width),
         codec.bbox_xywh(prompt.counts, height, width),
         iscrowd=True,
-        evidence=Evidence(source_id=prompt.source_id),
+        evidence=Evidence(source_id=prompt.source_id, prompt_index=index),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.geometry import Frame, Hw
+from pipeline.models.grids.outputs import logit
 from pipeline.models.network.fit import Fitter
 from pipeline.models.sam_core.checkpoint import SamCheckpoint, open_sam
 from pipeline.models.sam_core.load import encode_images, load_sam
@@ -17,7 +18,6 @@ from schemas.records import Prompt, Sample, Segment
 
 from .detections import Detections
 from .phrases import Choice
-from .request import logit
 
 
 def masks_beside(info: ModelInfo, options: ModelConfig) -> BoxMasks:

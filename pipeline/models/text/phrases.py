@@ -75,6 +75,26 @@ def phrases_of(ontology: Ontology) -> list[Phrase]:
     ]
 
 
+def known_tokens(
+    tokens: Sequence[int], unknown: int | None, *, start: int = 0, end: int = 0
+) -> list[int]:
+    """The tokens of a text; without those between its ends where none of them means anything.
+
+    A tokenizer with a closed vocabulary (BERT's lacks emoji and many scripts) writes one token for
+    all that it does not know. A phrase of nothing else would ask for anything at all.
+
+    Args:
+        tokens: Of one text.
+        unknown: The token for what is not in the vocabulary; None where there is none.
+        start: Tokens that mark the start.
+        end: Tokens that mark the end.
+    """
+    inner = tokens[start : len(tokens) - end]
+    if unknown is None or any(token != unknown for token in inner):
+        return list(tokens)
+    return [*tokens[:start], *tokens[len(tokens) - end :]]
+
+
 def chunked(
     phrases: Sequence[Phrase],
     tokenize: Callable[[str], Sequence[int]],

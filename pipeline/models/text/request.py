@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from schemas.config.model import ModelConfig
 from schemas.config.prompts import ConflictsConfig
 from schemas.prompts import Ontology
 
-from .phrases import Phrase, phrases_of
+from .phrases import Phrase, known_tokens, phrases_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,13 @@ class TextRequest:
 
 
 def read_asking(
-    info: ModelInfo, options: ModelConfig, *, threshold: float, scores_tokens: bool = False
+    info: ModelInfo, options: ModelConfig, *, scores_tokens: bool = False
 ) -> TextRequest:
     """What a job asks of a text-prompted model.
 
     Args:
         info: Of the model.
         options: Of the job.
-        threshold: The family's own, for a job that sets none.
         scores_tokens: The model scores single tokens, so that they can have a threshold.
 
     Raises:
@@ -81,7 +80,7 @@ def read_asking(
     return TextRequest(
         ontology=asking.ontology,
         phrases=tuple(phrases_of(asking.ontology)),
-        threshold=threshold if options.threshold is None else options.threshold,
+        threshold=FAMILIES[info.family].thresholds.under(options).score,
         conflicts=asking.conflicts,
         chunk_tokens=asking.prompts.chunk_tokens,
         text_threshold=asking.prompts.text_threshold,
@@ -119,13 +118,6 @@ def single_texts(
         [[*tokens, *[filler] * more] for tokens, more in zip(texts, spare, strict=True)],
         [[1] * len(tokens) + [0] * more for tokens, more in zip(texts, spare, strict=True)],
     )
-
-
-def logit(probability: float) -> float:
-    """Inverse of the sigmoid; ±∞ at the ends."""
-    if probability in (0, 1):
-        return math.inf if probability else -math.inf
-    return math.log(probability / (1 - probability))
 
 
 # Texts: prompts as tokens, each a text of its own, for text encoders like CLIP's.
@@ -169,7 +161,9 @@ def read_texts(info: ModelInfo, asking: TextRequest, *, longest: int) -> Texts:
     return Texts(
         *single_texts(
             asking.phrases,
-            lambda text: tokenizer(text)["input_ids"],
+            lambda text: known_tokens(
+                tokenizer(text)["input_ids"], tokenizer.unk_token_id, start=1, end=1
+            ),
             limit=limit,
             filler=tokenizer.pad_token_id or 0,
         )

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.models.checkpoints.families import Segmenter
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.outputs import DenseSegmenter, TileAnswer
+from pipeline.tiling.duplicates import DuplicateRule
 from pipeline.tiling.grid import Tile, TileGrid, alignment, tile_grid
 from pipeline.tiling.stitch import Stitcher
 from schemas.config.model import ModelConfig, TilingConfig
@@ -72,6 +73,7 @@ class Tiled:
         self._dense = model if isinstance(model, DenseSegmenter) and "semantic" in tasks else None
         own = info.config.get("postprocess", {})
         self._min_area = options.min_area or int(own.get("min_area", 1))
+        self._rule = _rule(info)
         self._min_score = max(options.min_score, float(own.get("min_score", 0)))
 
     def load(self, device: str) -> None:
@@ -113,6 +115,7 @@ class Tiled:
                 min_iou=self._tiling.min_iou,
                 min_area=self._min_area,
                 min_score=self._min_score,
+                rule=self._rule,
             )
             for task in self._tasks
             if task != "semantic" or self._dense is None
@@ -125,6 +128,21 @@ class Tiled:
         from .blend import Blender
 
         return Blender(grid, overlap=self._tiling.overlap, category_ids=self._info.category_ids)
+
+
+def _rule(info: ModelInfo) -> DuplicateRule | None:
+    """What a promptable model suppresses in a tile is suppressed in the whole picture, too."""
+    request = info.asking
+    if request is None:
+        return None
+    if info.family == "sam":
+        return DuplicateRule(request.everything.box_nms_thresh)
+    conflicts = request.conflicts
+    return DuplicateRule(
+        conflicts.nms_iou,
+        inside=conflicts.nms_ios,
+        across_categories=conflicts.across_categories,
+    )
 
 
 class _Mosaic:

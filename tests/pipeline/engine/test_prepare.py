@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from recording_model import BROKEN, MemoryReader, png, shard_work, worker_spec
 
 from pipeline.engine.prepare import Preparer, ReusedRows, ShardWork, one_line
@@ -64,7 +66,37 @@ def test_bytes_that_are_no_picture_have_a_key_too(
     assert isinstance(found.outcome, Failure)
     assert found.outcome.code == code
     assert found.size_bytes == len(data)
-    assert found.fingerprint == image_fingerprint(hashlib.sha256(data).hexdigest(), "run")
+    # Another version of the decoders may read what this one cannot.
+    how = ("decoders 2",) if data else ()
+    assert found.fingerprint == image_fingerprint(hashlib.sha256(data).hexdigest(), "run", *how)
+
+
+def test_what_takes_another_path_than_before_has_another_key_and_the_rest_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((6, 9), 7, np.uint8)).save(file, "TIFF")
+    files = {"a.png": png(5), "a.tif": file.getvalue()}
+    spec, _ = worker_spec(monkeypatch, tmp_path, files)
+    keys = {}
+    for name, data in files.items():
+        found = Preparer(spec).prepare(replace(RECORD, file_name=name))
+        sha256 = hashlib.sha256(data).hexdigest()
+        keys[name] = found.fingerprint == hashlib.sha256(f"{sha256} run".encode()).hexdigest()[:32]
+    assert keys == {"a.png": True, "a.tif": False}
+
+
+def test_a_refusal_for_want_of_memory_is_no_label(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, _ = worker_spec(monkeypatch, tmp_path, {"a.png": png(5)})
+    monkeypatch.setattr("pipeline.images.memory.worker_memory", lambda: 1000)
+    found = Preparer(spec).prepare(RECORD)
+    assert isinstance(found.outcome, Failure)
+    assert (found.outcome.code, found.outcome.temporary) == ("too_large", True)
+    assert ShardWorker._failed(found, found.outcome)["fingerprint"] == ""
+    by_rule = Failure(found.outcome.code, "more than images.max_pixels")
+    assert ShardWorker._failed(found, by_rule)["fingerprint"] == found.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
 from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import open_ledger
-from pipeline.models.checkpoints import info
+from pipeline.models.checkpoints.locate import WEIGHTS_ROOT
 from pipeline.readers import EmptyInputError
 from pipeline.storage.storage import Storage
 from pipeline.validation.validate import validate
@@ -175,7 +175,7 @@ def test_the_input_may_move(folder: Path) -> None:
 
 def test_a_renamed_model_is_not_computed_again_and_its_rows_say_the_new_name(folder: Path) -> None:
     for name in ("one", "two"):
-        shutil.copytree(Path(info.__file__).parent / "weights/otsu", folder / name)
+        shutil.copytree(WEIGHTS_ROOT / "otsu", folder / name)
     run(folder, model={"name": str(folder / "one")})
     result = run(folder, model={"name": str(folder / "two")})
     assert (result.computed, result.reused) == (0, COUNT)
@@ -243,7 +243,7 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
         "cut.png": "truncated",
     }
     assert result.manifest.error_counts == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
-    assert result.ignored == {".txt": 1}
+    assert [(i["suffix"], i["files"]) for i in result.manifest.left_out] == [(".txt", 1)]
     assert all(r["error_message"] for r in rows(folder).values() if r["error_code"])
 
 

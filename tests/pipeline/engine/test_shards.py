@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine import shards
-from pipeline.engine.shards import Listing, assign_image_ids, automatic_size
+from pipeline.engine.shards import Listing, Shard, assign_image_ids, automatic_size
+from pipeline.readers.listing import batch
 from schemas.records import MAX_IMAGE_ID, ImageRecord
 
 
@@ -125,3 +127,36 @@ def test_copies_have_ids_of_their_own_and_move_no_picture() -> None:
     assert len(set(ids)) == 4 * len(NAMES)
     assert {len(item.copy_ids) for item in found} == {3}
     assert plain.records(one[0])[0].copy_ids == ()
+
+
+def test_a_shard_is_the_same_wherever_batches_are_cut(monkeypatch):
+    monkeypatch.setattr(shards, "ROWS", 100)
+    names = [f"{n:04d}.jpg" for n in range(600)]
+
+    def cut(sizes):
+        at, batches = 0, []
+        for size in sizes:
+            part = names[at : at + size]
+            batches.append(batch("/in", "", part, sizes=[1] * len(part), tokens=["t"] * len(part)))
+            at += size
+        return Listing.of(batches).shards(run="r", mean_size=50)
+
+    one = cut([600])
+    assert one == cut([1, 99, 300, 200])
+    assert len(one) > 4
+
+
+def test_records_of_containers_and_loose_files_come_back():
+    tar = batch(
+        "/in/t.tar", "tar", ["t.tar/a.jpg", "t.tar/b.jpg"], sizes=[5, 6], places=[512, 1536]
+    )
+    loose = batch("/in", "", ["z.jpg"], sizes=[7], tokens=["5"])
+    listing = Listing.of([tar, loose, loose.first(0)])
+    expected = [*tar.records(), *loose.records()]
+    found = listing.records(Shard("x", 0, 3, ""))
+    assert [replace(record, image_id=0) for record in found] == expected
+    for record in found:
+        assert listing.record(record.image_id) == record
+    assert len(Listing.of([tar, loose], limit=1)) == 1
+    borders = {(s.start, s.stop) for s in listing.shards(run="r", mean_size=100)}
+    assert borders == {(0, 2), (2, 3)}  # a shard never crosses a tar

@@ -53,7 +53,7 @@ def test_going_back_is_a_new_version_that_says_what_the_old_one_said(out):
 
 def test_going_back_to_what_was_pruned_is_refused(out):
     for part in open_version(out, 1, STORAGE).manifest.parts:
-        Path(out, "images", f"{part.name}.parquet").unlink()
+        Path(out, "versions", "images", f"{part.name}.parquet").unlink()
     before = Path(out, "manifest.json").read_bytes()
     with pytest.raises(OSError, match="gone or cut short"):
         roll_back(out, 1, STORAGE)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_datasets import NAMES, small_dataset
+from small_datasets import NAMES, PICTURE_NAMES, small_dataset
 
 from pipeline.exporters import (
     EXPORTERS,
@@ -21,8 +21,10 @@ from pipeline.exporters import (
 )
 from pipeline.exporters.exports import ExportStamp
 from pipeline.exporters.png_folder import PngNames
+from pipeline.exporters.table import make_exporter
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.storage import Storage
+from schemas.config.export import ExportConfig
 
 TASKS = ("semantic", "instance", "panoptic")
 
@@ -63,14 +65,14 @@ def test_tasks_yield_their_formats(task, formats, tmp_path):
 
 
 def test_the_layout_is_the_contract(tmp_path):
-    ledger = small_dataset(tmp_path / "data")
+    ledger = small_dataset(tmp_path / "data", pictures=True)
     export_all(ledger, formats=tuple(EXPORTERS))
     root = tmp_path / "data" / "exports"
-    names = PngNames(NAMES)
-    pngs = {names[name] for name in NAMES}
-    assert set(tree(root)) == {
-        "exports.json",
+    names = PngNames(PICTURE_NAMES)
+    pngs = {names[name] for name in PICTURE_NAMES}
+    assert {path for path in tree(root) if path.startswith(("coco/", "semantic"))} == {
         "coco/instances.json",
+        "coco/instances_polygons.json",
         "coco/results.json",
         "coco/panoptic.json",
         *(f"coco/panoptic/{png}" for png in pngs),
@@ -79,14 +81,24 @@ def test_the_layout_is_the_contract(tmp_path):
         "semantic-stuffthing/categories.json",
         *(f"semantic-stuffthing/{png}" for png in pngs),
     }
+    made = {name: make_exporter(name) for name in EXPORTERS}
+    assert all((root / item.folder / item.file).is_file() for item in made.values())
+    folders = {"coco", "semantic", "semantic-stuffthing"}
+    assert {item.folder for name, item in made.items() if item.folder not in folders} == {
+        name for name, item in made.items() if item.folder not in folders
+    }
+    assert {path.partition("/")[0] for path in tree(root)} == {
+        "exports.json", *(item.folder for item in made.values())
+    }  # fmt: skip
 
 
 def test_same_dataset_same_bytes_wherever_it_lies(tmp_path):
     out = []
     for name, size in (("a", 3), ("b", 3)):
-        ledger = small_dataset(tmp_path / name, shard_size=size)
+        ledger = small_dataset(tmp_path / name, shard_size=size, pictures=True)
         export_all(ledger, str(tmp_path / f"{name}-out"), formats=tuple(EXPORTERS))
         out.append(tree(tmp_path / f"{name}-out"))
+        out[-1].pop("exports.json")  # names the manifest, which names the input
     assert out[0] == out[1]
 
 
@@ -250,3 +262,36 @@ def test_a_stamp_that_somebody_wrote_removes_nothing(path, tmp_path):
     assert [file.read_text() for file in kept] == ["mine"] * 3
     assert exports_current(ledger)
     assert problems(ledger) == []
+
+
+def test_what_an_option_changes_is_not_current_and_checked_with_it(tmp_path):
+    ledger = small_dataset(tmp_path / "data", "instance", pictures=True)
+    loose = ExportConfig(tolerance=2.0)
+    formats = ("coco-instances", "yolo-seg")
+    export_all(ledger, formats=formats, config=loose)
+    assert exports_current(ledger, formats=formats, config=loose)
+    assert not exports_current(ledger, formats=formats)
+    assert exports_current(ledger, formats=formats, config=ExportConfig(tolerance=2, shapes="mask"))
+    assert not problems(ledger)
+    label = next(Path(ledger.uri, "exports", "yolo-seg", "labels").rglob("*.txt"))
+    label.write_bytes(b"0 0 0 1 1 1 0\n")
+    assert [rule for rule, _ in problems(ledger)] == ["export-file-differs"]
+
+
+def test_a_format_that_is_dropped_takes_its_pictures_along(tmp_path):
+    ledger = small_dataset(tmp_path / "data", "instance", pictures=True)
+    root = tmp_path / "data" / "exports"
+    export_all(ledger, formats=("coco-instances", "yolo-seg"))
+    export_all(ledger, formats=("coco-instances",))
+    assert tree(root).keys() == {"exports.json", "coco/instances.json"}
+
+
+def test_a_picture_that_is_gone_or_another_one_is_named(tmp_path):
+    ledger = small_dataset(tmp_path / "data", "instance", pictures=True)
+    source = tmp_path / "data-input"
+    (source / "sub" / "plain.png").write_bytes((source / "plain.jpg").read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"sub/plain\.png cannot be decoded again"):
+        export(ledger, "yolo-seg", str(tmp_path / "a"))
+    (source / "sub" / "plain.png").unlink()
+    with pytest.raises(ValueError, match=r"sub/plain\.png is no longer in the input"):
+        export(ledger, "yolo-seg", str(tmp_path / "b"))

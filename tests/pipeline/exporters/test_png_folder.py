@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import tempfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.exporters.png_folder import PngNames
+from pipeline.storage.storage import Storage
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,43 @@ def test_names_are_distinct_stay_inside_and_fit_a_file_system(files):
         assert posixpath.normpath(png) == png
         assert not png.startswith(("/", ".."))
         assert png not in folders  # no file where a folder must be
+
+
+ALPHABETS = st.sampled_from(["a", "日", "é", "😀", "a日.", "\0b", "%~"])
+long_parts = st.builds(
+    lambda letters, count, end: (letters * count)[:count] + end,
+    ALPHABETS,
+    st.integers(1, 300),
+    st.sampled_from(["", ".jpg", ".png", "x.jpg"]),
+)
+long_paths = st.lists(long_parts, min_size=1, max_size=6).map("/".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(long_paths, unique=True, min_size=1, max_size=8))
+def test_every_name_can_be_written(files):
+    names = PngNames(files)
+    pngs = {file: names[file] for file in files}
+    assert len(set(pngs.values())) == len(files)
+    with tempfile.TemporaryDirectory() as folder:
+        for file, png in pngs.items():
+            assert png in names
+            assert len(png.encode()) <= 1000  # an object store's keys have 1,024 bytes
+            Storage().write(f"{folder}/{png}", file.encode())
+        for file, png in pngs.items():
+            assert Storage().read(f"{folder}/{png}") == file.encode()
+
+
+def test_a_name_of_244_bytes_is_kept_and_a_longer_one_shortened():
+    japanese = "日" * 80 + ".jpg"
+    assert PngNames([japanese])[japanese] == "日" * 80 + ".png"
+    full = "a" * 251 + ".jpg"
+    assert PngNames([full])[full] == "a" * 251 + ".png"
+    both = [full, "a" * 251 + ".png"]
+    names = PngNames(both)
+    assert all(len(names[one].encode()) <= 255 for one in both)
+    assert names[both[0]] != names[both[1]]
+    assert names[full].startswith("a" * 200)
 
 
 def parents(path: str) -> set[str]:

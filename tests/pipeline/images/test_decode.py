@@ -183,7 +183,7 @@ def test_the_pixel_limit_holds_before_decoding():
     bomb = png_file(struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0), b"\0" * 1000)
     failure = fail(bomb)
     assert failure.code is ErrorCode.TOO_LARGE
-    assert "60000 × 60000" in failure.message
+    assert failure.message.startswith("3600 MP needs about 80 GB, this worker may use ")
     for kind, options in ALL:
         data = encoded(scene(), kind, **options)
         assert fail(data, max_pixels=48 * 65 - 1).code is ErrorCode.TOO_LARGE, kind

@@ -138,7 +138,34 @@ def test_a_few_padding_bytes_are_forgiven_and_noted():
     sample = decode(data[:-2] + b"\x00" * 4 + data[-2:])
     np.testing.assert_array_equal(sample.pixels, pillow(data))
     assert "extraneous bytes before marker 0xd9" in sample.note
-    assert fail(data[:-2] + b"\x00" * 400 + data[-2:]).code is ErrorCode.DECODE_ERROR
+    stray = bytes(range(1, 101)) * 4
+    assert fail(data[:-2] + stray + data[-2:]).code is ErrorCode.DECODE_ERROR
+
+
+@pytest.mark.parametrize("filling", [b"\x00", b"\xff"])
+@pytest.mark.parametrize("count", [40, 100, 4000])
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_filling_after_the_last_block_is_no_loss(filling, count, quality):
+    data = encoded(noise(), "JPEG", quality=quality)
+    padded = decode(data[:-2] + filling * count + data[-2:])
+    np.testing.assert_array_equal(padded.pixels, pillow(data))
+    if filling == b"\x00":  # a run of 0xff before a marker is what the standard allows
+        assert padded.note == "padded before its end marker"
+    unended = decode(data[:-2] + filling * count)
+    np.testing.assert_array_equal(unended.pixels, pillow(data))
+    assert "end mark" in unended.note
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_pixels_overwritten_with_zeros_are_lost(share, end):
+    """Zeros are valid codes: such a file decodes to its end, and its rest is flat."""
+    data = encoded(noise(), "JPEG")
+    kept = int(len(data) * share)
+    assert fail(data[:kept] + b"\x00" * (len(data) - kept) + end).code in (
+        ErrorCode.DECODE_ERROR,
+        ErrorCode.TRUNCATED,
+    )
 
 
 def test_stray_bytes_in_the_header_are_forgiven_and_noted():

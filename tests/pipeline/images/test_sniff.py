@@ -15,7 +15,7 @@ def test_every_decodable_kind_has_a_decoder():
     assert set(DECODERS) == set(DECODABLE)
 
 
-@pytest.mark.parametrize("kind", DECODABLE)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])
 def test_kinds_that_pillow_writes(kind):
     assert sniff(encoded(scene(), kind)) == kind
 

@@ -46,7 +46,7 @@ def test_16_bit_layouts(compression, tile, shape, byteorder):
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3)])
-def test_16_bit_lzw_goes_through_opencv(shape):
+def test_16_bit_lzw_as_opencv_writes_it(shape):
     values = deep(*shape)
     stored = values if values.ndim == 2 else values[..., ::-1]
     data = cv2.imencode(".tif", stored, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
@@ -159,7 +159,7 @@ def test_a_volume_in_one_page():
     data = written(values, photometric="minisblack", tile=(4, 32, 32), volumetric=True)
     sample = decode(data, stretch_16bit="full")
     np.testing.assert_array_equal(sample.pixels, full(values[0]))
-    assert sample.note == "first plane of a volume"
+    assert sample.note == "first of 4 planes of a z-stack"
 
 
 def test_bigtiff():

@@ -73,7 +73,7 @@ def test_the_summary_is_kept_for_the_report(folder, caplog):
         ({"neighbour_distance": 101}, "0…100"),
         ({"workers": -1}, "0 or more"),
         ({"dataset": "nowhere"}, "no dataset of ours"),
-        ({"output": "objects.csv"}, r"\.parquet"),
+        ({"output": "objects.ods"}, r"\.parquet, \.csv, \.xlsx"),
     ],
 )
 def test_bad_arguments(folder, options, message):

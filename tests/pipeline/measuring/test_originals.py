@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from picture_datasets import picture_dataset, scene, with_hashes
 
-import pipeline.measuring.originals as originals_module
 from pipeline.ledger.ledger import Ledger
 from pipeline.measuring.originals import Originals, look_at
 from pipeline.measuring.units import parse_pixel_size
+from pipeline.readers import relisting
 from schemas.config.job import ImagesConfig
 from schemas.records import ImageRecord
 
@@ -50,7 +50,7 @@ def test_files_that_came_or_went_disturb_no_other(ledger, tmp_path):
 
 
 def test_what_is_kept_of_the_listing_is_bounded(ledger, tmp_path, monkeypatch):
-    monkeypatch.setattr(originals_module, "_AHEAD", 3)
+    monkeypatch.setattr(relisting, "_AHEAD", 3)
     for number in range(40):
         (tmp_path / "input" / f"0 new {number:02d}.png").write_bytes(b"x")
     originals = Originals(ledger)

@@ -24,7 +24,7 @@ WORDS = ["cat", "dog", "grass", "sky"]
 
 def net(ontology: Ontology) -> tuple[PromptMaps, Any]:
     info = text_info("clipseg", ontology)
-    asking = read_asking(info, OPTIONS, threshold=0.5)
+    asking = read_asking(info, OPTIONS)
     model = transformers.CLIPSegForImageSegmentation.from_pretrained(info.folder).eval()
     texts = read_texts(info, asking, longest=77)
     return PromptMaps(model, texts, asking, device="cpu", options=OPTIONS), model

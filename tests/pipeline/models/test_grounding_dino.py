@@ -29,7 +29,7 @@ ANIMALS = Ontology.of_prompts(["cat", "dog", "red car"])
 
 def finder(kind: str, ontology: Ontology, **prompts: Any) -> tuple[PhraseFinder, Any, TextRequest]:
     info = text_info(kind, ontology, **prompts)
-    asking = read_asking(info, OPTIONS, threshold=0.0, scores_tokens=True)
+    asking = read_asking(info, OPTIONS, scores_tokens=True)
     name = {"grounding-dino": "GroundingDino", "mm-grounding-dino": "MMGroundingDino"}[kind]
     model = getattr(transformers, f"{name}ForObjectDetection").from_pretrained(info.folder).eval()
     return PhraseFinder(model, text_chunks(info, asking), asking, options=OPTIONS), model, asking
@@ -258,7 +258,7 @@ def test_all_tokens_of_a_phrase_must_reach_the_text_threshold() -> None:
 
 def test_delimiters_inside_a_prompt_do_not_split_it() -> None:
     info = text_info("grounding-dino", Ontology.of_prompts(["a. cat? 7.5"]))
-    asking = read_asking(info, OPTIONS, threshold=0.0)
+    asking = read_asking(info, OPTIONS)
     (chunk,) = text_chunks(info, asking)
     (first, last) = chunk.spans[0]
     assert not {1012, 1029} & set(chunk.tokens[first:last])

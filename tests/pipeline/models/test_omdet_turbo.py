@@ -37,7 +37,7 @@ def model_of(folder: Any) -> Any:
 def finder(ontology: Ontology, *, dtype: str = "auto", **prompts: Any) -> TaskFinder:
     info = text_info("omdet-turbo", ontology, **prompts)
     options = OPTIONS.model_copy(update={"dtype": dtype})
-    asking = read_asking(info, options, threshold=0.0)
+    asking = read_asking(info, OPTIONS)
     return TaskFinder(
         model_of(info.folder),
         read_texts(info, asking, longest=77),
@@ -155,7 +155,7 @@ def test_three_hundred_prompts_are_their_columns_whatever_the_tasks() -> None:
 
 def read_tasks_of(names: list[str]) -> Any:
     info = text_info("omdet-turbo", Ontology.of_prompts(names))
-    return read_tasks(info, read_asking(info, OPTIONS, threshold=0.0))
+    return read_tasks(info, read_asking(info, OPTIONS))
 
 
 def test_boxes_keep_their_places_in_bfloat16() -> None:

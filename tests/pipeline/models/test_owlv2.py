@@ -22,24 +22,29 @@ OPTIONS = ModelConfig(name="x", threshold=0.0)
 ANIMALS = Ontology.of_prompts(["cat", "dog", "red car"])
 
 
-def model_of(folder: Any) -> Any:
-    return transformers.Owlv2ForObjectDetection.from_pretrained(folder).eval()
+CLASSES = {"owlv2": "Owlv2ForObjectDetection", "owlvit": "OwlViTForObjectDetection"}
 
 
-def finder(ontology: Ontology) -> PatchFinder:
-    info = text_info("owlv2", ontology)
-    asking = read_asking(info, OPTIONS, threshold=0.0)
+def model_of(kind: str) -> Any:
+    model_class = getattr(transformers, CLASSES[kind])
+    return model_class.from_pretrained(text_checkpoint(kind)).eval()
+
+
+def finder(ontology: Ontology, kind: str = "owlv2") -> PatchFinder:
+    info = text_info(kind, ontology)
+    asking = read_asking(info, ModelConfig(name="x", threshold=0.0))
     texts = read_texts(info, asking, longest=16)
-    return PatchFinder(model_of(info.folder), texts, asking, device="cpu", options=OPTIONS)
+    return PatchFinder(model_of(kind), texts, asking, device="cpu", options=OPTIONS)
 
 
-def fitter() -> Fitter:
-    return Fitter(read_fit_rule(preprocessor(text_checkpoint("owlv2"))), "cpu")
+def fitter(kind: str = "owlv2") -> Fitter:
+    return Fitter(read_fit_rule(preprocessor(text_checkpoint(kind))), "cpu")
 
 
-@pytest.mark.parametrize(("hw", "off"), [((96, 128), 1e-3), ((64, 41), 1e-3), ((77, 301), 0.8)])
-def test_boxes_and_scores_are_those_of_transformers(hw: tuple[int, int], off: float) -> None:
-    folder = text_checkpoint("owlv2")
+@pytest.mark.parametrize("hw", [(96, 128), (64, 41), (77, 301), (41, 64)])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_boxes_and_scores_are_those_of_transformers(hw: tuple[int, int], kind: str) -> None:
+    folder = text_checkpoint(kind)
     processor: Any = transformers.AutoProcessor.from_pretrained(folder)
     names = [item.name for item in ANIMALS.category]
     given = processor(
@@ -49,27 +54,30 @@ def test_boxes_and_scores_are_those_of_transformers(hw: tuple[int, int], off: fl
         input_data_format="channels_last",
     )
     with torch.no_grad():
-        answer = model_of(folder)(**given)
+        answer = model_of(kind)(**given)
     (theirs,) = processor.post_process_grounded_object_detection(
         answer, threshold=0.0, target_sizes=torch.tensor([hw])
     )
-    frames = fitter().frames([hw])
-    (ours,) = finder(ANIMALS).find(given["pixel_values"], frames)
+    frames = fitter(kind).frames([hw])
+    (ours,) = finder(ANIMALS, kind).find(given["pixel_values"], frames)
     limits = [hw[1], hw[0], hw[1], hw[0]]
     inside = theirs["boxes"].double().numpy().clip(0, limits)
-    np.testing.assert_allclose(ours.boxes_xyxy, inside, atol=off)
+    np.testing.assert_allclose(ours.boxes_xyxy, inside, atol=1e-3)
     np.testing.assert_allclose(ours.scores, answer.logits[0].sigmoid().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("hw", [(48, 64), (64, 41)])
-def test_a_picture_lies_in_its_square_as_the_processor_puts_it(hw: tuple[int, int]) -> None:
-    processor: Any = transformers.AutoImageProcessor.from_pretrained(text_checkpoint("owlv2"))
+@pytest.mark.parametrize(
+    "hw", [(48, 64), (64, 41), (77, 301), (200, 90), (63, 64), (65, 66), (1, 1), (300, 1), (5, 700)]
+)
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_input_is_the_processors(hw: tuple[int, int], kind: str) -> None:
+    processor: Any = transformers.AutoImageProcessor.from_pretrained(text_checkpoint(kind))
     sample = picture(hw)
     theirs = processor(
         sample.pixels, return_tensors="pt", input_data_format="channels_last"
     ).pixel_values
-    ours, _ = fitter().batch([sample])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    ours, _ = fitter(kind).batch([sample])
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_prompts_do_not_know_of_one_another() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numeric_claims import assert_same_prompted, logits_of_prompt
 from tiny_sam import sam_checkpoint, video_checkpoint
 from tiny_text import picture
 
@@ -16,12 +18,13 @@ from pipeline.masks import codec
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam_core.checkpoint import open_sam
+from pipeline.models.sam_core.masks import Enlarging
 from pipeline.prompts.request import Request
 from schemas.config.model import ModelConfig
 from schemas.config.prompts import EverythingConfig
 from schemas.records import Prompt, Segmentation, Task
 
-KINDS = ["sam", "sam_hq", "sam2", "edgetam"]
+KINDS = ["sam", "sam_hq", "sam2", "edgetam", "sam3_tracker"]
 LOOSE: dict[str, Any] = {
     "points_per_side": 3,
     "pred_iou_thresh": -1,
@@ -100,8 +103,20 @@ def test_a_checkpoint_for_videos_labels_pictures(kind: str) -> None:
     video = replace(describe(str(video_checkpoint(kind))), asking=info.asking)
     assert str(video.config["model_type"]).endswith("_video")
     assert video.family == "sam"
-    samples = [replace(picture((50, 80), 1), prompts=PROMPTS)]
-    assert labelled(video, samples) == labelled(info, samples)
+    sample = replace(picture((50, 80), 1), prompts=PROMPTS)
+    ((one,), (other,)) = labelled(video, [sample]), labelled(info, [sample])
+    # The two files lay the weights out unlike, and some sums start where memory is aligned.
+    segmenter = SamSegmenter(info, ModelConfig(name="x"), ("instance",))
+    segmenter.load("cpu")
+    pixels, (frame,) = segmenter._fitter.batch([sample])
+    assert segmenter._net is not None
+    with torch.inference_mode():
+        (encoded,) = segmenter._net.encode(pixels)
+    enlarging = Enlarging(frame, segmenter._checkpoint.two_steps)
+    assert len(one.segments) == len(PROMPTS)
+    for found, expected, prompt in zip(one.segments, other.segments, PROMPTS, strict=True):
+        logits = logits_of_prompt(segmenter._net, encoded, enlarging, prompt)
+        assert_same_prompted(found, expected, logits)
 
 
 def test_load_comes_first() -> None:

@@ -27,8 +27,8 @@ FREE = ConflictsConfig(nms_iou=1, nms_ios=1)
 WORDS = ["cat", "dog", "red car"]
 
 
-def segmenter(ontology: Ontology) -> Sam3:
-    one = Sam3(text_info("sam3", ontology, conflicts=FREE), OPTIONS, ("instance",))
+def segmenter(ontology: Ontology, kind: str = "sam3") -> Sam3:
+    one = Sam3(text_info(kind, ontology, conflicts=FREE), OPTIONS, ("instance",))
     one.load("cpu")
     return one
 
@@ -65,12 +65,19 @@ def test_the_published_form_is_one_for_videos(tmp_path: Path) -> None:
         Sam3(replace(published, config=config), OPTIONS, ("instance",))
 
 
-@pytest.mark.parametrize("hw", [(112, 112), (75, 133)])
-def test_instances_are_those_of_transformers(hw: tuple[int, int]) -> None:
-    folder = text_checkpoint("sam3")
-    processor: Any = transformers.AutoProcessor.from_pretrained(folder)
-    model = transformers.Sam3Model.from_pretrained(folder).eval()
-    ours = segmenter(Ontology.of_prompts(WORDS))
+@pytest.mark.parametrize(
+    ("kind", "network", "hw"),
+    [
+        ("sam3", "Sam3Model", (112, 112)),
+        ("sam3", "Sam3Model", (75, 133)),
+        ("sam3-lite-text", "Sam3LiteTextModel", (75, 133)),
+    ],
+)
+def test_instances_are_those_of_transformers(kind: str, network: str, hw: tuple[int, int]) -> None:
+    folder = text_checkpoint(kind)
+    processor: Any = transformers.Sam3Processor.from_pretrained(folder)
+    model = getattr(transformers, network).from_pretrained(folder).eval()
+    ours = segmenter(Ontology.of_prompts(WORDS), kind)
     (one,) = ours.segment([picture(hw)])
     found: Any = ours._shared._finder
     pixels, frames = ours._shared._fitter.batch([picture(hw)])

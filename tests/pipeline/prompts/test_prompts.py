@@ -121,6 +121,10 @@ def test_coco_keeps_ids_categories_and_crowds(tmp_path: Path) -> None:
     assert table.image_id("c.jpg") is None
     assert table.knows("val/b.jpg")
     assert table.of("val/b.jpg", 50, 60) == ()
+    with pytest.raises(ValueError, match="the file says 60×50, the upright picture is 60×51"):
+        table.of("val/a.jpg", 51, 60)
+    del (plain := coco())["images"][0]["height"]
+    table = opened(written(tmp_path / "plain.json", json.dumps(plain)))
     with pytest.raises(ValueError, match="not the picture's"):
         table.of("val/a.jpg", 51, 60)
 
@@ -185,7 +189,6 @@ def test_the_table_travels_and_its_digest_follows_the_content(tmp_path: Path) ->
         ("a.csv", "name,x,y\nq,1,2\n", ["no column of file names", "file_name"]),
         ("a.csv", "file_name,x,y,w,h\nq.jpg,1,b,3,4\n", ["line 2", "y must be a number", "'b'"]),
         ("a.csv", "file_name,x\nq.jpg,1\n", ["line 2", "neither a box", "nor a point"]),
-        ("a.csv", "file_name,x,y,w,h\nq.jpg,1,2,0,4\n", ["q.jpg", "without an area"]),
         ("a.csv", "file_name,x,y,w,h\nq.jpg,nan,2,3,4\n", ["q.jpg", "no number of pixels"]),
         ("a.csv", "file_name,category,x,y\nq.jpg,0,2,3\n", ["line 2", "start at 1"]),
         ("a.csv", "file_name,x,y\n", ["holds no prompt"]),
@@ -196,6 +199,13 @@ def test_the_table_travels_and_its_digest_follows_the_content(tmp_path: Path) ->
         ("a.json", "[", ["neither a JSON list nor JSON lines"]),
         ("a.json", '{"images": []}', ["no COCO file"]),
         ("a.json", json.dumps(coco(images=[])), ["unknown image 139"]),
+        ("a.json", json.dumps(coco(images=coco()["images"] * 2)).replace("val/b", "val/a"), ["a"]),
+        ("a.json", '[{"file_name": "a", "points_xy": [[1, 2]], "id": 1.5}]', ["entry 1", "id"]),
+        (
+            "a.csv",
+            "file_name,x,y,image_width,image_height\nq.jpg,1,2,8,9\nq.jpg,1,2,9,9\n",
+            ["line 3", "9×9 here and 8×9 before"],
+        ),
         ("a.json", json.dumps(coco(annotations=[{"id": 1}])), ["lacks"]),
         ("l/a.txt", "0 5 5 1 1\n", ["line 1", "not fractions"]),
         ("l/a.txt", "cat 0 0 1 1\n", ["line 1", "number cx cy"]),

@@ -63,7 +63,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     texts = [bytes([n]) * 200_000 for n in range(2)]
     STORE.write(str(path), texts[0])
     code = (
-        "import sys; from pipeline.storage import Storage\n"
+        "import sys; from pipeline.storage.storage import Storage\n"
         "for n in range(150): Storage().write(sys.argv[1], bytes([n % 2]) * 200_000)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)]) as writer:
@@ -74,7 +74,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 def test_a_killed_writer_leaves_only_what_no_listing_shows(tmp_path):
     code = (
-        "import os, sys; from pipeline.storage import Storage\n"
+        "import os, sys; from pipeline.storage.storage import Storage\n"
         "os.fsync = lambda _: (print('writing', flush=True), __import__('time').sleep(60))\n"
         "Storage().write(sys.argv[1], b'image')"
     )

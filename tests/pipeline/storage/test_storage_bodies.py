@@ -24,7 +24,7 @@ class Sends(Storage):
         super().__init__()
         self.bodies: Iterator[bytes] = iter(bodies)
 
-    def read(self, uri: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         return next(self.bodies)
 
 
@@ -46,24 +46,24 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_right_body_is_asked_for_until_it_comes(bodies):
     before = Storage.retries()
-    assert Sends(*bodies).read_listed("s3://b/a.jpg", size=len(DATA), token=MD5) == DATA
+    assert Sends(*bodies).read("s3://b/a.jpg", size=len(DATA), etag=MD5) == DATA
     assert Storage.retries() - before == len(bodies) - 1
 
 
 def test_an_etag_that_is_no_md5_is_found_out():
     store = Sends(DATA, DATA)
-    assert store.read_listed("s3://b/a.jpg", size=len(DATA), token="0" * 32) == DATA
+    assert store.read("s3://b/a.jpg", size=len(DATA), etag="0" * 32) == DATA
 
 
-@pytest.mark.parametrize("token", ["", "abc-12", "2026-11-30"])
-def test_without_an_md5_the_length_alone_counts(token):
+@pytest.mark.parametrize("etag", ["", "abc-12", "2026-11-30"])
+def test_without_an_md5_the_length_alone_counts(etag):
     store = Sends(FLIPPED)
-    assert store.read_listed("s3://b/a.jpg", size=len(DATA), token=token) == FLIPPED
+    assert store.read("s3://b/a.jpg", size=len(DATA), etag=etag) == FLIPPED
 
 
 def test_a_body_that_stays_short_is_an_error_that_says_so():
-    with pytest.raises(StorageError, match=r"a body of 9 bytes, the listing said 1100.*s3://b/a"):
-        Sends(*[DATA[:9]] * 9).read_listed("s3://b/a.jpg", size=len(DATA), token=MD5)
+    with pytest.raises(StorageError, match=r"9 of 1100 bytes came: s3://b/a"):
+        Sends(*[DATA[:9]] * 9).read("s3://b/a.jpg", size=len(DATA), etag=MD5)
 
 
 class RefusalError(OSError):
@@ -93,3 +93,9 @@ def test_a_call_has_a_total_time(monkeypatch):
     with pytest.raises(StorageError, match="answered 500 InternalError"):
         store._try("s3://b/a", fails)
     assert len(tries) == 2
+
+
+def test_bodies_that_are_never_twice_the_same_are_refused():
+    bodies = [bytes([n]) + DATA[1:] for n in range(9)]
+    with pytest.raises(StorageError, match="every body that came was another one"):
+        Sends(*bodies).read("s3://b/a.jpg", size=len(DATA), etag=MD5)

@@ -489,8 +489,36 @@ def test_damaged_exports_are_named(rule, damage, example, tmp_path):
     assert any(example in item for item in found[rule]), found
 
 
+IN_TREES: list[tuple[str, Callable[[Path], None], str]] = [
+    ("export-file-missing", lambda path: path.unlink(), "plain-0000000007.txt"),
+    ("export-file-differs", lambda path: path.write_text("0 0 0 1 1 1 0\n"), "plain-0000000007"),
+    ("export-file-stray", lambda path: path.with_name("old.txt").write_text(""), "old.txt"),
+    ("export-head", lambda path: path.parents[2].joinpath("data.yaml").write_text(""), "data.yaml"),
+]
+
+
+@pytest.mark.parametrize(("rule", "damage", "example"), IN_TREES)
+def test_damaged_trees_are_named(rule, damage, example, tmp_path):
+    ledger = small_dataset(tmp_path / "data", "instance", pictures=True)
+    export_all(ledger, formats=("yolo-seg",))
+    assert validate(ledger.uri).exports == ("yolo-seg",)
+    damage(exports(ledger, "yolo-seg", "labels", "train", "plain-0000000007.txt"))
+    found = broken(validate(ledger.uri))
+    assert found.keys() == {rule}
+    assert any(example in item for item in found[rule])
+
+
+def test_a_picture_of_another_size_is_no_picture_of_the_export(tmp_path):
+    ledger = small_dataset(tmp_path / "data", "instance", pictures=True)
+    export_all(ledger, formats=("yolo-seg",))
+    path = next(exports(ledger, "yolo-seg", "images").rglob("plain-*8.png"))
+    path.write_bytes(cv2.imencode(".png", np.zeros((31, 24, 3), np.uint8))[1].tobytes())
+    assert broken(validate(ledger.uri)).keys() == {"export-file-differs"}
+
+
 def test_every_rule_has_its_damage():
-    tested = {*IN_TABLES, *(row[0] for row in IN_FILES), *(row[0] for row in IN_EXPORTS)}
+    rows = (*IN_FILES, *IN_EXPORTS, *IN_TREES)
+    tested = {*IN_TABLES, *(row[0] for row in rows)}
     assert tested | {"export-pycocotools"} == set(RULES)
 
 

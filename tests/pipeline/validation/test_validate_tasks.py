@@ -42,7 +42,7 @@ def test_several_tasks_are_valid_although_they_overlap(tasks, tmp_path):
 
 
 def test_every_export_of_all_tasks_is_compared(tmp_path):
-    ledger = small_dataset(tmp_path / "data", TASKS)
+    ledger = small_dataset(tmp_path / "data", TASKS, pictures=True)
     export_all(ledger, formats=tuple(EXPORTERS))
     report = validate(ledger.uri)
     assert report.ok

@@ -29,6 +29,7 @@ def test_an_entry_is_whole(name: str) -> None:
     assert entry.licence
     assert entry.input
     assert 0 < entry.parameters < 10_000
+    assert "equal to" in entry.checked
     if entry.categories:
         table = category_table(entry.categories)
         assert entry.tasks != ("instance",) or all(item.isthing for item in table.categories)
@@ -45,8 +46,9 @@ def test_an_entry_is_whole(name: str) -> None:
 
 
 def test_names_and_repositories_are_unique_and_none_is_bundled() -> None:
-    groups = tomllib.loads(Path(module.__file__).with_name("catalog.toml").read_text()).values()
-    assert sum(len(group["models"]) for group in groups) == len(NAMES)
+    groups = tomllib.loads(Path(module.__file__).with_name("catalog.toml").read_text())
+    assert groups.pop("checked").keys() == {entry.family for entry in catalog().values()}
+    assert sum(len(group["models"]) for group in groups.values()) == len(NAMES)
     repos = [entry.repo for entry in catalog().values() if entry.repo]
     assert len(set(repos)) == len(repos)
     assert not set(NAMES) & set(BUNDLED)

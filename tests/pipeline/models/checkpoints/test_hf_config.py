@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from plain_checkpoints import plain_checkpoint
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
 )
 
 from pipeline.models.checkpoints.category_tables import category_table
-from pipeline.models.checkpoints.families import FAMILIES
-from pipeline.models.checkpoints.hf_config import FAMILY_OF, output_names
+from pipeline.models.checkpoints.families import FAMILIES, family_of
+from pipeline.models.checkpoints.hf_config import output_names
 from pipeline.models.checkpoints.info import ModelInfo, describe
 
 ALL = ("panoptic", "semantic", "instance")
@@ -37,11 +38,12 @@ def test_every_kind_is_one_of_transformers_and_has_a_family() -> None:
     known = {
         *MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
         *MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
+        *MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,
     }
-    assert set(FAMILY_OF) <= known
-    assert set(FAMILY_OF.values()) <= set(FAMILIES)
+    own = {kind for row in FAMILIES.values() if not row.prompts for kind in row.model_types}
+    assert own <= known
     for kind in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES:
-        assert FAMILY_OF.get(kind, "semantic") == "semantic"
+        assert family_of(kind) in (None, "semantic", "clipseg")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
-from pipeline.models.checkpoints.hf_preprocessor import read_embedder_input
+from pipeline.models.checkpoints.hf_preprocessor import (
+    KIND_OF,
+    preprocessor,
+    read_embedder_input,
+    read_fit_rule,
+)
 
 
 def read(tmp_path: Path, **settings: Any) -> Any:
@@ -60,3 +66,19 @@ def test_an_oblong_input_is_refused(tmp_path: Path) -> None:
     size = {"height": 100, "width": 200}
     with pytest.raises(ValueError, match="is a square, not 200 × 100"):
         read(tmp_path, image_processor_type="SiglipImageProcessor", size=size)
+
+
+@pytest.mark.parametrize("model_type", sorted(KIND_OF))
+def test_a_file_without_a_type_is_of_transformers_own_choice(
+    tmp_path: Path, model_type: str
+) -> None:
+    mapping: Any = IMAGE_PROCESSOR_MAPPING_NAMES
+    if model_type not in mapping:  # transformers loads the file only if it names its type
+        assert model_type in ("dinov2_with_registers", "edgetam_video", "videomt")
+        return
+    theirs = mapping[model_type]["torchvision"]
+    assert theirs.removesuffix("ImageProcessor").lower() == KIND_OF[model_type]
+    (tmp_path / "preprocessor_config.json").write_text('{"resample": 2}')
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    named = {"image_processor_type": theirs, "resample": 2}
+    assert read_fit_rule(preprocessor(tmp_path)) == read_fit_rule(named)

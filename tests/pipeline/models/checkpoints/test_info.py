@@ -156,7 +156,7 @@ def test_what_ships_is_complete() -> None:
 
 def test_describing_a_model_loads_no_torch() -> None:
     code = (
-        "import sys; from pipeline.models.info import bundled; bundled(); "
+        "import sys; from pipeline.models.checkpoints.info import bundled; bundled(); "
         "print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run(

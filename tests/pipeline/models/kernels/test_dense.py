@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from source_tree import ROOT
 
-HERE = Path(__file__).parent
+SUPPORT = ROOT / "tests" / "support"
 
 SIGNATURES = {
     "best_cells": "pictures=*i64 best=*i32 sums=*i64 most=*i32 known=i32 categories=i32",
     "best_values": "pictures=*i64 best=*i32 labels=*u8 categories=i32",
     "best_queries": "pictures=*i64 order=*i64 scores=*fp32 labels=*i16 visible=*i32 own=*i32 "
     "queries=i32 mask_threshold=fp32",
-    "renumber": "pictures=*i64 labels=*u8 tables=*i64 queries=i32",
+    "renumber_kernel": "pictures=*i64 labels=*u8 tables=*i64 queries=i32",
     "cells_above": "masks=*i64 extent=*i64 cut=fp32",
     "paint_masks": "masks=*i64 tiles=*i64 pixels=*u8 sums=*i64 known=i32 cut=fp32",
-    "paint_boxes": "boxes=*i64 readings=*fp32 tiles=*i64 pixels=*u8 threshold=fp32",
+    "paint_boxes_kernel": "boxes=*i64 readings=*fp32 tiles=*i64 pixels=*u8 threshold=fp32",
     "judge_masks": "small=*E extent=*i32 y_cells=*i32 y_weights=*fp32 x_cells=*i32 x_weights=*fp32 "
     "found=*i32 masks=i32 height=i32 width=i32 rows=i32 columns=i32 down=i32 cut=fp32 offset=fp32",
-    "paint_small": "small=*E masks=*i64 tiles=*i64 y_cells=*i32 y_weights=*fp32 x_cells=*i32 "
-    "x_weights=*fp32 pixels=*u8 height=i32 width=i32 rows=i32 columns=i32 cut=fp32",
+    "paint_small_kernel": "small=*E masks=*i64 tiles=*i64 y_cells=*i32 y_weights=*fp32 "
+    "x_cells=*i32 x_weights=*fp32 pixels=*u8 height=i32 width=i32 rows=i32 columns=i32 cut=fp32",
     "run_regions": "flat=*u8 places=*i64 count=i32 planes=*i64 known=i32 steps=i32 none=i32 "
     "regions=*i32 plane_of=*i32",
     "run_numbers": "places=*i64 plane_of=*i32 count=i32 end=i32 planes=*i64 known=i32 "
@@ -44,7 +44,7 @@ CONSTANTS = {
 
 def test_interpreted_they_give_what_the_plain_way_gives():
     """In a process of its own: Triton decides when it is imported whether it interprets."""
-    paths = (str(HERE), str(HERE.parent.parent))
+    paths = (str(SUPPORT), str(ROOT))
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
         "PYTHONPATH": os.pathsep.join(paths),
@@ -52,7 +52,7 @@ def test_interpreted_they_give_what_the_plain_way_gives():
     }
     done = subprocess.run(
         [sys.executable, "-m", "kernel_checks"],
-        cwd=HERE,
+        cwd=SUPPORT,
         env=environment,
         capture_output=True,
         text=True,

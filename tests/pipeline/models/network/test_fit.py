@@ -21,6 +21,8 @@ EDGES = {"shortest_edge": 64, "longest_edge": 128}
 SQUARE = {"height": 64, "width": 64}
 PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     "beit": ("Beit", {"size": SQUARE}),
+    "convnext": ("ConvNext", {"size": {"shortest_edge": 384}}),
+    "deit": ("DeiT", {"size": SQUARE, "do_center_crop": False}),
     "dpt": ("DPT", {"size": SQUARE}),
     "dpt-shape-kept": (
         "DPT",
@@ -40,6 +42,9 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mobilevit": ("MobileViT", {"size": {"shortest_edge": 64}, "do_center_crop": False}),
     "oneformer": ("OneFormer", {"size": EDGES}),
+    "owlvit": ("OwlViT", {"size": SQUARE}),
+    "sapiens2": ("Sapiens2", {"size": {"height": 64, "width": 48}}),
+    "tipsv2": ("Tipsv2Dpt", {"size": SQUARE}),
     "segformer": ("Segformer", {"size": {"height": 64, "width": 48}}),
     "segformer-raw": ("Segformer", {"size": SQUARE, "do_normalize": False, "resample": 0}),
 }
@@ -84,6 +89,8 @@ def test_the_input_is_that_of_the_checkpoints_own_processor(name: str, tmp_path:
         ),
         ({"image_processor_type": "OneFormerImageProcessorFast"}, "shortest 800 1333"),
         ({"image_processor_type": "SegformerImageProcessorPil", "size": [3, 5]}, "stretch 3 5"),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": 224}, "shortest 256 0"),
+        ({"image_processor_type": "ConvNextFeatureExtractor", "size": 512}, "stretch 512 512"),
         # a crop: nothing of the picture is left out
         ({"image_processor_type": "MobileNetV2ImageProcessor"}, "shortest 256 0"),
         (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numeric_claims import assert_same_prompted, logits_of_prompt
 from tiny_sam import KINDS, tiny_sam
 
 from pipeline.masks import codec
@@ -45,12 +47,14 @@ def loaded(kind: str) -> tuple[SamNet, Encoded]:
         return net, net.encode(torch.randn(1, 3, 64, 64))[0]
 
 
+def enlarging(kind: str) -> Enlarging:
+    return Enlarging(RULE.frame(HW), kind != "sam2")
+
+
 def asked(kind: str, prompts: tuple[Prompt, ...], **more: Any) -> Any:
     net, picture = loaded(kind)
     with torch.inference_mode():
-        return masks_of_prompts(
-            net, picture, Enlarging(RULE.frame(HW), kind != "sam2"), prompts, **more
-        )
+        return masks_of_prompts(net, picture, enlarging(kind), prompts, **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,12 +71,14 @@ def test_one_segment_a_prompt_whoever_is_asked_with_it(kind: str) -> None:
         mask = codec.decode(one.counts, *HW)
         assert one.area == mask.sum() > 0
         assert one.bbox_xywh == codec.bbox_xywh(one.counts, *HW)
+    net, picture = loaded(kind)
     for index, prompt in enumerate(PROMPTS):
         (alone,) = asked(kind, (prompt,))
-        assert abs(alone.area - found[index].area) <= 2
-        assert alone.evidence.predicted_iou == pytest.approx(
-            found[index].evidence.predicted_iou, abs=1e-4
-        )
+        if prompt.iscrowd:
+            assert alone == found[index]
+            continue
+        logits = logits_of_prompt(net, picture, enlarging(kind), prompt)
+        assert_same_prompted(alone, found[index], logits)
 
 
 def test_a_crowd_is_handed_through() -> None:
@@ -88,7 +94,10 @@ def test_more_prompts_than_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.models.sam_core.masks.CHUNK_PIXELS", 2 * (40 * 60 + 64 * 64))
     parts = asked("sam", many)
     assert [one.category_id for one in parts] == list(range(1, 8))
-    assert [one.area for one in parts] == pytest.approx([one.area for one in whole], abs=2)
+    net, picture = loaded("sam")
+    for prompt, one, other in zip(many, parts, whole, strict=True):
+        logits = logits_of_prompt(net, picture, enlarging("sam"), prompt)
+        assert_same_prompted(one, other, logits)
 
 
 @pytest.mark.parametrize(
@@ -96,15 +105,50 @@ def test_more_prompts_than_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (Prompt(5, bbox_xyxy=BOX, source_id=1), (5, 6, 25, 19)),
         (Prompt(5, bbox_xyxy=(-9.0, -9.0, 500.0, 3.5), source_id=1), (0, 0, 60, 4)),
-        (Prompt(5, bbox_xyxy=(70.0, 50.0, 80.0, 60.0), source_id=1), (59, 39, 1, 1)),
+        (Prompt(5, bbox_xyxy=(59.6, 39.5, 80.0, 60.0), source_id=1), (59, 39, 1, 1)),
         (Prompt(5, points_xy=((20.7, 11.2),), inside=(True,), source_id=1), (20, 11, 1, 1)),
     ],
 )
-def test_an_empty_mask_stands_in_with_score_0(prompt: Prompt, box: tuple[int, ...]) -> None:
-    (found,) = asked("sam", (prompt,), threshold=1e9)
+def test_an_empty_mask_is_no_segment_but_on_request_its_prompt(
+    prompt: Prompt, box: tuple[int, ...]
+) -> None:
+    assert asked("sam", (prompt,), threshold=1e9) == []
+    (found,) = asked("sam", (prompt,), threshold=1e9, stand_in=True)
     assert (found.score, found.bbox_xywh, found.area) == (0.0, box, box[2] * box[3])
     assert (found.category_id, found.evidence.source_id) == (5, 1)
     assert found.evidence.predicted_iou is None
+
+
+@pytest.mark.parametrize("stand_in", [False, True])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(5, bbox_xyxy=(70.0, 50.0, 80.0, 60.0)),
+        Prompt(5, bbox_xyxy=(60.0, 0.0, 90.0, 40.0)),
+        Prompt(5, bbox_xyxy=(20.0, 20.0, 20.0, 32.0)),
+        Prompt(5, bbox_xyxy=(30.0, 20.0, 20.0, 32.0)),
+        Prompt(5, points_xy=((61.0, 5.0),), inside=(True,)),
+        Prompt(5, points_xy=((61.0, 5.0), (5.0, 5.0)), inside=(True, False)),
+    ],
+)
+def test_what_touches_no_pixel_is_never_a_label(prompt: Prompt, stand_in: bool) -> None:
+    good = Prompt(7, bbox_xyxy=BOX, source_id="a")
+    (found,) = asked("sam", (prompt, good), stand_in=stand_in)
+    assert (found.category_id, found.evidence.source_id, found.evidence.prompt_index) == (7, "a", 1)
+
+
+def test_a_mask_that_sam_believes_nothing_of_is_no_segment() -> None:
+    net, picture = loaded("sam")
+    answer = net.fast.decode
+
+    def doubtful(*given: Any, **more: Any) -> Any:
+        found = answer(*given, **more)
+        return replace(found, predicted_iou=found.predicted_iou.abs().neg())
+
+    net.fast.decode = doubtful
+    with torch.inference_mode():
+        frame = Enlarging(RULE.frame(HW), True)
+        assert masks_of_prompts(net, picture, frame, PROMPTS[:1]) == []
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2"])

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.models.grids.geometry import FitRule, Frame, Padding, Size
+from pipeline.models.grids.outputs import logit
 from pipeline.models.text.detections import Detections, boxes_in_picture, select
 from pipeline.models.text.phrases import phrases_of
-from pipeline.models.text.request import TextRequest, logit, single_texts
+from pipeline.models.text.request import TextRequest, single_texts
 from schemas.config.prompts import ConflictsConfig
 from schemas.prompts import Ontology
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 import cv2
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.masks.codec import decode, encode, regions
-from pipeline.models.checkpoints.families import FAMILIES, Segmenter
+from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.models.tiling.tiled import Tiled
 from schemas.categories import Categories, Category
@@ -44,8 +43,7 @@ def sample(pixels: np.ndarray, name: str = "a", **more: Any) -> Sample:
 
 def plain(name: str, tasks: tuple[Task, ...], **options: Any) -> Segmenter:
     info = describe(name)
-    module, _, cls = FAMILIES[info.family].partition(":")
-    model = getattr(import_module(module), cls)(info, ModelConfig(name=name, **options), tasks)
+    model = segmenter_class(info.family)(info, ModelConfig(name=name, **options), tasks)
     model.load("cpu")
     return model
 

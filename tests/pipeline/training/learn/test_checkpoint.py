@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.masks import codec
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import describe
 from pipeline.training.learn.checkpoint import save_semantic
 from pipeline.training.learn.nets import TrainableNet, architecture_of, net_of, new_net
@@ -66,8 +65,7 @@ def test_what_was_stored_labels_as_the_network_in_memory(
     assert info.category_ids == (5, 9, 40, 41)
     assert info.licence == "CC0-1.0"
     assert info.tasks == ("semantic",)
-    module, _, name = FAMILIES[info.family].partition(":")
-    segmenter: Any = getattr(import_module(module), name)(
+    segmenter: Any = segmenter_class(info.family)(
         info, ModelConfig(name=str(tmp_path)), ("semantic",)
     )
     segmenter.load("cpu")

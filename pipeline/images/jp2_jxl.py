@@ -1,0 +1,147 @@
+"""JPEG 2000 and JPEG XL through imagecodecs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from PIL import Jpeg2KImagePlugin
+
+from schemas.config.images import ImagesConfig
+from schemas.records import ErrorCode
+
+from .decoded import Decoded, UndecodableError, from_deep
+from .memory import check_size, deep_bytes
+from .pillow_kinds import decode_with, with_channels
+from .stack import Stack, pick
+
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JXL_CODESTREAM = b"\xff\x0a"
+
+Values = npt.NDArray[Any]
+
+
+def decode_jpeg2000(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
+    """JPEG 2000, bare or in a JP2 box, of any depth.
+
+    Raises:
+        UndecodableError: No codestream, too large, cut or damaged.
+    """
+    start = data.find(_CODESTREAM)
+    if start < 0 or start + 42 > len(data):
+        raise UndecodableError(ErrorCode.TRUNCATED, "JPEG 2000: the file ends before the picture")
+    right, bottom, left, top = (
+        int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20)
+    )
+    bands = int.from_bytes(data[start + 40 : start + 42], "big")
+    check_size(bottom - top, right - left, config, bytes_a_pixel=deep_bytes(bands, 4))
+    try:
+        values = _decoded("JPEG 2000", imagecodecs.jpeg2k_decode, data)
+    except NotImplementedError:  # colours at half the size, which Pillow reads at 8 bits
+        return decode_with(Jpeg2KImagePlugin.Jpeg2KImageFile)(data, config, min_side)
+    return with_channels(_shown(values, config), config)
+
+
+def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
+    """JPEG XL, bare or in a box, of any depth; libjxl turns it upright by itself.
+
+    Raises:
+        UndecodableError: Too large, cut or damaged, or no such frame.
+    """
+    height, width = jpegxl_hw(data)
+    check_size(height, width, config, bytes_a_pixel=deep_bytes(4, 2))
+    values = _decoded("JPEG XL", imagecodecs.jpegxl_decode, data)
+    frames = len(values) if values.ndim == 4 or _is_film(values, height, width) else 1
+    notes: tuple[str, ...] = ()
+    if frames > 1 or config.page not in (None, "first", 1) or config.projection != "none":
+        whole = values if frames > 1 else values[None]
+
+        def frame(at: Mapping[str, int]) -> Values:
+            return whole[at["F"]]
+
+        picked = pick(Stack({"F": frames}, frame), config.model_copy(update={"channels": ()}))
+        values, notes = picked.values, picked.notes
+    return with_channels(_shown(values, config, notes), config)
+
+
+def _is_film(values: Values, height: int, width: int) -> bool:
+    return values.ndim == 3 and sorted(values.shape[1:]) == sorted((height, width))
+
+
+def _decoded(kind: str, decode: Any, data: bytes) -> Values:
+    try:
+        return np.asarray(decode(data))
+    except (MemoryError, NotImplementedError):
+        raise
+    except Exception as error:
+        if "runcat" in str(error) or "more input" in str(error).lower():
+            message = f"{kind}: the file ends inside the picture"
+            raise UndecodableError(ErrorCode.TRUNCATED, message) from None
+        message = f"{kind}: damaged or cut"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, message) from None
+
+
+def _shown(values: Values, config: ImagesConfig, notes: tuple[str, ...] = ()) -> Decoded:
+    """Grey or RGB of any depth, its alpha dropped."""
+    bands = values.shape[2] if values.ndim == 3 else 1
+    if bands in (2, 4):
+        alpha = values[..., -1]
+        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
+        notes += ("alpha dropped",) if (alpha < opaque).any() else ()
+        values = values[..., : bands - 1]
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim == 3 and values.shape[2] > 3:
+        more = (f"first 3 of {values.shape[2]} bands",)
+        return from_deep(values[..., :3], 1, notes + more, config, bands=values)
+    return from_deep(np.ascontiguousarray(values), 1, notes, config)
+
+
+def jpegxl_hw(data: bytes) -> tuple[int, int]:
+    """(height, width) from the size header (ISO/IEC 18181-1, SizeHeader).
+
+    Raises:
+        UndecodableError: The file ends before it.
+    """
+    start = 0 if data.startswith(_JXL_CODESTREAM) else _jxl_codestream(data)
+    bits = int.from_bytes(data[start + 2 : start + 18], "little")
+    if start < 0 or len(data) < start + 12:
+        raise UndecodableError(ErrorCode.TRUNCATED, "JPEG XL: the file ends before the picture")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    if not ratio:
+        return height, side()
+    over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+    return height, height * over // under
+
+
+def _jxl_codestream(data: bytes) -> int:
+    """Where the codestream begins in a file of boxes, −1 if it does not."""
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        body = at + 8
+        if size == 1:
+            size, body = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        if kind == b"jxlc":
+            return body
+        if kind == b"jxlp":
+            return body + 4
+        if size < 8:
+            return -1
+        at += size
+    return -1

@@ -1,0 +1,126 @@
+"""Files of several planes as several images: `photo.tif#z=3`."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Protocol
+
+from schemas.config.images import ImagesConfig
+from schemas.records import ImageRecord
+
+from .dicom import count_dicom_frames
+from .pillow_kinds import PLUGINS, count_frames
+from .sniff import sniff
+from .tiff import count_planes
+
+_AXES = {"page": "page", "z": "z", "time": "t"}
+"""`images.each` → how a plane is named."""
+_FLAT = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".heic")
+_AT_ONCE, _THREADS = 64, 8
+_KEPT, _KEPT_BYTES = 4, 1 << 28
+
+
+class _Reader(Protocol):
+    @property
+    def inventory(self) -> Any: ...
+    def list(self) -> Iterator[ImageRecord]: ...
+    def read(self, record: ImageRecord) -> bytes: ...
+
+
+def as_planes(reader: Any, config: ImagesConfig) -> Any:
+    """The reader itself, or one whose images are its files' planes, as `images.each` says."""
+    return reader if config.each == "file" else PlaneReader(reader, config.each)
+
+
+class PlaneReader:
+    """A reader whose images are the planes of another one's files.
+
+    To list, every file that can hold several is read: their number is in no listing. Files of one
+    plane keep their names.
+
+    Args:
+        reader: Of the files.
+        each: "page", "z" or "time".
+    """
+
+    def __init__(self, reader: _Reader, each: str) -> None:
+        self._reader = reader
+        self._each = each
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_reader": self._reader, "_each": self._each}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_reader"], state["_each"])
+
+    @property
+    def inventory(self) -> Any:
+        """See `pipeline.readers.Reader`."""
+        return self._reader.inventory
+
+    def list(self) -> Iterator[ImageRecord]:
+        """See `pipeline.readers.Reader`; the planes of a file follow one another."""
+        records = self._reader.list()
+        axis = _AXES[self._each]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="planes") as pool:
+            while some := list(islice(records, _AT_ONCE)):
+                for record, count in zip(some, pool.map(self._count, some), strict=True):
+                    if count == 1:
+                        yield record
+                        continue
+                    for number in range(1, count + 1):
+                        plane = f"{axis}={number}"
+                        name = f"{record.file_name}#{plane}"
+                        yield replace(record, file_name=name, plane=plane)
+
+    def read(self, record: ImageRecord) -> bytes:
+        """See `pipeline.readers.Reader`; the last few files are kept, for their other planes."""
+        if not record.plane:
+            return self._reader.read(record)
+        name = record.file_name.removesuffix(f"#{record.plane}")
+        with self._lock:
+            if name in self._held:
+                self._held.move_to_end(name)
+                return self._held[name]
+        data = self._reader.read(replace(record, file_name=name, plane=""))
+        with self._lock:
+            self._held[name] = data
+            while len(self._held) > _KEPT or (
+                len(self._held) > 1 and sum(map(len, self._held.values())) > _KEPT_BYTES
+            ):
+                self._held.popitem(last=False)
+        return data
+
+    def _count(self, record: ImageRecord) -> int:
+        if record.file_name.lower().endswith(_FLAT):
+            return 1
+        try:
+            return planes_in(self._reader.read(record), self._each)
+        except Exception:  # its own row says what is wrong with it
+            return 1
+
+
+def planes_in(data: bytes, each: str) -> int:
+    """How many pages ("page"), depths ("z") or time points ("time") a file has, at least 1.
+
+    Frames of an animation and of a DICOM file are pages; those of DICOM also depths.
+
+    Raises:
+        UndecodableError: It cannot be opened.
+    """
+    kind = sniff(data)
+    if kind == "TIFF":
+        return max(1, count_planes(data, each))
+    if kind == "DICOM" and each in ("page", "z"):
+        return count_dicom_frames(data)
+    if kind in PLUGINS and each == "page":
+        return count_frames(PLUGINS[kind](io.BytesIO(data)))
+    return 1

@@ -1,0 +1,273 @@
+"""One page of a TIFF as values: every part of it there, in colours that mean what they say."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, TiffImagePlugin
+
+from schemas.records import ErrorCode
+
+from .decoded import UndecodableError
+
+Values = npt.NDArray[Any]
+
+_GREY, _COLOR = ("MINISWHITE", "MINISBLACK"), ("RGB", "YCBCR")
+_OF_PILLOW = ("YCBCR", "CIELAB")
+"""Photometrics of 8 bits that Pillow turns into RGB, where tifffile does not."""
+_CHECKED = {1, 5, 8, 32946, 32773, 34925, 50000, 34926}
+"""Compressions of bytes: what is missing of them shows, since the length of the pixels is known."""
+_JPEG = {6, 7, 33007, 34892}
+_APERIO_YCC = 33003
+_PHOTOMETRIC, _EXTRA, _COLORMAP = 262, 338, 320
+_PREMULTIPLIED, _STRAIGHT = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class PageValues:
+    """What a page holds.
+
+    Attributes:
+        values: HxW, HxWxS or (volumes) DxHxW and DxHxWxS, without alpha.
+        color: 3 where the first three bands are red, green and blue, else 1.
+        inverted: Whether 0 is white.
+        notes: What was dropped or assumed.
+    """
+
+    values: Values
+    color: int
+    inverted: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_page(page: Any, data: bytes) -> PageValues:
+    """The page's pixels.
+
+    Args:
+        page: A `tifffile.TiffPage` or `TiffFrame`.
+        data: The whole file.
+
+    Raises:
+        UndecodableError: The page is cut, damaged, or of a kind that nothing here reads.
+    """
+    key = page.keyframe
+    photometric = _photometric(key)
+    notes = _check_parts(page, key, len(data))
+    if key.dtype is None or key.dtype.kind == "c":
+        raise unsupported(key)
+    if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
+        return _through_pillow(page, data)
+    if photometric not in (*_GREY, *_COLOR, "PALETTE", "SEPARATED", ""):
+        raise unsupported(key)
+    if photometric == "SEPARATED" and (key.bitspersample != 8 or key.samplesperpixel < 4):
+        raise unsupported(key)
+    values = _bands_last(_decoded(page, key, cut="byte counts" in "".join(notes)), key.axes)
+    color = 3 if photometric in _COLOR else 1
+    if not photometric:
+        color = 3 if key.samplesperpixel in (3, 4) else 1
+        meaning = "RGB" if color == 3 else "0 is black"
+        notes += (f"no PhotometricInterpretation, taken as {meaning}",)
+    if photometric == "PALETTE":
+        values, more = _colored(values, key)
+        return PageValues(values, 3, notes=(*notes, *more))
+    values = _full_range(values, key.bitspersample)
+    if photometric == "SEPARATED":
+        return PageValues(_cmyk_to_rgb(values), 3, notes=notes)
+    if int(key.compression) == _APERIO_YCC:
+        values = np.asarray(cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)[..., :3], values.dtype)
+    values, more = _without_alpha(values, color, _extra(key))
+    return PageValues(values, color, photometric == "MINISWHITE", (*notes, *more))
+
+
+def _photometric(page: Any) -> str:
+    """The tag's name, "" where there is none."""
+    if _PHOTOMETRIC not in page.tags:
+        return ""
+    return name_of(page.photometric)
+
+
+def name_of(code: Any) -> str:
+    """ "LZW" of tifffile's enumerations, the number of a code that has no name there."""
+    return str(getattr(code, "name", code))
+
+
+def _extra(page: Any) -> tuple[int, ...]:
+    return tuple(int(kind) for kind in page.extrasamples or ())
+
+
+def _check_parts(page: Any, key: Any, size: int) -> tuple[str, ...]:
+    """Makes sure that every strip or tile is listed and inside the file; notes what is odd.
+
+    Memory that no strip is written to would otherwise become pixels.
+    """
+    offsets, counts = page.dataoffsets, page.databytecounts
+    number = math.prod(key.chunked)
+    name = "tiles" if key.is_tiled else "strips"
+    if not key.is_contiguous and min(len(offsets), len(counts)) < number:
+        raise UndecodableError(
+            ErrorCode.TRUNCATED,
+            f"TIFF: only {min(len(offsets), len(counts))} of {number} {name} are listed",
+        )
+    missing = sum(not (offset and count) for offset, count in zip(offsets, counts, strict=False))
+    if missing >= number or not offsets:
+        raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
+    notes = (f"{missing} of {number} {name} are not stored, taken as empty",) if missing else ()
+    over = [
+        index
+        for index, (offset, count) in enumerate(zip(offsets, counts, strict=False))
+        if count and offset + count > size
+    ]
+    if not over:
+        return notes
+    compression = int(key.compression)
+    whole = compression in _CHECKED and all(offsets[index] < size for index in over)
+    if whole and compression == 1:
+        if key.is_contiguous:
+            whole = offsets[0] + key.nbytes <= size
+        else:
+            whole = all(offsets[index] + _stored_bytes(key, index) <= size for index in over)
+    if not whole:
+        raise UndecodableError(ErrorCode.TRUNCATED, "TIFF: the file ends inside the picture")
+    return (*notes, f"byte counts of {name} too large")
+
+
+def _stored_bytes(page: Any, index: int) -> int:
+    """Bytes that an uncompressed strip or tile needs."""
+    samples = page.samplesperpixel if int(page.planarconfig) == 1 else 1
+    if page.is_tiled:
+        rows, columns = page.tilelength * max(1, page.tiledepth), page.tilewidth
+    else:
+        strips = -(-page.imagelength // page.rowsperstrip)
+        rows = min(page.rowsperstrip, page.imagelength - (index % strips) * page.rowsperstrip)
+        columns = page.imagewidth
+    return rows * -(-columns * samples * page.bitspersample // 8)
+
+
+def _decoded(page: Any, key: Any, *, cut: bool) -> Values:
+    """The page as stored, in memory that is all zero before a strip is written to it."""
+    if key.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise unsupported(key)
+    try:
+        if key.is_contiguous:
+            values = page.asarray(maxworkers=1)
+        else:
+            blank = np.zeros(key.shaped, key.dtype)
+            values = page.asarray(out=blank, maxworkers=1)
+    except (ImportError, NotImplementedError):
+        raise unsupported(key) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "not support" in str(error):
+            raise unsupported(key) from None
+        if cut:
+            message = "TIFF: the file ends inside the picture"
+            raise UndecodableError(ErrorCode.TRUNCATED, message) from None
+        what = "pixels" if int(key.compression) == 1 else f"{name_of(key.compression)} data"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, f"TIFF: damaged {what}") from None
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _bands_last(values: Values, axes: str) -> Values:
+    return np.moveaxis(values, axes.index("S"), -1) if "S" in axes[:-1] else values
+
+
+def _full_range(values: Values, bits: int) -> Values:
+    """1…7 bits as 8, of which the largest value is 255."""
+    if values.dtype.kind not in "bu" or bits >= 8:
+        return values
+    most = (1 << bits) - 1
+    return np.rint(values.astype(np.float32) * (255 / most)).astype(np.uint8)
+
+
+def _colored(values: Values, page: Any) -> tuple[Values, tuple[str, ...]]:
+    """Palette indices as RGB of 8 bits."""
+    table = page.tags.valueof(_COLORMAP)
+    size = 1 << page.bitspersample
+    colors = np.asarray(table if table is not None else (), np.uint16)
+    if colors.size != 3 * size or values.dtype.kind not in "bu":
+        raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the palette is missing or damaged")
+    # Some programs fill in 8 bits where 16 belong (libtiff looks for it in the same way).
+    colors = colors if colors.max() < 256 else colors >> 8
+    values, more = _without_alpha(values, 1, _extra(page))
+    index = values[..., 0] if values.ndim > len(page.axes.replace("S", "")) else values
+    return colors.reshape(3, size).T.astype(np.uint8)[index.astype(np.uint16)], more
+
+
+def _cmyk_to_rgb(values: Values) -> Values:
+    """Pillow's conversion; bands beyond the four inks are dropped."""
+    if values.ndim != 3:
+        raise UndecodableError(ErrorCode.UNSUPPORTED, "TIFF: a volume in CMYK is not supported")
+    inks = np.ascontiguousarray(values[..., :4])
+    return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+
+
+def _without_alpha(
+    values: Values, color: int, extra: tuple[int, ...]
+) -> tuple[Values, tuple[str, ...]]:
+    """The bands but alpha, which is divided out of the colours where they were multiplied by it."""
+    kinds = [kind for kind in extra if kind in (_PREMULTIPLIED, _STRAIGHT)]
+    place = color + extra.index(kinds[0]) if kinds else 0
+    if not kinds or values.ndim < 3 or place >= values.shape[-1]:
+        return values, ()
+    alpha = values[..., place]
+    integer = values.dtype.kind in "iu"
+    opaque = np.iinfo(values.dtype).max if integer else 1
+    notes = ("alpha dropped",) if (alpha < opaque).any() else ()
+    rest = np.delete(values, place, axis=-1)
+    if kinds[0] == _PREMULTIPLIED and notes:
+        rest[..., :color] = _divided(rest[..., :color], alpha, opaque)
+    return rest, notes
+
+
+def _divided(colors: Values, alpha: Values, opaque: int) -> Values:
+    """Colours before they were multiplied by alpha; none where that is 0, as in Pillow."""
+    clear = alpha <= 0
+    if colors.dtype.kind not in "iu":
+        divided = colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
+    else:
+        wide = colors.astype(np.int64 if colors.dtype.itemsize <= 2 else np.float64)
+        whole = wide * opaque // np.where(clear, opaque, alpha)[..., None].astype(wide.dtype)
+        divided = np.minimum(whole, opaque).astype(colors.dtype)
+    divided[clear] = 0
+    return divided
+
+
+def _through_pillow(page: Any, data: bytes) -> PageValues:
+    """Colours that libtiff converts and tifffile does not, of 8 bits."""
+    if page.keyframe.bitspersample != 8 or not isinstance(page.index, int):
+        raise unsupported(page.keyframe)
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(as_stored(data, page.keyframe)))
+    image.seek(page.index)
+    image.load()
+    return PageValues(np.asarray(image.convert("RGB")), 3)
+
+
+def as_stored(data: bytes, page: Any) -> bytes:
+    """The file with the page's orientation set to 1: Pillow turns TIFF, and only TIFF, upright."""
+    tag = page.tags.get(274)
+    if tag is None or tag.value == 1:
+        return data
+    order = "little" if page.parent.byteorder == "<" else "big"
+    end = tag.valueoffset + tag.valuebytecount
+    return data[: tag.valueoffset] + (1).to_bytes(tag.valuebytecount, order) + data[end:]
+
+
+def unsupported(page: Any) -> UndecodableError:
+    """The reason for a page of a kind that nothing here reads."""
+    known = page.compression in tifffile.TIFF.DECOMPRESSORS
+    if not known:
+        message = f"TIFF: compression {name_of(page.compression)} is not supported"
+    else:
+        message = (
+            f"TIFF: {_photometric(page) or 'no photometric'} with {page.samplesperpixel} × "
+            f"{page.bitspersample} bits, compression {name_of(page.compression)} is not supported"
+        )
+    return UndecodableError(ErrorCode.UNSUPPORTED, message)

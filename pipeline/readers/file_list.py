@@ -1,0 +1,166 @@
+"""Lists of images: a path or URI a line, a CSV, or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.storage import Entry
+from pipeline.storage.uris import absolute_uri, local_path
+from schemas.containers import Container
+from schemas.records import ImageRecord
+
+from .column import bare
+from .inventory import NAMED_TWICE, Inventory, summary
+from .kinds import LISTS, extension, is_picture, kind_of
+from .listing import Batch, batches_of
+from .options import ReaderOptions
+from .sources import Sources, fault_of
+
+_NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "uri", "url", "img")
+
+
+class FileListReader:
+    """One image an entry. A relative path is relative to the list's folder.
+
+    An image's name is its path below that folder, else the whole path or URI without its scheme.
+    """
+
+    def __init__(self, sources: Sources, options: ReaderOptions) -> None:
+        self.inventory = Inventory()
+        self._sources = sources
+        self._column = options.column
+
+    def batches(self) -> Iterator[Batch]:
+        """See `pipeline.readers.Reader`."""
+        return batches_of(self.list())
+
+    def list(self) -> Iterator[ImageRecord]:
+        """See `pipeline.readers.Reader`. Lists by path, entries in the order of their list."""
+        self.inventory.clear()
+        found = False
+        seen: set[str] = set()
+        for entry in self._sources.files("list", self.inventory):
+            images, faults = 0, list[str]()
+            try:
+                for line, path in self._entries(entry, faults):
+                    record = self._record(entry, line, path)
+                    if record is None or record.file_name in seen:
+                        self.inventory.leave(bare(path), NAMED_TWICE if record else "")
+                        continue
+                    seen.add(record.file_name)
+                    found = True
+                    images += 1
+                    yield record
+            except (OSError, ValueError) as error:
+                faults.append(fault_of(error))
+            container = Container.of(entry.uri, images, summary(faults))
+            self.inventory.containers.append(container)
+        if not found:
+            raise self._sources.empty([f"lists ({' '.join(LISTS)})"], self.inventory)
+
+    def read(self, record: ImageRecord) -> bytes:
+        """See `pipeline.readers.Reader`."""
+        if record.row >= 0:
+            raise StorageError("this row has no URI")
+        size = record.size if record.size >= 0 else None
+        return self._sources.storage.read(record.uri, size=size)
+
+    def _entries(self, entry: Entry, faults: list[str]) -> Iterator[tuple[int, str]]:
+        """(line from 0, path) of every entry; "" where a row of a table has none."""
+        text = self._sources.storage.read(entry.uri).decode("utf-8-sig")
+        kind = extension(entry.path)
+        if kind in (".csv", ".tsv"):
+            yield from _of_table(text, "\t" if kind == ".tsv" else ",", self._column)
+            return
+        for number, line in enumerate(map(str.strip, text.splitlines())):
+            if not line or (kind == ".txt" and line.startswith("#")):
+                continue
+            if kind == ".jsonl" or line.startswith(('{"', "{ ")):
+                try:
+                    yield number, _of_json(json.loads(line), self._column)
+                except ValueError as error:
+                    faults.append(f"line {number + 1}: {error}")
+            else:
+                yield number, line
+
+    def _record(self, entry: Entry, line: int, path: str) -> ImageRecord | None:
+        path = path.strip()
+        if not path:
+            return ImageRecord(f"{entry.path}/{line:08d}", entry.uri, token=entry.token, row=line)
+        folder = entry.uri.rpartition("/")[0]
+        if "://" in path or path.startswith(("/", "~")):
+            uri = absolute_uri(path)
+        else:
+            scheme, mark, rest = folder.rpartition("://")
+            uri = scheme + mark + posixpath.normpath(f"{rest}/{path}")
+        suffix = extension(bare(uri))
+        if kind_of(suffix) not in ("", "folder"):
+            return None
+        name = _name(uri, folder)
+        if local_path(uri) is None:
+            return ImageRecord(name, uri, token=entry.token)
+        try:
+            found = self._sources.storage.info(uri)
+        except StorageError:  # reading it will say why
+            return ImageRecord(name, uri)
+        return ImageRecord(name, uri, found.size, found.token)
+
+
+def _name(uri: str, folder: str) -> str:
+    plain = bare(uri)
+    name = plain.removeprefix(folder + "/") if plain.startswith(folder + "/") else plain
+    name = "/".join(
+        part for part in name.rpartition("://")[2].split("/") if part not in ("", ".", "..")
+    )
+    if plain != uri:  # what the query says makes another picture; it may be a secret
+        stem, dot, last = name.rpartition(".")
+        mark = hashlib.sha256(uri.encode()).hexdigest()[:8]
+        name = f"{stem}-{mark}.{last}" if dot and "/" not in last else f"{name}-{mark}"
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _of_table(text: str, delimiter: str, column: str) -> Iterator[tuple[int, str]]:
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    header = next(rows, [])
+    cells = [cell.strip() for cell in header]
+    lower = [cell.lower() for cell in cells]
+    at = 0
+    if column:
+        if column not in cells:
+            raise ValueError(f"it has no column {column!r}; it has {', '.join(cells)}")
+        at = cells.index(column)
+    elif not any(is_picture(extension(bare(cell))) for cell in cells):
+        named = [name for name in _NAMES if name in lower]
+        if not named and len(cells) > 1:
+            raise ValueError(
+                f"which of its columns {', '.join(cells)} names the images? pass --column NAME"
+            )
+        at = lower.index(named[0]) if named else 0
+    else:  # no header: the first line names an image already
+        at = next(n for n, cell in enumerate(cells) if is_picture(extension(bare(cell))))
+        yield 0, cells[at]
+    for row in rows:
+        if row:
+            yield rows.line_num - 1, row[at] if at < len(row) else ""
+
+
+def _of_json(value: Any, column: str) -> str:
+    """The path of one line of JSON.
+
+    Raises:
+        ValueError: It names none.
+    """
+    if isinstance(value, str) and not column:
+        return value
+    if isinstance(value, dict):
+        names = [column] if column else [name for name in _NAMES if name in value]
+        if names and names[0] in value:
+            found = value[names[0]]
+            return found if isinstance(found, str) else ""
+    raise ValueError(f"no {column or ' or '.join(_NAMES[:3])} in it")

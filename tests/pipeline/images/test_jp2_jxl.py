@@ -1,0 +1,86 @@
+"""jp2_jxl.py: JPEG 2000 and JPEG XL of every depth against imagecodecs and Pillow."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from pictures_encoded import decode, encoded, fail, scene
+from PIL import Image
+
+from pipeline.images.decode import decode_values
+from pipeline.images.jp2_jxl import jpegxl_hw
+from schemas.config.images import ImagesConfig
+from schemas.records import ErrorCode
+
+RNG = np.random.default_rng(2)
+GREY16 = RNG.integers(0, 65536, (37, 52)).astype(np.uint16)
+
+
+def write(kind: str, values: np.ndarray, **options: Any) -> bytes:
+    if kind == "JPEG XL":
+        return imagecodecs.jpegxl_encode(values, lossless=True, **options)
+    return imagecodecs.jpeg2k_encode(values, level=0, reversible=True, **options)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+def test_8_bits_come_back_exactly(kind):
+    for pixels in (scene(), scene()[..., 0]):
+        sample = decode(write(kind, np.ascontiguousarray(pixels)))
+        assert sample.image_format == kind
+        assert sample.original_hw == scene().shape[:2]
+        expected = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        np.testing.assert_array_equal(sample.pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+def test_16_bits_are_values(kind):
+    values = decode_values(write(kind, GREY16), ImagesConfig())
+    np.testing.assert_array_equal(np.asarray(values)[..., 0], GREY16)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+def test_alpha_is_dropped_and_noted(kind):
+    rgba = np.dstack((scene(), np.full(scene().shape[:2], 90, np.uint8)))
+    sample = decode(write(kind, rgba))
+    np.testing.assert_array_equal(sample.pixels, scene())
+    assert sample.note == "alpha dropped"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_jpeg_2000_as_pillow_writes_it(bare):
+    data = encoded(scene(), "JPEG2000", no_jp2=bare)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data).pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+def test_the_limit_holds_before_decoding(kind):
+    data = write(kind, GREY16)
+    assert fail(data, max_pixels=37 * 52 - 1).code is ErrorCode.TOO_LARGE
+    decode(data, max_pixels=37 * 52)
+
+
+@pytest.mark.parametrize("hw", [(8, 8), (37, 52), (256, 256), (300, 400), (2000, 3), (1, 1)])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_sizes_of_jpeg_xl(hw, boxed):
+    data = imagecodecs.jpegxl_encode(np.zeros(hw, np.uint8), usecontainer=boxed)
+    assert jpegxl_hw(data) == hw
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+def test_cut_files_are_no_pictures(kind, share):
+    data = write(kind, GREY16)
+    failure = fail(data[: int(len(data) * share)])
+    assert failure.code in (ErrorCode.TRUNCATED, ErrorCode.DECODE_ERROR)
+
+
+def test_frames_of_jpeg_xl():
+    frames = np.stack([np.full((16, 20, 3), shade, np.uint8) for shade in (10, 200)])
+    data = imagecodecs.jpegxl_encode(frames, lossless=True, photometric="rgb")
+    assert decode(data).note == "first of 2 frames"
+    np.testing.assert_array_equal(decode(data, page=2).pixels, frames[1])

@@ -1,0 +1,81 @@
+"""png.py: metadata that nobody needs costs no image; pixels keep their checksum's word."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from pictures_encoded import decode, encoded, fail, scene
+from PIL import Image
+
+from schemas.records import ErrorCode
+
+PLAIN = encoded(scene(), "PNG")
+
+
+def chunk(kind: bytes, body: bytes, *, wrong: bool = False) -> bytes:
+    check = zlib.crc32(kind + body) ^ wrong
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
+
+
+def with_chunk(piece: bytes, *, behind: bool = False, data: bytes = PLAIN) -> bytes:
+    """The file with a chunk before its pixels, or behind them."""
+    at = data.index(b"IEND") - 4 if behind else 33
+    return data[:at] + piece + data[at:]
+
+
+BIG = 3 << 20
+LARGE = {
+    "zTXt": chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(BIG))),
+    "iTXt": chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(BIG))),
+    "iCCP": chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(BIG))),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_text_and_profiles_are_skipped(kind, behind):
+    sample = decode(with_chunk(LARGE[kind], behind=behind))
+    np.testing.assert_array_equal(sample.pixels, scene())
+    assert sample.note == f"{kind} skipped: very large"
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"gAMA"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_wrong_checksum_of_what_is_not_needed_is_a_note(kind, behind):
+    sample = decode(with_chunk(chunk(kind, b"k\0 text", wrong=True), behind=behind))
+    np.testing.assert_array_equal(sample.pixels, scene())
+    if sample.note:  # Pillow looks at none of these behind the pixels
+        assert sample.note == f"{kind.decode()} skipped: wrong checksum"
+    assert sample.note or behind
+
+
+def test_a_wrong_checksum_of_the_header_is_an_error():
+    broken = bytearray(PLAIN)
+    broken[29] ^= 1
+    assert fail(bytes(broken)).code is ErrorCode.DECODE_ERROR
+
+
+def test_a_wrong_checksum_of_the_pixels_is_a_note():
+    at = PLAIN.index(b"IDAT")
+    end = at + 4 + int.from_bytes(PLAIN[at - 4 : at], "big")
+    sample = decode(PLAIN[:end] + b"\0\0\0\0" + PLAIN[end + 4 :])
+    np.testing.assert_array_equal(sample.pixels, scene())
+    assert sample.note == "wrong checksum of the pixels"
+
+
+def test_orientation_survives_the_skipping():
+    block = Image.Exif()
+    block[0x0112] = 6
+    data = with_chunk(LARGE["zTXt"], data=encoded(scene(), "PNG", exif=block))
+    sample = decode(data)
+    assert sample.orientation == 6
+    np.testing.assert_array_equal(sample.pixels, np.rot90(scene(), -1))
+
+
+def test_a_whole_file_has_no_note():
+    assert decode(PLAIN).note == ""
+    small = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1000)))
+    assert decode(with_chunk(small)).note == ""
