@@ -1,7 +1,9 @@
-"""Listing many files: ours against glob and fsspec's find, in time and memory.
+"""Listing many files: ours against glob, fsspec's find and tarfile, in time and memory.
 
 Each runs in a fresh process over the same tree and gives path, size and a token of every file.
-Memory is Python's own peak (tracemalloc), taken in a second run, because tracing slows.
+Memory is Python's own peak (tracemalloc), taken in a second run, because tracing slows. Then what a
+run plans with (`Listing` and its shards: CPU seconds and the process's peak), and what listing a
+remote tar costs in requests and bytes, for the first time and with its index kept.
 
     python -m bench.listing [--files N] [--flat]
 """
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import fsspec
 
+from pipeline.engine.shards import Listing
 from pipeline.readers import open_reader
 from pipeline.storage.storage import Storage
 from schemas.config.job import InputConfig
@@ -45,6 +48,11 @@ def main() -> None:
             for n in range(options.files):
                 archive.addfile(tarfile.TarInfo(f"{n:08d}.jpg"), io.BytesIO())
         compare(tar, {"our tar": _our_tar, "getmembers": _getmembers})
+        for name, target in (("loose files", str(Path(root, "tree"))), ("tar", tar)):
+            plan(name, target)
+        plan("tar, kept", tar, kept=str(Path(root, "kept")))
+        for size in (20_000, 100_000, 400_000, 2_000_000):
+            remote(size)
 
 
 def compare(target: str, ways: dict[str, Callable[[str], int]]) -> None:
@@ -60,6 +68,64 @@ def compare(target: str, ways: dict[str, Callable[[str], int]]) -> None:
     for peer in peers:
         faster, smaller = times[peer] / times[ours], peaks[peer] / peaks[ours]
         print(f"{peer} / ours: {faster:.2f}x the time, {smaller:.0f}x the memory")
+
+
+def plan(name: str, target: str, *, kept: str = "") -> None:
+    """Prints what planning a run over `target` costs; with `kept` the second time."""
+    if kept:
+        _plan(target, kept)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        count, seconds, peak, held = pool.apply(_plan, (target, kept))
+    print(
+        f"plan of {name:>11}: {seconds / count * 1e6:5.2f} µs CPU a picture, peak +"
+        f"{peak / count:4.0f} B a picture, {held / count:3.0f} B of them in Arrow",
+        flush=True,
+    )
+
+
+def _plan(target: str, kept: str) -> tuple[int, float, int, int]:
+    before = _peak()
+    start = time.process_time()
+    listing = Listing.of(open_reader(InputConfig(uri=target), kept=kept).batches())
+    listing.shards(run="bench")
+    seconds = time.process_time() - start
+    return len(listing), seconds, _peak() - before, listing.table.nbytes
+
+
+def _peak() -> int:
+    """Bytes of this process at their most. Not `getrusage`, whose figure survives an exec."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def remote(size: int) -> None:
+    """Prints the requests and bytes of listing a tar of 200 members of `size` bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for n in range(200):
+            info = tarfile.TarInfo(f"{n:06d}.jpg")
+            info.size = size
+            tar.addfile(info, io.BytesIO(bytes(size)))
+    store, asked = Storage(), list[int]()
+    store.write(f"memory://bench{size}/in/t.tar", buffer.getvalue())
+    fetch = Storage._read
+
+    def counting(self: Storage, uri: str, offset: int, length: int | None) -> bytes:
+        data = fetch(self, uri, offset, length)
+        asked.append(len(data) if uri.endswith(".tar") else 0)
+        return data
+
+    Storage._read = counting
+    said = []
+    for _ in ("cold", "kept"):
+        asked.clear()
+        config = InputConfig(uri=f"memory://bench{size}/in")
+        list(open_reader(config, store, kept=f"memory://bench{size}/kept").batches())
+        tars = [count for count in asked if count]
+        said.append(f"{len(tars)} requests, {sum(tars) / 1e6:.2f} MB")
+    Storage._read = fetch
+    total = len(buffer.getvalue()) / 1e6
+    print(f"remote tar, 200 x {size:>9,} B = {total:5.0f} MB: {said[0]}; kept: {said[1]}")
 
 
 def _fresh(list_it: Callable[[str], int], target: str, trace: bool) -> tuple[int, float, float]:

@@ -145,9 +145,16 @@ class _OneLine(logging.Formatter):
         return printable(without_credentials(super().formatMessage(record)))
 
 
+def long_options(app: typer.Typer) -> list[str]:
+    """The long options of a job's program, sorted."""
+    program = typer.main.get_command(app)
+    names = [name for item in program.params for name in (*item.opts, *item.secondary_opts)]
+    return sorted({name for name in names if name.startswith("--")} | {"--help"})
+
+
 def _leave(message: str, code: int) -> NoReturn:
     message = without_credentials(printable(message))
-    typer.echo(f"error: {message}" if code != INTERRUPTED else message, err=True)
+    say(f"error: {message}" if code != INTERRUPTED else message, err=True)
     raise typer.Exit(code) from None
 
 

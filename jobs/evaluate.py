@@ -18,6 +18,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics.coco_ap import AP_BACKENDS
 from pipeline.evaluation.metrics.views import unknown_named
 from pipeline.evaluation.sources.categories import read_category_map
+from pipeline.evaluation.sources.source import iou_type_named
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
 from schemas.config.job import StorageConfig
@@ -62,12 +63,45 @@ def main(
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            help="matching, ap, pq, miou; repeatable or with commas.  [default: all that fit]"
+            help="matching, ap, boundary, pq, miou; repeatable or with commas.  [default: all that "
+            "fit, without boundary]"
         ),
     ] = None,
     ap_backend: Annotated[
         str, typer.Option(help=f"Who computes COCO's AP, same digits: {', '.join(AP_BACKENDS)}.")
     ] = AP_BACKENDS[0],
+    iou_type: Annotated[
+        str,
+        typer.Option(help="segm: masks; bbox: boxes, for ground truth of boxes alone (AP only)."),
+    ] = "segm",
+    pair_by: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes images of both sides the same: path (without the extension), name, "
+            "stem or id.  [default: the first that pairs them]"
+        ),
+    ] = None,
+    min_paired: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the images, and of the categories, of the smaller side that must be on "
+            "the other, too.",
+        ),
+    ] = 0.5,
+    skip_invalid: Annotated[
+        bool,
+        typer.Option(
+            "--skip-invalid", help="Leave out and count entries of JSON that cannot be used."
+        ),
+    ] = False,
+    locked_only: Annotated[
+        bool,
+        typer.Option(
+            "--locked-only", help="Of a dataset as ground truth, only what a person corrected."
+        ),
+    ] = False,
     category_map: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +133,9 @@ def main(
     group_by_folder: Annotated[
         bool, typer.Option("--group-by-folder", help="Also figures for each first folder.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes; 0 = one a processor. Never changes a digit.")
+    ] = 0,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
     ] = None,
@@ -114,8 +151,8 @@ def main(
 
     What is measured follows from the tasks of both sides; --metrics asks for more, such as mean
     IoU of objects, which are then painted over one another. Images without a prediction count as
-    missed, images without ground truth are left out. Exit code 0: measured; 2: bad usage, or
-    nothing in common.
+    missed, images without ground truth are left out. Exit code 0: measured; 2: bad usage, a file
+    that cannot mean what it says, or too little in common.
     """
     with exit_codes(verbose=verbose):
         storage = Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous))
@@ -135,6 +172,12 @@ def main(
                 pixel_offset=pixel_offset,
                 ignore_categories=ignore_categories,
                 group_by_folder=group_by_folder,
+                pair_by=pair_by or "",
+                min_paired=min_paired,
+                iou_type=iou_type_named(iou_type),
+                skip_invalid=skip_invalid,
+                locked_only=locked_only,
+                workers=workers,
                 save=save,
                 storage=storage,
                 progress=progress,

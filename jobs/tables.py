@@ -21,6 +21,8 @@ _AMISS = {
     "size_differs": "predictions of another size than the ground truth, counted as missed",
     "without_ground_truth": "images without ground truth, left out",
     "failed_ground_truth": "images that failed in the ground truth, left out",
+    "invalid_ground_truth": "invalid entries of the ground truth, left out",
+    "invalid_predictions": "invalid entries of the predictions, left out",
 }
 
 
@@ -44,17 +46,28 @@ def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
             "unpredictable_categories",
             "in the ground truth, but none of the predictions' categories",
         ),
+        (
+            "undeclared_categories",
+            "annotations of categories that the ground truth does not list, left out as COCOeval "
+            "does",
+        ),
     ):
         if names := counts[key]:
             more = f" and {len(names) - 9} more" if len(names) > 9 else ""
-            console.print(f"{text}: {printable(', '.join(names[:9]))}{more}", markup=False)
+            console.print(
+                f"{text}: {printable(', '.join(map(str, names[:9])))}{more}", markup=False
+            )
     for view, policy in settings["unknown_categories"].items():
         if counts["unpredictable_categories"]:
             console.print(f"the latter's {view}: {policy}", markup=False)
     for name, figures in result["overall"].items():
-        console.print(_METRICS[name](figures))
+        table = _METRICS[name](figures)
+        if settings["iou_type"] == "bbox":
+            table.title = _TITLES["bbox"]
+        console.print(table)
     if len(result["per_category"]) > 1:
-        _print_categories(result["per_category"], list(result["overall"]), console)
+        boxes = settings["iou_type"] == "bbox"
+        _print_categories(result["per_category"], list(result["overall"]), console, boxes=boxes)
     if top := result.get("confusion", {}).get("top"):
         console.print(_confusion(top))
     if result["groups"]:
@@ -63,14 +76,14 @@ def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _print_categories(
-    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], console: Console
+    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], console: Console, *, boxes: bool
 ) -> None:
     for metric in metrics:
         columns = {name: (metric, *path) for name, path in _OF_CATEGORIES[metric].items()}
         first = next(iter(columns.values()))
         occurring = [row for row in rows if _at(row, first) is not None]
         if occurring:
-            title = f"By category: {_TITLES[metric]}"
+            title = f"By category: {_TITLES['bbox' if boxes else metric]}"
             console.print(_summaries("category", title, occurring, columns))
         if len(occurring) > SHOWN_CATEGORIES:
             console.print(f"… {len(occurring)} categories occur: see --json")
@@ -102,6 +115,17 @@ def _ap(figures: Mapping[str, Any]) -> Table:
         table.add_row(name, *(_number(figures[limit][name]) for limit in limits))
         if name in ("AP75", "AP_large", "AR_max"):
             table.add_section()
+    return table
+
+
+def _boundary(figures: Mapping[str, Any]) -> Table:
+    pairs = figures["pairs"]
+    table = _ap({name: item for name, item in figures.items() if name != "pairs"})
+    table.title = "COCO, masks and their boundaries"
+    table.caption = (
+        f"{pairs['count']:,} pairs of IoU ≥ 0.5: mean IoU {_number(pairs['mean_iou'])}, mean "
+        f"Boundary IoU {_number(pairs['mean_boundary_iou'])}"
+    )
     return table
 
 
@@ -138,11 +162,19 @@ def _confusion(top: Sequence[Mapping[str, Any]]) -> Table:
 _METRICS: dict[str, Callable[[Mapping[str, Any]], Table]] = {
     "matching": _matching,
     "ap": _ap,
+    "boundary": _boundary,
     "pq": _pq,
     "miou": _miou,
 }
 
-_TITLES = {"matching": "matching", "ap": "COCO, masks", "pq": "panoptic quality", "miou": "pixels"}
+_TITLES = {
+    "matching": "matching",
+    "ap": "COCO, masks",
+    "bbox": "COCO, boxes",
+    "boundary": "COCO, masks and their boundaries",
+    "pq": "panoptic quality",
+    "miou": "pixels",
+}
 
 _Columns = Mapping[str, tuple[str, ...]]
 """Heading → where a row holds the figure; columns that no row fills are not shown."""
@@ -161,6 +193,11 @@ _OF_CATEGORIES: dict[str, _Columns] = {
         "medium": ("max_dets_100", "AP_medium"),
         "large": ("max_dets_100", "AP_large"),
         "AR": ("max_dets_100", "AR_max"),
+    },
+    "boundary": {
+        "AP": ("max_dets_100", "AP"),
+        "AP50": ("max_dets_100", "AP50"),
+        "AP75": ("max_dets_100", "AP75"),
     },
     "pq": {name: (name.lower(),) for name in ("PQ", "SQ", "RQ", "TP", "FP", "FN")},
     "miou": {"IoU": ("iou",), "recall": ("recall",), "precision": ("precision",)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -80,6 +81,14 @@ def main(
             help="Which labels of a dataset that has several tasks.", rich_help_panel=_DATASETS
         ),
     ] = None,
+    locked_only: Annotated[
+        bool,
+        typer.Option(
+            "--locked-only",
+            help="Of each --dataset only pictures whose labels a person corrected (jobs.review).",
+            rich_help_panel=_DATASETS,
+        ),
+    ] = False,
     licence: Annotated[
         str, typer.Option(help="Of the weights, for those who use them.", rich_help_panel=_DATASETS)
     ] = "unknown",
@@ -122,6 +131,7 @@ def main(
         logging.getLogger("PIL").setLevel(logging.INFO)  # it speaks of every block of a PNG
         flags = {"epochs": epochs}
         own = {"--dataset": dataset, "--images": images, "--val": val, "--model": model}
+        own |= {"--locked-only": locked_only}
         own |= {"--workers": workers, "--task": task, "--val-images": val_images}
         if bool(dataset) == (data is not None):
             raise ValueError("name either --dataset or --data")
@@ -145,7 +155,10 @@ def main(
             parsed = SemanticTrainConfig.parse(
                 layered(config, settings or (), {**flags, "workers": workers})
             )
-            places = _places(dataset or [], images or [], task, parsed)
+            places = [
+                replace(place, locked_only=locked_only)
+                for place in _places(dataset or [], images or [], task, parsed)
+            ]
             with _shown(parsed.epochs, _semantic_figures) as report:
                 best = train_semantic(
                     places,

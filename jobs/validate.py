@@ -23,6 +23,7 @@ _TELL_EVERY = 100
 def main(
     dataset: Annotated[str, typer.Option(help="the dataset, a folder or s3:// URI")],
     exports: Annotated[bool, typer.Option(help="also read back what is in exports/")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="processes; 0 = one a processor")] = 0,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="write the findings there")
     ] = None,
@@ -43,7 +44,7 @@ def main(
                 if done % _TELL_EVERY == 0 or done == total:
                     progress.phase(f"validating: {done:,} of {total:,} parts")
 
-            report = validate(dataset, storage, exports=exports, progress=tell)
+            report = validate(dataset, storage, exports=exports, workers=workers, progress=tell)
         if json_:
             storage.write(absolute_uri(json_), report.to_json().encode())
         _show(report, exports=exports)

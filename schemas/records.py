@@ -243,6 +243,11 @@ class Segment:
     iscrowd: bool = False
     evidence: Evidence | None = None
 
+    @property
+    def sure(self) -> float:
+        """The score for those that compare: 1 where the model gives none."""
+        return 1.0 if self.score is None else self.score
+
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:

@@ -55,6 +55,10 @@ IMAGES = pa.schema(
         pa.field("parent_file_name", pa.string()),
         pa.field("plane_axis", pa.string()),
         pa.field("plane_index", pa.int32()),
+        pa.field("locked", pa.bool_()),
+        pa.field("locked_by", pa.string()),
+        pa.field("locked_at", pa.string()),
+        pa.field("locked_from", pa.string()),
     ],
     metadata=_METADATA,
 )
@@ -84,6 +88,7 @@ ANNOTATIONS = pa.schema(
         pa.field("source_id", pa.int64()),
         pa.field("source_key", pa.string()),
         pa.field("visible_fraction", pa.float32()),
+        pa.field("locked", pa.bool_()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_revision", pa.string(), nullable=False),
         pa.field("run", pa.string(), nullable=False),
@@ -102,6 +107,81 @@ CONTAINERS = pa.schema(
     metadata=_METADATA,
 )
 """One row a tar, table, list or closed folder of the input, in the order of the listing."""
+LOCKS = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("file_names", pa.list_(pa.field("element", pa.string())), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("image_format", pa.string()),
+        pa.field("exif_orientation", pa.int8()),
+        pa.field("note", pa.string()),
+        pa.field("locked_by", pa.string(), nullable=False),
+        pa.field("locked_at", pa.string(), nullable=False),
+        pa.field("locked_from", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field(
+            "segments",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("category", pa.string()),
+                            pa.field("iscrowd", pa.int8()),
+                            pa.field("area", pa.int64()),
+                            pa.field("bbox_xywh", pa.list_(_ELEMENT, 4)),
+                            pa.field("counts", pa.string()),
+                        ]
+                    ),
+                )
+            ),
+            nullable=False,
+        ),
+    ],
+    metadata=_METADATA,
+)
+"""One row a picture that a person corrected: what `locks/` holds, sorted by sha256."""
+
+LOCKS = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("file_names", pa.list_(pa.field("element", pa.string())), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("image_format", pa.string()),
+        pa.field("exif_orientation", pa.int8()),
+        pa.field("note", pa.string()),
+        pa.field("locked_by", pa.string(), nullable=False),
+        pa.field("locked_at", pa.string(), nullable=False),
+        pa.field("locked_from", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field(
+            "segments",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("category", pa.string()),
+                            pa.field("iscrowd", pa.int8()),
+                            pa.field("area", pa.int64()),
+                            pa.field("bbox_xywh", pa.list_(_ELEMENT, 4)),
+                            pa.field("counts", pa.string()),
+                        ]
+                    ),
+                )
+            ),
+            nullable=False,
+        ),
+    ],
+    metadata=_METADATA,
+)
+"""One row a picture that a person corrected: what `locks/` holds, sorted by sha256."""
 
 _SINCE: dict[str, int] = {
     **dict.fromkeys(
@@ -119,6 +199,7 @@ _SINCE: dict[str, int] = {
     **dict.fromkeys(("split", "parent_image_id", "augmentation", "visible_fraction"), 3),
     **dict.fromkeys(("source_key", "prompts"), 4),
     **dict.fromkeys(("parent_file_name", "plane_axis", "plane_index"), 4),
+    **dict.fromkeys(("locked", "locked_by", "locked_at", "locked_from"), 4),
 }
 """Column → the schema version that brought it, where it was not there from the beginning."""
 

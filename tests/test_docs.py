@@ -19,6 +19,7 @@ import typer
 from source_tree import ROOT
 
 from examples.simulate import render_field
+from schemas.config.export import ExportConfig
 from schemas.config.job import JobConfig
 from schemas.config.training import SemanticTrainConfig
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
@@ -70,7 +71,8 @@ def test_the_readme_shows_every_job():
 def test_keys_of_set_exist(command):
     for flag, setting in pairwise(command):
         if flag == "--set":
-            node = SemanticTrainConfig if command[2] == "jobs.train" else JobConfig
+            own = {"jobs.train": SemanticTrainConfig, "jobs.export": ExportConfig}
+            node = own.get(command[2], JobConfig)
             for key in setting.partition("=")[0].split("."):
                 assert key in node.model_fields, setting
                 node = node.model_fields[key].annotation

@@ -30,10 +30,14 @@ ALONE = {
         *("models.checkpoints.own_format", "models.postprocess.boxes"),
         *("models.postprocess.instance", "models.postprocess.panoptic"),
         *("report.evaluation", "report.measurements", "report.overview", "report.provenance"),
+        "report.left_out",
         *("validation.copies", "validation.exports", "validation.masks", "validation.parts"),
+        *("evaluation.metrics.boundary", "review.cvat_file", "review.label_studio_file"),
     ),
     "another library than its importer's": (
+        *("readers.table_file", "readers.tar_index", "readers.tar_sources"),
         *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
+        *("images.jp2_jxl", "images.png", "images.tiff_page"),
         *("models.kernels.masks", "models.kernels.runs", "models.kernels.sam"),  # Triton's own
         *("models.kernels.runs_launch", "training.batches"),
     ),
@@ -44,7 +48,10 @@ ALONE = {
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
     ),
-    "a measure that stands beside what it measures": ("training.nuclei.validate",),
+    "a rule with tests of its own": ("models.checkpoints.architecture", "prompts.match"),
+    "a measure that stands beside what it measures": (
+        *("training.nuclei.validate", "review.trust"),
+    ),
 }
 """Reason → modules of pipeline/ that one file imports and that would fit into it."""
 
@@ -57,6 +64,7 @@ ELSEWHERE = {
     "tests/contract/test_families.py": (
         *("models.semantic", "models.torchvision_semantic", "models.postprocess.merge"),
         *("models.grids.outputs", "models.grids.geometry", "models.network.query_net"),
+        *("models.videomt",),
     ),
     "tests/contract/test_segmenters.py": ("models.nuclei.predict",),
     "tests/contract/test_text_families.py": ("models.text.outlines", "models.text.segmenter"),
@@ -69,6 +77,14 @@ ELSEWHERE = {
     "tests/pipeline/evaluation/sources/test_open.py": (
         *("evaluation.sources.coco", "evaluation.sources.dataset", "evaluation.sources.panoptic"),
     ),
+    "tests/pipeline/evaluation/test_evaluate_files.py": (
+        *("evaluation.metrics.boxes", "evaluation.sources.fields", "evaluation.tally"),
+    ),
+    "tests/pipeline/review/test_locking.py": ("engine.locked", "ledger.locks"),
+    "tests/pipeline/review/test_read.py": (
+        *("review.corrections", "review.cvat_file", "review.label_studio_file"),
+    ),
+    "tests/pipeline/review/test_selection.py": ("review.trust",),
     "tests/pipeline/masks/test_refine.py": ("masks.reshape",),
     "tests/pipeline/models/kernels/test_dense.py": (
         *("models.kernels.dense_launch", "models.kernels.masks", "models.kernels.masks_launch"),
@@ -78,12 +94,19 @@ ELSEWHERE = {
     "tests/pipeline/models/sam_core/test_decoder.py": (
         *("models.sam_core.attention", "models.sam_core.net", "models.sam_core.parts"),
     ),
+    "tests/pipeline/models/test_onnx.py": ("models.checkpoints.onnx_format",),
     "tests/pipeline/models/test_sam.py": ("models.sam_core.checkpoint",),
     "tests/pipeline/models/text/test_detections.py": ("models.text.request",),
     "tests/pipeline/prompts/test_prompts.py": (
         *("prompts.coco_file", "prompts.csv_file", "prompts.dataset_folder"),
         *("prompts.json_file", "prompts.yolo_folder", "prompts.table"),
     ),
+    "tests/pipeline/readers/test_column.py": ("readers.table_file",),
+    "tests/pipeline/readers/test_kinds.py": ("readers.inventory",),
+    "tests/pipeline/readers/test_webdataset.py": (
+        *("readers.options", "readers.tar_samples", "readers.tar_sources"),
+    ),
+    "tests/end_to_end/test_broken_inputs.py": ("report.left_out", "schemas.containers"),
     "tests/pipeline/report/test_write.py": ("report.figures", "report.overview", "report.page"),
     "tests/pipeline/tiling/test_stitch.py": ("tiling.seams",),
     "tests/pipeline/training/nuclei/test_data.py": ("training.nuclei.synthetic",),

@@ -30,6 +30,7 @@ MAY: dict[str, set[str]] = {
     # floor 4
     "models": {"prompts", "tiling", "images", "masks"},
     "measuring": {"evaluation", "ledger", "storage", "masks", "images", "readers"},
+    "review": {"evaluation", "ledger", "storage", "masks"},
     "validation": {"exporters", "augment", "ledger", "storage", "masks"},
     # floor 5
     "engine": {
@@ -75,7 +76,10 @@ HOMES = {
     ),
     **dict.fromkeys(
         ("torch", "torchvision", "transformers", "segment_anything"),
-        ("pipeline/models/*", "pipeline/training/learn/*", "pipeline/training/nuclei/*"),
+        (
+            *("pipeline/models/*", "pipeline/training/learn/*", "pipeline/training/nuclei/*"),
+            "jobs/doctor.py",  # whether they load is its question
+        ),
     ),
     "typer": ("jobs/*",),
     "rich": ("jobs/*", "pipeline/engine/progress.py"),

@@ -19,6 +19,7 @@ from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import bring_back
 from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import FAMILIES
@@ -36,6 +37,7 @@ from schemas.records import ErrorCode, Task
 from .budget import check_shrink
 from .execute import resolve_device
 from .lease import Lease
+from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
 from .resolve import resolve_model
@@ -152,8 +154,12 @@ def make_plan(
         )
     )
     device = resolve_device(config.model.device, config.execution.gpus_per_worker)
-    spec = WorkerSpec(config, reader, info, tasks, dataset, run, device, asked.prompts)
+    locks = read_locks(storage, dataset)
+    spec = WorkerSpec(
+        config, reader, info, tasks, dataset, run, device, asked.prompts, locks=locks.name
+    )
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
+    shards = with_lock_tokens(shards, listing.table["file_name"], locks.by_name())
     check_shrink(config.max_shrink, standing, len(listing))
     receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
     if lease is not None:

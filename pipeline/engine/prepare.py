@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
 from pipeline.images.preprocess import decode_through, make_chain
+from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import Row
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo
@@ -41,6 +42,7 @@ class WorkerSpec:
         run: Config fingerprint.
         device: "cpu" or "cuda".
         prompts: Points and boxes of each picture, or None.
+        locks: Name of the file in `locks/` that counts in this run, "" = none.
     """
 
     config: JobConfig
@@ -51,6 +53,7 @@ class WorkerSpec:
     run: str
     device: str
     prompts: PromptTable | None = None
+    locks: str = ""
 
     @property
     def wording(self) -> str:
@@ -120,6 +123,9 @@ class Preparer:
         self._run = spec.run
         storage = Storage(spec.config.storage)
         self._standing = StandingLabels(storage, spec.dataset, index)
+        self._locks = read_locks(storage, spec.dataset, spec.locks)
+        self._spec = spec
+        self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
         self._reader = spec.reader
         self._prompts = spec.prompts
         tiled = spec.config.tiling.size > 0  # tiles are cut from full size
@@ -143,7 +149,9 @@ class Preparer:
             run = f"{run} {self._prompts.key(record.file_name)}"
         how = (decoding_path(data), record.plane)
         fingerprint = image_fingerprint(sha256, run, *how)
-        rows = self._standing.get(fingerprint)
+        # A plane shares its file's bytes: who corrected the file did not mean each plane.
+        locked = None if record.plane else self._locked(sha256)
+        rows = locked or self._standing.get(fingerprint)
         if rows is None or rows[0]["error_code"] in UNREADABLE:
             # What could not be decoded is kept under the decoders' version: a later one may.
             failed = image_fingerprint(sha256, run, *how, _DECODERS)
@@ -159,6 +167,13 @@ class Preparer:
         if self._copied(record, sha256) and not isinstance(outcome, Failure):
             original = self._full_size(data, record, outcome)
         return Prepared(record, outcome, len(data), sha256, fingerprint, original)
+
+    def _locked(self, sha256: str) -> tuple[Row, list[Row]] | None:
+        """The rows that a person gave a picture of these bytes, if they can still be had."""
+        lock = self._locks.get(sha256)
+        if lock is None or self._spec.tasks != (lock.task,):
+            return None
+        return lock.rows(self._spec.info.categories, run=self._run, background=self._background)
 
     def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
         """The picture that copies are made from, read again.

@@ -30,6 +30,7 @@ from schemas.records import Status
 from .budget import FailureBudget, over_budget
 from .execute import run_inline, run_on_ray
 from .lease import Lease
+from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
 from .prune import sweep
@@ -119,6 +120,7 @@ def _run(
             manifest = _publish(plan, progress)
         new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
+        tell_conflicts(ledger)
         since = _since(before, ledger) if new else None
         with clock.phase("export"):
             artifacts = _export(ledger, plan.config, progress) if export else []

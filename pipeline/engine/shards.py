@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.readers.listing import LISTING, ROWS, Batch, batches_of, numbers, records_of, strings
+from pipeline.readers.listing import LISTING, ROWS, Batch, batches_of, numpy_of, records_of, strings
 from schemas.records import MAX_IMAGE_ID, ImageRecord
 
 # Image ids of the copies of each picture, reserved before anything is read.
@@ -320,7 +320,7 @@ class _Chunks:
 
 def _integers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """A column of integers as one array."""
-    found = [numbers(chunk) for chunk in column.chunks]
+    found = [numpy_of(chunk) for chunk in column.chunks]
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 

@@ -25,13 +25,21 @@ from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex
 from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original
 from pipeline.models.checkpoints.families import Segmenter, segmenter_class
-from pipeline.models.checkpoints.info import on_this_node
-from pipeline.models.tiling.tiled import Tiled
+from pipeline.models.checkpoints.info import ModelInfo, on_this_node
 from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import local_path
+from schemas.config.job import JobConfig
 from schemas.manifest import ShardReceipt
-from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Segmentation, annotation_id
+from schemas.records import (
+    ErrorCode,
+    Failure,
+    ImageRecord,
+    Sample,
+    Segmentation,
+    Task,
+    annotation_id,
+)
 
 from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
@@ -87,7 +95,7 @@ class ShardWorker:
             else None
         )
         self._device = DeviceWatch()
-        self._model = _loaded(spec)
+        self._model = load_model(config, spec.info, spec.tasks, spec.device)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
         """Labels a shard and writes its part and its receipt.
@@ -192,7 +200,7 @@ class ShardWorker:
         return {**image, **own, "file_name": record.file_name}, [
             {
                 **row,
-                **self._origin,
+                **({} if row.get("locked") else self._origin),  # a person's stay a person's
                 **own,
                 "annotation_id": annotation_id(record.image_id, row["segment_id"]),
             }
@@ -291,20 +299,25 @@ def _held(item: Prepared) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-def _loaded(spec: WorkerSpec) -> Segmenter:
-    info = spec.info
+def load_model(
+    config: JobConfig, info: ModelInfo, tasks: tuple[Task, ...], device: str
+) -> Segmenter:
+    """The model of a job, ready to segment; in tiles where the job asks for them.
+
+    Raises:
+        ModelLoadError: It cannot be loaded.
+    """
     try:
-        info = on_this_node(info, allow_pickle=spec.config.model.allow_pickle)
-        family = segmenter_class(info.family)
-        options = loosest_limits(spec.config.model, spec.config.refine)
-        model: Segmenter = family(info, options, spec.tasks)
-        model.load(spec.device)
-        if spec.config.tiling.size:
-            tiling = spec.config.tiling
-            model = Tiled(model, info, spec.tasks, options=options, tiling=tiling)
+        info = on_this_node(info, allow_pickle=config.model.allow_pickle)
+        options = loosest_limits(config.model, config.refine)
+        model: Segmenter = segmenter_class(info.family)(info, options, tasks)
+        model.load(device)
+        if config.tiling.size:
+            from pipeline.models.tiling.tiled import Tiled  # torch; the driver imports this file
+
+            model = Tiled(model, info, tasks, options=options, tiling=config.tiling)
     except Exception as error:
         raise ModelLoadError(
-            f"model {info.name!r} of {info.folder} cannot be loaded on {spec.device}: "
-            f"{one_line(error)}"
+            f"model {info.name!r} of {info.folder} cannot be loaded on {device}: {one_line(error)}"
         ) from error
     return model

@@ -8,25 +8,26 @@ from typing import Any
 
 from pipeline.evaluation.metrics.coco_ap import AP_BACKENDS
 from pipeline.evaluation.metrics.matching import THRESHOLDS
-from pipeline.evaluation.metrics.metric import MAX_DETS, Figures, Metric
-from pipeline.evaluation.metrics.overlay import overlay
-from pipeline.evaluation.metrics.stack import stack
-from pipeline.evaluation.metrics.table import VIEW_OF, choose_metrics, make_metrics
-from pipeline.evaluation.metrics.views import VIEWS, Perspective, Unknown, unknown_named
+from pipeline.evaluation.metrics.metric import MAX_DETS, Figures
+from pipeline.evaluation.metrics.table import VIEW_OF, choose_metrics
+from pipeline.evaluation.metrics.views import VIEWS, Unknown, unknown_named
 from pipeline.evaluation.sources.categories import (
     CategoryMatch,
     Table,
     match_categories,
     read_category_map,
 )
+from pipeline.evaluation.sources.coco import CocoSource
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.evaluation.sources.open import open_source
-from pipeline.evaluation.sources.source import Source
+from pipeline.evaluation.sources.source import IouType, Source, iou_type_named
+from pipeline.ledger.processes import map_in_order, processors
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.records import Task
 
-from .pairs import ImagePair, PairReader, pair_images
+from .pairs import pair_images
+from .tally import Comparer
 
 # An evaluation's figures as plain data, in one order and with names.
 
@@ -76,11 +77,20 @@ def evaluate(
     unknown_categories: Unknown | None = None,
     ignore_categories: bool = False,
     group_by_folder: bool = False,
+    pair_by: str = "",
+    min_paired: float = 0.5,
+    iou_type: IouType = "segm",
+    skip_invalid: bool = False,
+    locked_only: bool = False,
+    workers: int = 1,
     save: bool = False,
     storage: Storage | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Compares predictions with ground truth, batch by batch: memory does not grow with images.
+    """Compares predictions with ground truth, a stretch of images after the other.
+
+    Of each prediction some 30 bytes are kept for AP, of each entry of a JSON file 20; of each
+    image its name and id. Nothing else grows with the data.
 
     True images without a prediction count with an empty one; predicted images without ground
     truth are left out. Both are counted and listed.
@@ -109,9 +119,19 @@ def evaluate(
             where objects are painted to be compared with labelled pixels.
         ignore_categories: Do not tell things apart by category.
         group_by_folder: Also figures for each first folder of the images' paths.
+        pair_by: One of `pairs.PAIR_BY`: what makes images of both sides the same; "" = find it.
+        min_paired: Least share of the images, and of the categories, of the smaller side that must
+            have a partner on the other: fewer are a mistake, not a figure.
+        iou_type: "segm" compares masks, "bbox" boxes: those of COCO files as they are written, of
+            anything else the tight boxes of masks. Boxes have AP alone.
+        skip_invalid: Leave out entries of JSON files that cannot be used, and count them.
+        locked_only: Of a ground truth that is a dataset of ours, only the images that a person
+            corrected (`jobs.review`).
+        workers: Processes; 0 = one a processor. The figures do not depend on it. A script that
+            asks for more than one must be importable (`if __name__ == "__main__":`).
         save: Write the result to `<dataset>/report/evaluation.json`.
         storage: File access.
-        progress: Called with (images read, images) after every image.
+        progress: Called with (images compared, images) after every thousand or so.
 
     Returns:
         Plain data for JSON with the keys overall, per_category, groups, worst_images, settings and
@@ -127,46 +147,78 @@ def evaluate(
         raise ValueError("nothing to evaluate: name a dataset or a file of predictions")
     if save and dataset is None:
         raise ValueError("nowhere to save: name the dataset")
+    iou_type_named(iou_type)
+    if workers < 0:
+        raise ValueError(f"workers must be 0 or more, got {workers}")
+    if not 0 <= min_paired <= 1:
+        raise ValueError(f"min_paired is a share in 0…1, got {min_paired}")
     unknown_categories = unknown_named(unknown_categories)
     storage = storage or Storage()
-    maps: dict[str, Any] = {"void": void, "pixel_offset": pixel_offset, "storage": storage}
-    predicted = open_source(judged, predictions_kind, task=task, **maps)
-    truth = open_source(ground_truth, ground_truth_kind, other=predicted, **maps)
+    how: dict[str, Any] = {
+        "void": void,
+        "pixel_offset": pixel_offset,
+        "iou_type": iou_type,
+        "skip_invalid": skip_invalid,
+        "storage": storage,
+    }
+    predicted = open_source(judged, predictions_kind, task=task, **how)
+    truth = open_source(
+        ground_truth, ground_truth_kind, other=predicted, locked_only=locked_only, **how
+    )
     if isinstance(predicted, LedgerSource) and task is None:
         predicted = predicted.suited_to(truth.task)
+    undeclared = _undeclared(truth)
     match = match_categories(
-        truth.categories,
+        _declared(truth),
         predicted.categories,
         truth_is_one=truth.kind == "labels",
         predicted_is_one=predicted.kind == "labels",
         ignore=ignore_categories,
         category_map=category_map,
+        min_paired=min_paired,
     )
-    chosen = choose_metrics(metrics, truth, predicted)
+    chosen = choose_metrics(metrics, truth, predicted, iou_type=iou_type)
     views = {
         name: VIEWS[name](match, truth, predicted, unknown_categories)
         for name in dict.fromkeys(VIEW_OF[metric] for metric in chosen)
     }
     entries = truth.entries()
-    pairing = pair_images([item for item in entries if not item.failed], predicted.entries())
+    pairing = pair_images(
+        [item for item in entries if not item.failed],
+        predicted.entries(),
+        by=pair_by,
+        min_paired=min_paired,
+    )
 
-    def fresh() -> dict[str, Metric]:
-        return make_metrics(chosen, views, ap_backend=ap_backend)
+    comparer = Comparer(
+        truth=truth,
+        predicted=predicted,
+        metrics=chosen,
+        views=views,
+        ap_backend=ap_backend,
+        iou_type=iou_type,
+        by_folder=group_by_folder,
+    )
+    tally = comparer.fresh()
+    for number, side in enumerate((truth, predicted)):
+        tally.note_left_out(number, side.left_out.count, side.left_out.examples)
+    stretches = list(comparer.stretches(pairing))
+    done = 0
+    counted = map_in_order(
+        comparer,
+        stretches,
+        # A process needs a second or two before it can begin.
+        workers=min(workers or processors(), max(len(stretches) // 2, 1)),
+        name="comparing",
+    )
+    for stretch, part in zip(stretches, counted, strict=True):
+        tally.merge(part)
+        done += len(stretch)
+        if progress:
+            progress(done, len(pairing.pairs))
 
-    reader = PairReader(truth, predicted, pairing)
-    total = fresh()
-    groups: dict[str, dict[str, Metric]] = {}
-    sizes: dict[str, int] = {}
-    for batch in reader.batches(progress):
-        for group, pairs in _by_folder(batch).items() if group_by_folder else [("", batch)]:
-            tallies = [total]
-            if group_by_folder:
-                sizes[group] = sizes.get(group, 0) + len(pairs)
-                tallies.append(groups.setdefault(group, fresh()))
-            _measure(pairs, views, tallies)
-
-    counts = reader.counts([item for item in entries if item.failed])
-    figures = {name: metric.figures() for name, metric in total.items()}
+    counts = tally.counts(pairing, [item for item in entries if item.failed])
+    figures = {name: metric.figures() for name, metric in tally.total.items()}
     table = {id_: item for view in views.values() for id_, item in view.table.items()}
     result = {
         "overall": {name: item.overall for name, item in figures.items()},
@@ -174,10 +226,10 @@ def evaluate(
         "groups": [
             {
                 "group": group,
-                "images": sizes[group],
-                "overall": {name: metric.figures().overall for name, metric in tally.items()},
+                "images": tally.sizes[group],
+                "overall": {name: metric.figures().overall for name, metric in metrics.items()},
             }
-            for group, tally in sorted(groups.items())
+            for group, metrics in sorted(tally.groups.items())
         ],
         "worst_images": worst_images(figures),
         **further_parts(figures),
@@ -187,11 +239,14 @@ def evaluate(
             **_how_compared(match, truth, predicted),
             "metrics": list(chosen),
             "ap_backend": ap_backend,
+            "iou_type": iou_type,
             "void": None if void is None else sorted(void),
             "pixel_offset": pixel_offset,
             "category_map": dict(category_map or {}),
             "unknown_categories": {name: view.unknown for name, view in views.items()},
             "images_paired_by": pairing.how,
+            "locked_only": locked_only,
+            "skip_invalid": skip_invalid,
             "iou_thresholds": THRESHOLDS.tolist(),
             "max_dets": list(MAX_DETS[2:]),
             "missing_score": 1.0,
@@ -200,6 +255,7 @@ def evaluate(
             **counts,
             "unknown_categories": list(match.unknown),
             "unpredictable_categories": [match.table[i].name for i in match.unpredictable],
+            "undeclared_categories": sorted(undeclared),
         },
     }
     if save and dataset is not None:
@@ -208,27 +264,16 @@ def evaluate(
     return result
 
 
-def _measure(
-    pairs: Sequence[ImagePair],
-    views: Mapping[str, Perspective],
-    tallies: Sequence[Mapping[str, Metric]],
-) -> None:
-    """Shows images to metrics, each in the view that it wants."""
-    images = [pair.image for pair in pairs]
-    true = stack([p.truth for p in pairs], [f"ground truth of {i.name}" for i in images])
-    answers = stack([p.predicted for p in pairs], [f"predictions of {i.name}" for i in images])
-    for name, view in views.items():
-        compared = overlay(images, view.truth(true), view.predicted(answers))
-        for tally in tallies:
-            for metric in (metric for key, metric in tally.items() if VIEW_OF[key] == name):
-                metric.add(compared)
+def _undeclared(truth: Source) -> frozenset[int]:
+    return truth.undeclared if isinstance(truth, CocoSource) else frozenset()
 
 
-def _by_folder(pairs: Sequence[ImagePair]) -> dict[str, list[ImagePair]]:
-    folders: dict[str, list[ImagePair]] = {}
-    for pair in pairs:
-        folders.setdefault(pair.group, []).append(pair)
-    return folders
+def _declared(truth: Source) -> Table | None:
+    """What the ground truth says there is: COCOeval leaves out annotations of other categories."""
+    strange = _undeclared(truth)
+    if not strange or truth.categories is None:
+        return truth.categories
+    return {id_: item for id_, item in truth.categories.items() if id_ not in strange}
 
 
 def _how_compared(match: CategoryMatch, truth: Source, predicted: Source) -> dict[str, Any]:

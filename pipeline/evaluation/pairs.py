@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
-from pipeline.evaluation.metrics.metric import LISTED
-from pipeline.evaluation.metrics.overlay import ComparedImage
-from pipeline.evaluation.sources.source import ImageEntry, Segments, Source, make_segments
+from pipeline.evaluation.sources.fields import same_key
+from pipeline.evaluation.sources.source import ImageEntry
+from schemas.suggest import nearest
+
+Pair = tuple[ImageEntry, ImageEntry | None]
+"""A true image and its prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,54 +26,108 @@ class Pairing:
         how: "id", "path", "file name" or "stem".
     """
 
-    pairs: tuple[tuple[ImageEntry, ImageEntry | None], ...]
+    pairs: tuple[Pair, ...]
     unknown: tuple[ImageEntry, ...]
     how: str
 
 
-def pair_images(truth: Sequence[ImageEntry], predicted: Sequence[ImageEntry]) -> Pairing:
-    """Pairs images by id where a side knows ids only; else by the first of these that finds some
-    and is unique: path without the extension, whole path, the file's stem.
+PAIR_BY = ("path", "name", "stem", "id")
+"""How images of both sides can be told to be the same: path without the extension, whole path, the
+file's stem, the id in a file."""
+
+
+def pair_images(
+    truth: Sequence[ImageEntry],
+    predicted: Sequence[ImageEntry],
+    *,
+    by: str = "",
+    min_paired: float = 0.5,
+) -> Pairing:
+    """Pairs images by id where a side knows ids only; else by the first of `PAIR_BY` but the id
+    that pairs enough and leaves no doubt.
 
     A path that keeps the other side's extension below its own, as `a.jpg.png` does of `a.jpg`,
     belongs to that one, not to another `a.jpg.…`: our exports name images that way whose paths
     differ in the extension only.
 
+    Args:
+        truth: Images of the ground truth.
+        predicted: Images of the predictions.
+        by: One of `PAIR_BY`, "" = find it. If it is named and none but the ground truth lists an
+            image twice, each of the two is compared with the one prediction.
+        min_paired: Least share of the smaller side that must find a partner.
+
     Raises:
-        ValueError: No image is on both sides, or it cannot be told which is which.
+        ValueError: Too few images are on both sides, or it cannot be told which is which.
     """
     if not truth or not predicted:
         raise ValueError(f"the {'predictions' if truth else 'ground truth'} hold no image")
-    ways = _BY_NAME
-    if any(item.name is None for item in (*truth, *predicted)):
-        ways = {"id": lambda side, _: [item.key for item in side]}
-    doubt = ""
-    for how, keys in ways.items():
+    if by and by not in PAIR_BY:
+        raise ValueError(f"unknown pair_by {by!r}{nearest(by, PAIR_BY)}; known: {PAIR_BY}")
+    nameless = any(item.name is None for item in (*truth, *predicted))
+    if nameless and by not in ("", "id"):
+        raise ValueError(f"images cannot be paired by {by}: a side has ids alone")
+    ways = [by] if by else ["id"] if nameless else [way for way in PAIR_BY if way != "id"]
+    doubt, few = "", ""
+    for how in ways:
+        keys = _KEYS[how]
         true_keys, answer_keys = keys(truth, predicted), keys(predicted, truth)
         common = set(true_keys) & set(answer_keys)
-        twice = _twice(common, "ground truth", truth, true_keys)
-        twice = twice or _twice(common, "predictions", predicted, answer_keys)
+        twice = "" if by else _twice(common, "ground truth", truth, true_keys, how)
+        twice = twice or _twice(common, "predictions", predicted, answer_keys, how)
         if twice:
-            doubt = f"cannot tell which image is which by {how}: {twice}"
+            doubt = doubt or twice
+        elif len(common) >= max(min_paired * min(len(set(true_keys)), len(predicted)), 1):
+            return _paired(truth, predicted, true_keys, answer_keys, how)
         elif common:
-            true = dict(zip(true_keys, truth, strict=True))
-            answers = list(zip(answer_keys, predicted, strict=True))
-            missing = [
-                item for key, item in zip(true_keys, truth, strict=True) if key not in common
-            ]
-            return Pairing(
-                pairs=(
-                    *((true[key], item) for key, item in answers if key in common),
-                    *((item, None) for item in missing),
-                ),
-                unknown=tuple(item for key, item in answers if key not in common),
-                how=how,
+            few = few or (
+                f"only {len(common)} of {len(truth)} images of the ground truth and "
+                f"{len(predicted)} of the predictions are the same by {how}: "
+                + _sides(truth, predicted, true_keys, answer_keys)
+                + "; --pair-by says what makes them the same, --min-paired how few are enough"
             )
-    raise ValueError(
-        doubt
-        or f"no image is on both sides: the ground truth has {_examples(truth)}; "
-        f"the predictions have {_examples(predicted)}"
+    examples = f"the ground truth has {_examples(truth)}; the predictions have "
+    raise ValueError(doubt or few or f"no image is on both sides: {examples}{_examples(predicted)}")
+
+
+def _paired(
+    truth: Sequence[ImageEntry],
+    predicted: Sequence[ImageEntry],
+    true_keys: Sequence[Hashable],
+    answer_keys: Sequence[Hashable],
+    how: str,
+) -> Pairing:
+    true: dict[Hashable, list[ImageEntry]] = {}
+    for key, item in zip(true_keys, truth, strict=True):
+        true.setdefault(key, []).append(item)
+    answers = list(zip(answer_keys, predicted, strict=True))
+    known = set(answer_keys)
+    missing = [item for key, item in zip(true_keys, truth, strict=True) if key not in known]
+    return Pairing(
+        pairs=(
+            *((own, item) for key, item in answers for own in true.get(key, ())),
+            *((item, None) for item in missing),
+        ),
+        unknown=tuple(item for key, item in answers if key not in true),
+        how={"name": "file name"}.get(how, how),
     )
+
+
+def _sides(
+    truth: Sequence[ImageEntry],
+    predicted: Sequence[ImageEntry],
+    true_keys: Sequence[Hashable],
+    answer_keys: Sequence[Hashable],
+) -> str:
+    """Examples of the images of both sides that are not on the other."""
+    alone = [
+        _examples([item for key, item in zip(keys, side, strict=True) if key not in others])
+        for side, keys, others in (
+            (truth, true_keys, set(answer_keys)),
+            (predicted, answer_keys, set(true_keys)),
+        )
+    ]
+    return f"the ground truth also has {alone[0] or 'none'}, the predictions {alone[1] or 'none'}"
 
 
 def _twice(
@@ -81,18 +135,31 @@ def _twice(
     side: str,
     entries: Sequence[ImageEntry],
     keys: Sequence[Hashable],
+    how: str,
 ) -> str:
+    """What is wrong where a side has two images of one key that the other side also has."""
     numbers = Counter(keys)
-    names = [
-        item.name
+    doubled = [
+        (key, item)
         for key, item in zip(keys, entries, strict=True)
         if numbers[key] > 1 and key in common
     ]
-    return f"the {side} have {', '.join(map(repr, names[:3]))}" if names else ""
+    if not doubled:
+        return ""
+    own = [item for key, item in doubled if key == doubled[0][0]]
+    if own[0].name is not None and len({item.name for item in own}) == 1:
+        ids = " and ".join(str(item.key) for item in own)
+        ways = "--pair-by id pairs images by these ids"
+        if side == "ground truth":
+            ways += ", --pair-by path compares each of them with the one prediction"
+        return f"the {side} lists {own[0].name!r} under the ids {ids}: {ways}"
+    names = ", ".join(repr(item.name) for _, item in doubled[:3])
+    how = {"name": "file name"}.get(how, how)
+    return f"cannot tell which image is which by {how}: the {side} have {names}"
 
 
 def _name(entry: ImageEntry) -> str:
-    return entry.name or ""
+    return (entry.name or "").replace("\\", "/")  # Windows writes the one for the other
 
 
 def _paths(side: Sequence[ImageEntry], other: Sequence[ImageEntry]) -> list[Hashable]:
@@ -109,10 +176,11 @@ def _stem_path(entry: ImageEntry) -> str:
     return str(path.parent / path.stem)
 
 
-_BY_NAME: dict[str, Callable[[Sequence[ImageEntry], Sequence[ImageEntry]], Sequence[Hashable]]] = {
+_KEYS: dict[str, Callable[[Sequence[ImageEntry], Sequence[ImageEntry]], Sequence[Hashable]]] = {
     "path": _paths,
-    "file name": lambda side, _: [_name(item) for item in side],
+    "name": lambda side, _: [item.name or "" for item in side],
     "stem": lambda side, _: [PurePosixPath(_name(item)).stem for item in side],
+    "id": lambda side, _: [same_key(item.key) for item in side],
 }
 """How images are told apart → keys of a side, given the other one."""
 
@@ -120,173 +188,3 @@ _BY_NAME: dict[str, Callable[[Sequence[ImageEntry], Sequence[ImageEntry]], Seque
 def _examples(entries: Sequence[ImageEntry]) -> str:
     shown = [repr(item.name) if item.name else f"id {item.key}" for item in entries[:3]]
     return ", ".join(shown) + (f" … ({len(entries)} images)" if len(entries) > 3 else "")
-
-
-# Reading both sides of images, and what was amiss on the way.
-
-_THREADS = 4
-_AHEAD = 32
-"""Images read before they are wanted."""
-_BATCH_IMAGES = 256
-_BATCH_BYTES = 1 << 21
-"""Of RLE strings; comparing takes some 100 bytes of memory for each."""
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePair:
-    """Both sides of one image.
-
-    Attributes:
-        image: Which image.
-        group: First folder of its path, "." without one.
-        truth: The true segments.
-        predicted: The predicted ones; not `answered` where there are none to speak of.
-    """
-
-    image: ComparedImage
-    group: str
-    truth: Segments
-    predicted: Segments
-
-
-class PairReader:
-    """Reads images batch by batch, ahead of the reader in threads where each is a file of its own.
-
-    Args:
-        truth: The ground truth.
-        predicted: The predictions.
-        pairing: Which image is which.
-    """
-
-    def __init__(self, truth: Source, predicted: Source, pairing: Pairing) -> None:
-        self._truth, self._predicted, self._pairing = truth, predicted, pairing
-        self._true_segments = self._predicted_segments = 0
-        self._failed: list[str] = []
-        self._misfits: list[str] = []
-
-    def batches(
-        self, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[list[ImagePair]]:
-        """All images of the pairing, in its order.
-
-        Args:
-            progress: Called with (images read, images) after every image.
-
-        Raises:
-            ValueError: A file contradicts itself.
-            StorageError: A file cannot be read.
-        """
-        batch: list[ImagePair] = []
-        size = 0
-        for done, pair in enumerate(self._pairs(), start=1):
-            self._true_segments += len(pair.truth)
-            self._predicted_segments += len(pair.predicted)
-            batch.append(pair)
-            size += sum(map(len, pair.truth.counts)) + sum(map(len, pair.predicted.counts))
-            if progress:
-                progress(done, len(self._pairing.pairs))
-            if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-    def counts(self, failed_truth: Sequence[ImageEntry]) -> dict[str, Any]:
-        """Images and segments that were read, and images that could not be, with names.
-
-        Args:
-            failed_truth: Images without a usable ground truth.
-
-        Raises:
-            ValueError: Not one prediction had the size of its ground truth.
-        """
-        missing = [true for true, answer in self._pairing.pairs if answer is None]
-        if len(self._misfits) == len(self._pairing.pairs) - len(missing):
-            raise ValueError(
-                "every prediction differs in size from its ground truth, first "
-                f"{self._misfits[0]!r}: are they the same pictures?"
-            )
-        lists = {
-            "without_prediction": [_shown_name(item) for item in missing],
-            "failed_predictions": self._failed,
-            "size_differs": self._misfits,
-            "without_ground_truth": [_shown_name(item) for item in self._pairing.unknown],
-            "failed_ground_truth": [_shown_name(item) for item in failed_truth],
-        }
-        return {
-            "images": len(self._pairing.pairs),
-            "true_segments": self._true_segments,
-            "predicted_segments": self._predicted_segments,
-            **{name: len(items) for name, items in lists.items()},
-            "names": {name: items[:LISTED] for name, items in lists.items() if items},
-        }
-
-    def _pairs(self) -> Iterator[ImagePair]:
-        pairs = self._pairing.pairs
-        if not {self._truth.kind, self._predicted.kind} & _FILE_AN_IMAGE:
-            for true, answer in pairs:
-                yield self._fit(true, answer, *self._read(true, answer))
-            return
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="evaluate") as pool:
-            ahead: deque[Future[tuple[Segments, Segments | None]]] = deque()
-            coming = iter(pairs)
-            for true, answer in pairs:
-                for pair in coming:
-                    ahead.append(pool.submit(self._read, *pair))
-                    if len(ahead) >= _AHEAD:
-                        break
-                yield self._fit(true, answer, *ahead.popleft().result())
-
-    def _read(
-        self, true: ImageEntry, answer: ImageEntry | None
-    ) -> tuple[Segments, Segments | None]:
-        segments = self._truth.read(true.key)
-        if answer is None or answer.failed:
-            return segments, None
-        return segments, self._predicted.read(answer.key)
-
-    def _fit(
-        self,
-        true: ImageEntry,
-        answer: ImageEntry | None,
-        segments: Segments,
-        found: Segments | None,
-    ) -> ImagePair:
-        """A missing, failed or misfitting prediction is an empty one."""
-        name = (answer.name if answer else None) or _shown_name(true)
-        size = segments.height, segments.width
-        if answer is not None and answer.failed:
-            self._failed.append(name)
-        elif found is not None and not len(found):
-            found = make_segments(*size)
-        elif found is not None and (found.height, found.width) != size:
-            _log.warning(
-                "%s: ground truth is %dx%d, prediction %dx%d pixels: counted as missing",
-                *(name, segments.width, segments.height, found.width, found.height),
-            )
-            self._misfits.append(name)
-            found = None
-        return ImagePair(
-            image=ComparedImage(true.key, name, *size),
-            group=_folder(answer, true),
-            truth=segments,
-            predicted=make_segments(*size, answered=False) if found is None else found,
-        )
-
-
-_FILE_AN_IMAGE = {"labels", "semantic", "coco-panoptic"}
-
-
-def _folder(*entries: ImageEntry | None) -> str:
-    """The first folder of the first path that has one, else "."."""
-    for entry in entries:
-        folder, slash, _ = (entry.name if entry and entry.name else "").partition("/")
-        if slash:
-            return folder
-    return "."
-
-
-def _shown_name(entry: ImageEntry) -> str:
-    return entry.name or str(entry.key)

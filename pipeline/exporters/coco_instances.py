@@ -42,6 +42,8 @@ class CocoInstances:
     owns = None
     file = "instances.json"
     name = "coco-instances"
+    rows = 8_192
+    """Annotations that become text at once, at most."""
     options: tuple[str, ...] = ("source_uri",)
     traits = Traits(things_only=True, names=True)
 
@@ -79,7 +81,7 @@ class CocoInstances:
         """JSON text of the annotations."""
         own = _own_ids(ledger)
         tables = (_named(table, own) for table in ledger.annotations(_COLUMNS))
-        pieces = (piece for table in tables for piece in batches(things(table), "rle"))
+        pieces = (piece for table in tables for piece in batches(things(table), "rle", self.rows))
         return bounded_map(self.texts, pieces, threads=2)
 
     def texts(self, batch: pa.RecordBatch) -> pa.StringArray:

@@ -63,6 +63,7 @@ class CocoPolygons(CocoInstances):
 
     file = "instances_polygons.json"
     name = "coco-polygons"
+    rows = 128  # corners are longer than runs
     options: tuple[str, ...] = ("tolerance", "source_uri")
     traits = Traits(masks="polygons", things_only=True, names=True)
 

@@ -88,7 +88,7 @@ class ExportStamp:
 
 
 EXPORT_VERSION = 2
-"""Raised when an exporter's files change: exports of another version count as out of date."""
+"""Raised when the files of a format change: exports of another version count as out of date."""
 
 
 def export_all(

@@ -82,12 +82,13 @@ def items(column: pa.FixedSizeListArray) -> list[pa.StringArray]:
     return [numbers(flat.take(pa.array(np.arange(k, len(flat), size)))) for k in range(size)]
 
 
-def batches(table: pa.Table, text: str) -> Iterator[pa.RecordBatch]:
+def batches(table: pa.Table, text: str, rows: int = _MAX_ROWS) -> Iterator[pa.RecordBatch]:
     """Cuts a table into pieces of bounded size.
 
     Args:
         table: Any rows.
         text: The column that makes rows long: a string column, or "rle", whose strings count.
+        rows: Of a piece, at most.
     """
     for batch in table.to_batches():
         column = batch.column(text)
@@ -97,7 +98,7 @@ def batches(table: pa.Table, text: str) -> Iterator[pa.RecordBatch]:
         while start < len(batch):
             done = ends[start - 1] if start else 0
             stop = int(np.searchsorted(ends, done + _TEXT_BYTES, "right"))
-            stop = min(max(stop, start + 1), start + _MAX_ROWS)
+            stop = min(max(stop, start + 1), start + rows)
             yield batch.slice(start, stop - start)
             start = stop
 

@@ -20,7 +20,7 @@ from pipeline.storage.uris import join
 from schemas.categories import Categories
 from schemas.records import Task
 
-from .png_folder import PngJob, PngNames, pictures
+from .png_folder import PngJob, PngNames, named, pictures
 from .table import Artifact, Report, Traits
 from .tree import OwnFile, Tree
 
@@ -111,7 +111,7 @@ class VocMaps:
             table[category_id] = number
         palette = self._palette()
         for job in pictures(ledger, "category_id"):
-            path = names[job.file_name].removesuffix(".png") + self.suffix
+            path = named(names[job.file_name], self.suffix)
             yield OwnFile(path, partial(_png, job, table, palette))
 
     def _palette(self) -> list[int]:

@@ -82,6 +82,15 @@ def _stem_and_path(path: str) -> tuple[str, str]:
     return _short(posixpath.splitext(path)[0]), _short(path)
 
 
+def named(png: str, suffix: str) -> str:
+    """The name of a PNG of `PngNames` with another ending, cut where it would get too long."""
+    folder, slash, name = png.removesuffix(".png").rpartition("/")
+    most = _PART_BYTES + len(".png") - len(suffix)
+    if len(_bytes(name)) > most:
+        name = _cut(name, most)
+    return folder + slash + name + suffix
+
+
 def _short(path: str) -> str:
     """A path that file systems hold; different paths give different ones.
 

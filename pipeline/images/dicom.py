@@ -18,7 +18,7 @@ from schemas.records import ErrorCode
 from .decoded import Decoded, UndecodableError, from_deep
 from .memory import check_size, deep_bytes
 from .pillow_kinds import with_channels
-from .stack import Stack, pick
+from .stack import ImageStack, pick
 
 Values = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ def decode_dicom(data: bytes, config: ImagesConfig, min_side: int | None) -> Dec
     def plane(at: Mapping[str, int]) -> Values:
         return source.values(at["F"], color)
 
-    stack = Stack({"F": count_frames(dataset)}, plane)
+    stack = ImageStack({"F": _frames_of(dataset)}, plane)
     picked = pick(stack, config.model_copy(update={"channels": ()}))
     if color not in _GREY:
         picture = from_deep(picked.values, 1, picked.notes, config)
@@ -67,10 +67,10 @@ def count_dicom_frames(data: bytes) -> int:
     Raises:
         UndecodableError: See `decode_dicom`.
     """
-    return count_frames(_opened(data))
+    return _frames_of(_opened(data))
 
 
-def count_frames(dataset: Any) -> int:
+def _frames_of(dataset: Any) -> int:
     """Frames of an open file, at least 1."""
     return max(1, int(dataset.get("NumberOfFrames", 1) or 1))
 
@@ -153,7 +153,7 @@ class _Frames:
             if color.startswith("YBR_FULL"):
                 frame = tools.convert_color_space(frame, color, "RGB")
             return frame
-        count = count_frames(dataset)
+        count = _frames_of(dataset)
         body = get_frame(dataset.PixelData, index, number_of_frames=count)
         frame = np.asarray(decode(body))
         if frame.shape[:2] != (int(dataset.Rows), int(dataset.Columns)):
@@ -171,7 +171,7 @@ def _check_length(dataset: Any, color: str) -> None:
     if (syntax is not None and syntax.is_encapsulated) or color == "YBR_FULL_422":
         return
     bits = int(dataset.BitsAllocated) * int(dataset.get("SamplesPerPixel", 1))
-    needed = -(-int(dataset.Rows) * int(dataset.Columns) * count_frames(dataset) * bits // 8)
+    needed = -(-int(dataset.Rows) * int(dataset.Columns) * _frames_of(dataset) * bits // 8)
     if len(dataset.PixelData) < needed:
         message = "DICOM: the file ends inside the pixels"
         raise UndecodableError(ErrorCode.TRUNCATED, message)

@@ -16,7 +16,7 @@ from schemas.records import ErrorCode
 from .decoded import Decoded, UndecodableError, from_deep
 from .memory import check_size, deep_bytes
 from .pillow_kinds import decode_with, with_channels
-from .stack import Stack, pick
+from .stack import ImageStack, pick
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JXL_CODESTREAM = b"\xff\x0a"
@@ -62,7 +62,7 @@ def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> De
         def frame(at: Mapping[str, int]) -> Values:
             return whole[at["F"]]
 
-        picked = pick(Stack({"F": frames}, frame), config.model_copy(update={"channels": ()}))
+        picked = pick(ImageStack({"F": frames}, frame), config.model_copy(update={"channels": ()}))
         values, notes = picked.values, picked.notes
     return with_channels(_shown(values, config, notes), config)
 

@@ -14,7 +14,7 @@ from schemas.records import ErrorCode
 
 from .decoded import Decoded, Pixels, UndecodableError, exif_orientation, from_deep, from_pillow
 from .memory import check_size
-from .stack import Stack, choose_channels, pick
+from .stack import ImageStack, choose_channels, pick
 
 # A format's class itself, not Image.open, which would guess the format again.
 Plugin = Callable[[io.BytesIO], ImageFile.ImageFile]
@@ -54,7 +54,7 @@ def read_frames(image: ImageFile.ImageFile, config: ImagesConfig) -> Decoded:
         image.load()
         return from_pillow(image, 1).pixels
 
-    picked = pick(Stack({"F": frames}, frame), config.model_copy(update={"channels": ()}))
+    picked = pick(ImageStack({"F": frames}, frame), config.model_copy(update={"channels": ()}))
     hw = picked.values.shape[:2]
     return Decoded(np.asarray(picked.values, np.uint8), hw, orientation, (*more, *picked.notes))
 

@@ -23,7 +23,7 @@ _PAGES = ("page", "pages")
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class ImageStack:
     """A file's planes by axis.
 
     Attributes:
@@ -65,7 +65,7 @@ class Picked:
     channels: bool = False
 
 
-def pick(stack: Stack, config: ImagesConfig) -> Picked:
+def pick(stack: ImageStack, config: ImagesConfig) -> Picked:
     """Reads what the config asks of a stack; without a choice the first of everything.
 
     Raises:
@@ -136,7 +136,7 @@ def _bands(values: Values) -> int:
 
 
 def _place_page(
-    stack: Stack, config: ImagesConfig, at: dict[str, int], notes: list[str]
+    stack: ImageStack, config: ImagesConfig, at: dict[str, int], notes: list[str]
 ) -> str | None:
     """Sets the page; the axis to project over, if one is."""
     own = stack.page_axes or (["T"] if config.time is None and stack.long("T") else [])
@@ -167,7 +167,7 @@ def _place_page(
 
 
 def _place_time(
-    stack: Stack,
+    stack: ImageStack,
     config: ImagesConfig,
     at: dict[str, int],
     notes: list[str],
@@ -189,7 +189,7 @@ def _place_time(
 
 
 def _project(
-    stack: Stack, at: Mapping[str, int], over: str | None, config: ImagesConfig
+    stack: ImageStack, at: Mapping[str, int], over: str | None, config: ImagesConfig
 ) -> tuple[Values, tuple[str, ...]]:
     """One plane, or one made of all along an axis; two planes are in memory at most."""
     if not over:

@@ -19,9 +19,8 @@ from schemas.notes import first_of
 from schemas.records import ErrorCode
 
 from .decoded import Decoded, UndecodableError, from_deep
-from .levels import choose_level
 from .memory import check_size, deep_bytes
-from .stack import Picked, Stack, pick
+from .stack import ImageStack, Picked, pick
 from .tiff_page import PageValues, read_page
 
 # It says on stderr, without a file's name, what becomes a note or a failure here.
@@ -111,7 +110,7 @@ class _Source:
             self.key = self._pages[0]
         else:
             place = _chosen_series(every, config.series)
-            self._series, more = choose_level(every[place], config)
+            self._series, more = _chosen_level(every[place], config)
             self.notes = more
             self._number = place
             self.key = self._series.keyframe
@@ -131,12 +130,12 @@ class _Source:
             raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page")
         return self._read
 
-    def stack(self) -> Stack:
+    def stack(self) -> ImageStack:
         """The planes; none is read yet."""
         depth = {"Z": int(self.key.imagedepth)} if self.key.imagedepth > 1 else {}
         if self._series is None:
             sizes = {"I": len(self._pages), **depth}
-            return Stack(sizes, lambda at: self._plane(self._pages[at["I"]], at, bool(depth)))
+            return ImageStack(sizes, lambda at: self._plane(self._pages[at["I"]], at, bool(depth)))
         axes, shape = self._series.axes, self._series.shape
         inner = len(self.key.shape)
         if tuple(shape[-inner:]) != tuple(self.key.shape):
@@ -152,7 +151,7 @@ class _Source:
                 place = place * count + at[axis]
             return self._plane(self._page(place, math.prod(outer.values())), at, within)
 
-        return Stack(sizes, plane, _channel_names(self._ome, self._number))
+        return ImageStack(sizes, plane, _channel_names(self._ome, self._number))
 
     def _page(self, place: int, count: int) -> Any:
         """The page of a plane; planes of one long block of bytes have only one between them."""
@@ -278,3 +277,56 @@ def _shown(picked: Picked, color: int) -> tuple[Values, tuple[str, ...]]:
 def _three(color: int) -> tuple[str, ...]:
     """Three bands that nothing says to be colours."""
     return () if color == 3 else ("3 bands taken as red, green, blue",)
+
+
+# Levels of a pyramid.
+
+_TOLERANCE = 1.02
+
+
+def _chosen_level(series: Any, config: ImagesConfig) -> tuple[Any, tuple[str, ...]]:
+    """The level of a tifffile series that the config asks for, and a note that says which.
+
+    Raises:
+        UndecodableError: There is no such level, or the file does not say how large its pixels
+            are.
+    """
+    levels = list(series.levels)
+    place = config.level if config.mpp is None else _by_size(levels, series, config.mpp)
+    if place >= len(levels):
+        count = "1 level" if len(levels) == 1 else f"{len(levels)} levels"
+        raise UndecodableError(
+            ErrorCode.UNSUPPORTED, f"images.level = {place}: the image has {count}"
+        )
+    return levels[place], (f"level {place} of {len(levels)}",) if place else ()
+
+
+def _by_size(levels: list[Any], series: Any, wanted: float) -> int:
+    finest = _microns_a_pixel(series)
+    if finest is None:
+        raise UndecodableError(
+            ErrorCode.UNSUPPORTED, "images.mpp: the file does not say how large its pixels are"
+        )
+    width = levels[0].keyframe.imagewidth
+    sizes = [finest * width / level.keyframe.imagewidth for level in levels]
+    fitting = [place for place, size in enumerate(sizes) if size <= wanted * _TOLERANCE]
+    return max(fitting, default=0)
+
+
+def _microns_a_pixel(series: Any) -> float | None:
+    """Micrometres a pixel of a series at full size, None where the file does not tell."""
+    page = series.levels[0].keyframe
+    aperio = re.search(r"\bMPP\s*=\s*([\d.]+)", page.description or "")
+    if aperio:
+        return float(aperio[1]) or None
+    ome = page.parent.ome_metadata if page.parent.is_ome else None
+    size = re.search(r'\bPhysicalSizeX="([\d.eE+-]+)"', ome or "")
+    unit = re.search(r'\bPhysicalSizeXUnit="([^"]+)"', ome or "")
+    if size:
+        factor = {"µm": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3}.get(unit[1] if unit else "µm")
+        return float(size[1]) * factor if factor else None
+    value = page.tags.valueof("XResolution")
+    scale = {2: 25_400.0, 3: 10_000.0}.get(int(page.tags.valueof("ResolutionUnit", default=2)))
+    if not value or not value[0] or not value[1] or scale is None:
+        return None
+    return scale * value[1] / value[0]

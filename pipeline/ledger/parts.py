@@ -271,7 +271,8 @@ def part_name(shard: str, images: Sequence[Row], run: str) -> str:
     digest = hashlib.sha256(run.encode())
     for row in images:
         key = (row["file_name"], row["image_id"], row["sha256"], row["error_code"])
-        digest.update(repr(key).encode())
+        locked = (row["fingerprint"],) if row.get("locked") else ()  # what a person said of it
+        digest.update(repr(key + locked).encode())
     return f"{shard}-{digest.hexdigest()[:16]}"
 
 
@@ -298,28 +299,13 @@ def write_part(
     name = part_name(shard, images, run)
     annotation_bytes = _parquet(pa.Table.from_pylist(list(annotations), schema=ANNOTATIONS))
     uri = part_uri(dataset, "annotations", name)
-    if not storage.create(uri, annotation_bytes):
-        standing = storage.read(uri)
-        rows = None if standing == annotation_bytes else _rows_of(standing, ANNOTATIONS)
-        if rows is not None:
-            annotation_bytes, annotations = standing, rows
-            images = [_recount(row, annotations, background) for row in images]
-        elif standing != annotation_bytes:
-            _log.warning("damaged, written anew: %s", uri)
-            storage.write(uri, annotation_bytes)
+    annotation_bytes, rows = _stand(storage, uri, annotation_bytes, ANNOTATIONS)
+    if rows is not None:
+        annotations = rows
+        images = [_recount(row, annotations, background) for row in images]
     image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
     uri = part_uri(dataset, "images", name)
-    if not storage.create(uri, image_bytes):
-        standing = storage.read(uri)
-        rows = None if standing == image_bytes else _rows_of(standing, IMAGES)
-        same = rows is not None and [row["num_segments"] for row in rows] == [
-            row["num_segments"] for row in images
-        ]
-        if same:
-            image_bytes = standing
-        elif standing != image_bytes:
-            _log.warning("damaged, written anew: %s", uri)
-            storage.write(uri, image_bytes)
+    image_bytes, _ = _stand(storage, uri, image_bytes, IMAGES)
     return Part(
         name=name,
         images=len(images),
@@ -340,6 +326,19 @@ def write_part(
         size=len(image_bytes) + len(annotation_bytes),
         in_part=count_in_part(row["note"] for row in images if not row.get("parent_image_id")),
     )
+
+
+def _stand(
+    storage: Storage, uri: str, data: bytes, schema: pa.Schema
+) -> tuple[bytes, list[Row] | None]:
+    """Creates a file; the bytes that stand there now, and their rows where they are others."""
+    if storage.create(uri, data) or (standing := storage.read(uri)) == data:
+        return data, None
+    rows = _rows_of(standing, schema)
+    if rows is None:
+        _log.warning("damaged, written anew: %s", uri)
+        storage.write(uri, data)
+    return (data if rows is None else standing), rows
 
 
 def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:

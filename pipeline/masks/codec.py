@@ -155,8 +155,8 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
 
     Args:
         segmentation: A list of polygons [x0, y0, x1, y1, …] (their union, drawn as pycocotools
-            draws them), an uncompressed RLE {"size", "counts": [int, …]} or a compressed one
-            {"size", "counts": str or bytes}.
+            draws them), one such polygon alone, an uncompressed RLE {"size", "counts": [int, …]}
+            or a compressed one {"size", "counts": str or bytes}.
         canonical: Check and rewrite the string. Otherwise it may hold empty runs, and one that was
             compressed already is returned as it came, malformed or not: for `rle_batch.read_runs`,
             which checks many at once.
@@ -174,9 +174,11 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
             return counts if isinstance(counts, bytes) else counts.encode("utf-8", "replace")
         lengths = _lengths(segmentation, height, width)
     elif isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
-        polygons = [_polygon(item) for item in segmentation]
-        if not polygons:
+        if not segmentation:
             raise ValueError("segmentation is an empty list of polygons")
+        # Some writers leave the outer list out where there is one polygon.
+        flat = all(isinstance(item, int | float) for item in segmentation)
+        polygons = [_polygon(item) for item in ([segmentation] if flat else segmentation)]
         merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         if not canonical:
             return merged["counts"]
@@ -272,7 +274,10 @@ def _lengths(code: Mapping[str, Any], height: int, width: int) -> rle.Ints:
 
 def _check_size(code: Mapping[str, Any], height: int, width: int) -> None:
     size = code.get("size")
-    if not isinstance(size, Sequence) or list(size) != [height, width]:
+    if not isinstance(size, Sequence) or list(size) not in (
+        [height, width],
+        [str(height), str(width)],  # out of tools that write every number as text
+    ):
         raise ValueError(f"RLE size {size} is not the picture's [{height}, {width}]")
 
 

@@ -77,15 +77,11 @@ def panoptic_of_segments(
     groups = list(enumerate(things, 1))
     groups += [(len(things) + 1 + ids.index(piece.category_id), piece) for piece in stuff]
     label_map = _paint_groups(groups, height, width, min_area, on_top=len(things))
-    faces = [*things, *(max(group, key=_score) for group in pieces)]
+    faces = [*things, *(max(group, key=lambda one: one.sure) for group in pieces)]
     if background is not None:
         faces.append(Segment(background, b"", 0, (0, 0, 0, 0)))
         label_map[label_map == 0] = len(faces)
     return _published(label_map, faces)
-
-
-def _score(segment: Segment) -> float:
-    return 1.0 if segment.score is None else segment.score
 
 
 def _paint_groups(
@@ -109,7 +105,7 @@ def _paint_groups(
     order = [
         pair
         for part in (groups[:split], groups[split:])
-        for pair in sorted(part, key=lambda pair: -_score(pair[1]))
+        for pair in sorted(part, key=lambda pair: -pair[1].sure)
     ]
     label_map = paint([segment for _, segment in order], height, width)
     group_of = np.array([0, *(group for group, _ in order)], np.int32)
@@ -199,9 +195,9 @@ def _by_priority(segments: Sequence[Segment], config: ConflictsConfig) -> list[i
         rank = {id_: n for n, id_ in enumerate(dict.fromkeys(s.category_id for s in segments))}
         return sorted(
             range(len(segments)),
-            key=lambda index: (rank[segments[index].category_id], -_score(segments[index])),
+            key=lambda index: (rank[segments[index].category_id], -segments[index].sure),
         )
-    return sorted(range(len(segments)), key=lambda index: -_score(segments[index]))
+    return sorted(range(len(segments)), key=lambda index: -segments[index].sure)
 
 
 def nms(segments: Sequence[Segment], config: ConflictsConfig, height: int, width: int) -> list[int]:

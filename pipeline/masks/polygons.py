@@ -64,6 +64,8 @@ def components_of(
     if connectivity == 8:
         return _traced(window, x, y, tolerance)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(window, connectivity=4)
+    if count == 2:
+        return _traced(window, x, y, tolerance)
     found: list[Component] = []
     for label in range(1, count):
         left, top, across, down = stats[label, :4].tolist()

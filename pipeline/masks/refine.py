@@ -101,7 +101,7 @@ class Refiner:
             background=self._background,
         )
         state.drop(
-            item is not None and _score(segment) < item.min_score
+            item is not None and segment.sure < item.min_score
             for segment, item in zip(segments, limits, strict=True)
         )
         if self._refine.min_island:
@@ -167,13 +167,9 @@ def _surplus(
     """Per segment: whether its category has enough better ones."""
     surplus = [False] * len(segments)
     seen: Counter[int] = Counter()
-    for index in sorted(range(len(segments)), key=lambda at: -_score(segments[at])):
+    for index in sorted(range(len(segments)), key=lambda at: -segments[at].sure):
         item, category = limits[index], segments[index].category_id
         if item is not None and item.max_segments and alive[index]:
             seen[category] += 1
             surplus[index] = seen[category] > item.max_segments
     return surplus
-
-
-def _score(segment: Segment) -> float:
-    return 1.0 if segment.score is None else segment.score

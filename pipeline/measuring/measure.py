@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import signal
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.ledger.parts import read_part
+from pipeline.ledger.processes import map_in_order, processors
 from pipeline.ledger.views import PARENT, without_copies
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -32,60 +28,12 @@ from .summary import summarise
 from .tables import TableWriter
 from .units import parse_pixel_size
 
-# Parts measured side by side in processes of one machine, in the order of the dataset.
-
 Work = tuple[str, Mapping[str, ImageRecord]]
-
-_AHEAD = 2
-"""Parts a process that are given out or waiting to be taken."""
+"""A part's name, and where its pictures lie."""
 
 
-def measure_parts(
-    spec: MeasureSpec, work: Iterable[Work], *, workers: int
-) -> Iterator[MeasuredPart]:
-    """Measures parts; a bounded number is in memory.
-
-    Args:
-        spec: How.
-        work: Name of each part and where its pictures lie.
-        workers: Processes; 1 = this one.
-
-    Raises:
-        OSError: A process died.
-    """
-    if workers <= 1:
-        yield from (measure_part(spec, name, records) for name, records in work)
-        return
-    # Not forked: a fork of a process with threads (S3) may never wake up.
-    context = multiprocessing.get_context("spawn")
-    pending: deque[Future[MeasuredPart]] = deque()
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent) as pool:
-        try:
-            for name, records in work:
-                pending.append(pool.submit(measure_part, spec, name, records))
-                while len(pending) > _AHEAD * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise OSError(
-                "a measuring process died, perhaps for lack of memory; try fewer --workers"
-            ) from error
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _measure_one(work: Work, *, spec: MeasureSpec) -> MeasuredPart:
+    return measure_part(spec, *work)
 
 
 SUMMARY = "measurements.json"
@@ -164,7 +112,12 @@ def measure(
         images = TableWriter(Path(folder) / "images.parquet", IMAGES)
         total = len(ledger.manifest.parts)
         work = _work(ledger, originals)
-        measured = measure_parts(spec, work, workers=min(workers or processors(), total))
+        measured = map_in_order(
+            partial(_measure_one, spec=spec),
+            work,
+            workers=min(workers or processors(), total),
+            name="measuring",
+        )
         for done, part in enumerate(measured, 1):
             objects.add(part.objects)
             images.add(part.images)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
-from pipeline.models.network.query_net import QueryNet
+from pipeline.models.network.query_net import QueryNet, masks_of
 from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
@@ -68,7 +69,62 @@ class EomtSegmenter(DenseFamily):
         model.attn_mask_probs = probabilities
         if self._windows:
             return WindowNet(model, self._side, device=device, options=self._options)
-        return QueryNet(model, device=device, options=self._options)
+        return eomt_net(model, device=device, options=self._options)
+
+
+def eomt_net(model: Any, *, device: str, options: ModelConfig) -> QueryNet:
+    """An EoMT that looks at whole pictures.
+
+    Args:
+        model: Of transformers, on the device; `attn_mask_probs` are numbers.
+        device: Where it is.
+        options: Of the job.
+    """
+    return QueryNet(model, device=device, options=options, function=_function(model, device))
+
+
+def _function(model: Any, device: str) -> Callable[[Tensor], Any]:
+    """What is called in place of the model: on a GPU an EoMT masks its own way.
+
+    Without masks, as EoMTs are published, transformers' own way does the same.
+    """
+    plain = type(model).__name__ == "EomtForUniversalSegmentation"
+    masks = any(each > 0 for each in model.attn_mask_probs)
+    gpu = torch.device(device).type == "cuda"
+    return (lambda pixels: masked_answer(model, pixels)) if plain and masks and gpu else model
+
+
+def masked_answer(model: Any, pixels: Tensor) -> SimpleNamespace:
+    """An EoMT's answer, masks in between drawn at the size of the patches.
+
+    Transformers draws them four times as large and shrinks them, then writes a float mask for each
+    head. Shrinking is linear and comes first, and one bool mask serves all heads.
+
+    Args:
+        model: `EomtForUniversalSegmentation`.
+        pixels: B×3×side×side.
+    """
+    hidden = model.embeddings(pixels)
+    queries, probabilities = model.config.num_queries, model.attn_mask_probs
+    first = len(model.layers) - len(probabilities)
+    start = queries + model.embeddings.num_prefix_tokens
+    open_to: Tensor | None = None
+    for index, layer in enumerate(model.layers):
+        if index == first:
+            hidden = torch.cat((model.query.weight.expand(len(hidden), -1, -1), hidden), 1)
+        if index >= first and probabilities[index - first] > 0:
+            normed = model.layernorm(hidden)
+            grid = normed[:, start:].transpose(1, 2).unflatten(2, model.grid_size)
+            features = model.upscale_block(grid)
+            small = interpolate(features, size=model.grid_size, mode="bilinear")
+            seen = masks_of(model.mask_head(normed[:, :queries]), small).flatten(2) > 0
+            tokens = hidden.shape[1]
+            shape = len(hidden), 1, tokens, tokens
+            open_to = torch.ones(shape, dtype=torch.bool, device=hidden.device)
+            open_to[:, 0, :queries, start:] = seen
+        hidden = layer(hidden, open_to)
+    masks, classes = model.predict(model.layernorm(hidden))
+    return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
 
 
 class WindowNet:
@@ -82,9 +138,9 @@ class WindowNet:
     """
 
     def __init__(self, model: Any, side: int, *, device: str, options: ModelConfig) -> None:
-        self._model = model
+        self._model = _function(model, device)
         self._side = side
-        self._forward = Forward(self._queries, device=device, options=options)
+        self._forward = Forward(self._queries, device=device, options=options, model=model)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """One dense output a picture, of the input's size; its values are sums of probabilities.

@@ -7,6 +7,7 @@ known to be of a phrase by the place of its tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import autocast
 from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
+from pipeline.models.text.grounding import lean_grounding
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.phrases import Chunk, chunked, known_tokens
 from pipeline.models.text.request import TextRequest, read_asking
@@ -132,12 +134,16 @@ class PhraseFinder:
         self._asking = asking
         self._options = options
         self._model = model
+        self._dtype = lean_grounding(model, options)
         self._pictures = model.model.backbone = _PicturesOnce(model.model.backbone)
-        self._texts = model.model.text_backbone = _TextsOnce(model.model.text_backbone)
+        self._texts = model.model.text_backbone = _TextsOnce(
+            model.model.text_backbone, self._dtype or torch.float32
+        )
         self._chunks = [_Asked.of(chunk, self._device) for chunk in chunks]
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
+        pixels = pixels if self._dtype is None else pixels.to(self._dtype)
         parts = [self._of_text(pixels, index) for index in range(len(self._chunks))]
         self._pictures.forget()
         return of_several_texts(
@@ -151,7 +157,8 @@ class PhraseFinder:
         """Answers that are good enough: n×(5 + phrases of the text)."""
         chunk = self._chunks[index]
         self._texts.at = index
-        with autocast(self._options, self._device):
+        lean = self._dtype is not None
+        with nullcontext() if lean else autocast(self._options, self._device):
             answer = self._model(
                 pixel_values=pixels, input_ids=chunk.tokens.expand(len(pixels), -1)
             )
@@ -218,12 +225,13 @@ class _PicturesOnce(nn.Module):
 
 
 class _TextsOnce(nn.Module):
-    """Reads each text once, whatever the number of pictures."""
+    """Reads each text once, whatever the number of pictures; what it read is cast to the type."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.inner = inner
         self.at = 0
+        self.dtype = dtype
         self._kept: dict[int, Tensor] = {}
 
     def forward(
@@ -232,5 +240,5 @@ class _TextsOnce(nn.Module):
         if self.at not in self._kept:
             one = self.inner(tokens[:1], mask[:1], types[:1], places[:1], return_dict=True)
             self._kept[self.at] = one.last_hidden_state
-        text = self._kept[self.at].expand(len(tokens), -1, -1)
+        text = self._kept[self.at].expand(len(tokens), -1, -1).to(self.dtype)
         return SimpleNamespace(last_hidden_state=text)

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.network.pixel_decoder import lean_pixels
 from pipeline.models.network.query_net import QueryNet, lean_mask2former, masks_of
 from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from schemas.config.model import ModelConfig
@@ -58,7 +59,8 @@ def mask2former_net(model: Any, *, device: str, options: ModelConfig) -> QueryNe
         device: Where it is.
         options: Of the job.
     """
-    lean_mask2former(model.model.transformer_module.decoder)
+    fused = lean_pixels(model.model.pixel_level_module, model.model.transformer_module)
+    lean_mask2former(model.model.transformer_module.decoder, fused=fused)
 
     def queries(answer: Any) -> tuple[Tensor, Tensor]:
         features = answer.pixel_decoder_last_hidden_state

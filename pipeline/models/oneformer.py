@@ -15,6 +15,8 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.neighbourhood import allow_dinat, mend_dinat
+from pipeline.models.network.pixel_decoder import lean_pixels
 from pipeline.models.network.query_net import lean_oneformer, masks_of, query_outputs
 from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
@@ -52,6 +54,9 @@ class OneFormerSegmenter(DenseFamily):
     def _net(self, device: str) -> OneFormerNet:
         from transformers import OneFormerForUniversalSegmentation
 
+        backbone = self._info.config.get("backbone_config") or {}
+        if backbone.get("model_type") == "dinat":
+            allow_dinat()
         tokens = task_tokens(self._info, self._tasks)
         model: Any = load_pretrained(
             OneFormerForUniversalSegmentation,
@@ -61,6 +66,8 @@ class OneFormerSegmenter(DenseFamily):
             harmless=_ONLY_FOR_TRAINING,
             is_training=False,  # builds no text encoder
         )
+        if backbone.get("model_type") == "dinat":
+            mend_dinat(model)
         return OneFormerNet(model.model, tokens.to(device), self._tasks, self._options)
 
 
@@ -115,13 +122,15 @@ class OneFormerNet:
         if any(list(each.parameters()) for each in model.transformer_module.input_projections):
             # transformers keeps them in a plain list: neither saved nor loaded
             raise ValueError("a OneFormer whose conv_dim is not its hidden_dim cannot be loaded")
-        lean_oneformer(model.transformer_module.decoder)
+        fused = lean_pixels(model.pixel_level_module, model.transformer_module)
+        lean_oneformer(model.transformer_module.decoder, fused=fused)
         self._model = model
         self._tasks = tasks
         with torch.inference_mode():
             # One by one: a task's last bits must not depend on which others are asked for.
-            self._task_embeddings = [model.task_encoder(token) for token in tokens.split(1)]
-        self._forward = Forward(self._answers, device=tokens.device, options=options)
+            embeddings = [model.task_encoder(token) for token in tokens.split(1)]
+        self._forward = Forward(self._answers, device=tokens.device, options=options, model=model)
+        self._task_embeddings = [each.to(self._forward.dtype) for each in embeddings]
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """Queries of their own for each task."""

@@ -14,6 +14,7 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.geometry import Frame, Padding
 from pipeline.models.grids.outputs import DenseOutput
 from pipeline.models.network.forward import Forward
+from pipeline.models.network.segformer_head import lean_segformer
 from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
@@ -80,7 +81,10 @@ class SemanticNet:
     """
 
     def __init__(self, model: Any, device: str, options: ModelConfig) -> None:
-        self._forward = Forward(lambda x: (model(x).logits,), device=device, options=options)
+        lean_segformer(model)
+        self._forward = Forward(
+            lambda x: (model(x).logits,), device=device, options=options, model=model
+        )
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """One dense output a picture."""

@@ -17,10 +17,10 @@ from schemas.records import ImageRecord
 
 from .column import bare
 from .inventory import NAMED_TWICE, Inventory, summary
-from .kinds import LISTS, extension, is_picture, kind_of
+from .kinds import LISTS, extension, kind_of, names_picture
 from .listing import Batch, batches_of
 from .options import ReaderOptions
-from .sources import Sources, fault_of
+from .sources import Sources, fault_reason
 
 _NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "uri", "url", "img")
 
@@ -58,7 +58,7 @@ class FileListReader:
                     images += 1
                     yield record
             except (OSError, ValueError) as error:
-                faults.append(fault_of(error))
+                faults.append(fault_reason(error))
             container = Container.of(entry.uri, images, summary(faults))
             self.inventory.containers.append(container)
         if not found:
@@ -135,7 +135,7 @@ def _of_table(text: str, delimiter: str, column: str) -> Iterator[tuple[int, str
         if column not in cells:
             raise ValueError(f"it has no column {column!r}; it has {', '.join(cells)}")
         at = cells.index(column)
-    elif not any(is_picture(extension(bare(cell))) for cell in cells):
+    elif not any(names_picture(extension(bare(cell))) for cell in cells):
         named = [name for name in _NAMES if name in lower]
         if not named and len(cells) > 1:
             raise ValueError(
@@ -143,7 +143,7 @@ def _of_table(text: str, delimiter: str, column: str) -> Iterator[tuple[int, str
             )
         at = lower.index(named[0]) if named else 0
     else:  # no header: the first line names an image already
-        at = next(n for n, cell in enumerate(cells) if is_picture(extension(bare(cell))))
+        at = next(n for n, cell in enumerate(cells) if names_picture(extension(bare(cell))))
         yield 0, cells[at]
     for row in rows:
         if row:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from schemas.containers import Container, LeftOut
 
-from .kinds import extension, is_picture, why_not
+from .kinds import extension, names_picture, why_not
 
 APPLE_DOUBLE = "AppleDouble"
 NAMED_TWICE = "named twice"
@@ -35,7 +35,7 @@ class Inventory:
     def left_out(self) -> list[LeftOut]:
         """Pictures first, then by suffix."""
         found = [
-            LeftOut(suffix, reason, files, is_picture(suffix) and reason not in _AS_MEANT)
+            LeftOut(suffix, reason, files, names_picture(suffix) and reason not in _AS_MEANT)
             for (suffix, reason), files in self._left_out.items()
         ]
         return sorted(found, key=lambda item: (not item.picture, item))

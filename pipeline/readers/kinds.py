@@ -102,6 +102,6 @@ def why_not(suffix: str) -> tuple[str, bool]:
     return NO_PICTURE, False
 
 
-def is_picture(suffix: str) -> bool:
+def names_picture(suffix: str) -> bool:
     """Whether a suffix is one of pictures, whether they are read or not."""
     return suffix in image_extensions() or suffix in _EXTRAS or suffix in _NOT_READ

@@ -150,7 +150,7 @@ def integers(values: Any, dtype: Any = np.int64) -> pa.Array:
     return pa.Array.from_buffers(kind, len(array), [None, pa.py_buffer(array)])
 
 
-def numbers(column: pa.Array) -> Any:
+def numpy_of(column: pa.Array) -> Any:
     """The values of a column of integers without nulls as a numpy view. `to_numpy` imports
     pandas."""
     dtype = np.int32 if column.type == pa.int32() else np.int64

@@ -19,8 +19,8 @@ from .inventory import Inventory
 from .listing import Batch, batches_of
 from .options import ReaderOptions
 from .shared_cache import SharedCache
-from .sources import Sources, fault_of
-from .table_file import Group, TableFile
+from .sources import Sources, fault_reason
+from .table_file import RowGroup, TableFile
 
 _CACHE_BYTES = 512 << 20
 _OPEN_FILES = 16
@@ -49,7 +49,7 @@ class ParquetReader:
 
     def _open_caches(self) -> None:
         self._files: SharedCache[TableFile] = SharedCache(_OPEN_FILES, lambda _: 1)
-        self._groups: SharedCache[Group] = SharedCache(_CACHE_BYTES, lambda group: group.size)
+        self._groups: SharedCache[RowGroup] = SharedCache(_CACHE_BYTES, lambda group: group.size)
 
     def batches(self) -> Iterator[Batch]:
         """See `pipeline.readers.Reader`. Files by path, rows as they lie in their file."""
@@ -71,7 +71,7 @@ class ParquetReader:
                     images += 1
                     yield record
             except (OSError, ValueError) as error:
-                reason = fault_of(error)
+                reason = fault_reason(error)
             self.inventory.containers.append(Container.of(entry.uri, images, reason))
         if not found:
             raise self._sources.empty([".parquet files with rows"], self.inventory)

@@ -183,7 +183,7 @@ def find_sources(
     return Sources(uri, root, storage, names, wild, outside, guess)
 
 
-def fault_of(error: Exception) -> str:
+def fault_reason(error: Exception) -> str:
     """Why a container cannot be read, as the reason of its row.
 
     Raises:

@@ -21,7 +21,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RowGroup:
     """The image column of one row group. In batches: a struct array cannot exceed 2 GiB."""
 
     batches: list[pa.Array]
@@ -68,11 +68,11 @@ class TableFile:
         self.rows = sum(self._table.sizes)
         self.column: ImageColumn = find_column(self._table.schema, options, self._first)
 
-    def load(self, number: int) -> Group:
+    def load(self, number: int) -> RowGroup:
         """Reads one row group's images."""
         arrays = list(self._arrays(number, self.column.name))
         step = len(arrays[0]) if arrays else BATCH
-        return Group(arrays, sum(array.nbytes for array in arrays), step)
+        return RowGroup(arrays, sum(array.nbytes for array in arrays), step)
 
     def images(self, number: int) -> Iterator[tuple[int, str | None]]:
         """(item, path or URI) of every row of a row group that is no list: item −1; else of every

@@ -38,7 +38,7 @@ _COMPRESSED = {
 }
 
 
-class Source(Protocol):
+class TarBytes(Protocol):
     """The bytes of a tar, asked for in rising order."""
 
     def at(self, offset: int, length: int) -> bytes:
@@ -76,7 +76,7 @@ def compression_of(start: bytes) -> str:
     return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), "")
 
 
-def read_members(source: Source, stop: Event | None = None) -> Members:
+def read_members(source: TarBytes, stop: Event | None = None) -> Members:
     """Walks over a tar, also over several that were written one behind the other.
 
     What a damaged tar holds before its damage is given, and the damage told. Once `stop` is set,
@@ -94,7 +94,7 @@ class _Walk:
     """Where a walk over headers stands: `plain_files` takes what is common, fast, and
     `other_header` everything else, one at a time."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: TarBytes) -> None:
         self.source = source
         self.found = Members()
         self.at = 0
@@ -293,7 +293,7 @@ def _strange(header: bytes, at: int, ended: bool) -> str:
     return f"bad header at byte {at}"
 
 
-def _after_zeros(source: Source, at: int) -> int:
+def _after_zeros(source: TarBytes, at: int) -> int:
     """The next block that is not all zeros, or where the bytes end."""
     while True:
         step = source.at(at, BLOCK * 32)

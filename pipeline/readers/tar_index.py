@@ -13,7 +13,7 @@ from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import join
 
-from .listing import integers, numbers, strings
+from .listing import integers, numpy_of, strings
 from .tar_samples import TarImages
 
 _RULES = 1
@@ -74,8 +74,8 @@ class TarIndex:
             rows = self._file.get_batch(number)
             return TarImages(
                 names=rows.column(0).to_pylist(),
-                offsets=numbers(rows.column(1)).tolist(),
-                sizes=numbers(rows.column(2)).tolist(),
+                offsets=numpy_of(rows.column(1)).tolist(),
+                sizes=numpy_of(rows.column(2)).tolist(),
                 left_out=Counter({(s, r): files for s, r, files in tar["left_out"]}),
                 reason=tar["reason"],
             )

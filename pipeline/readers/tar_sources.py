@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import local_path
 
-from .tar_headers import Source, compression_of
+from .tar_headers import TarBytes, compression_of
 
 # A request costs about what a megabyte costs: blocks where members are small, headers alone
 # where the next one is far.
@@ -41,11 +41,11 @@ class MappedTar:
         self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else b""
 
     def at(self, offset: int, length: int) -> bytes:
-        """See `Source`."""
+        """See `TarBytes`."""
         return self._bytes[offset : offset + length]
 
     def reaches(self, offset: int) -> bool:
-        """See `Source`."""
+        """See `TarBytes`."""
         return offset <= self._size
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class RemoteTar:
         self._window = b""
 
     def at(self, offset: int, length: int) -> bytes:
-        """See `Source`."""
+        """See `TarBytes`."""
         length = min(length, self._size - offset)
         if length <= 0:
             return b""
@@ -79,7 +79,7 @@ class RemoteTar:
         return self._window[begin : begin + length]
 
     def reaches(self, offset: int) -> bool:
-        """See `Source`."""
+        """See `TarBytes`."""
         return offset <= self._size
 
 
@@ -101,7 +101,7 @@ class StreamTar:
         self.fault = ""
 
     def at(self, offset: int, length: int) -> bytes:
-        """See `Source`."""
+        """See `TarBytes`."""
         with self._lock:
             if self._stream is None or offset < self._start:
                 self.close()
@@ -120,7 +120,7 @@ class StreamTar:
             return bytes(self._window[begin : begin + length])
 
     def reaches(self, offset: int) -> bool:
-        """See `Source`."""
+        """See `TarBytes`."""
         return offset == 0 or bool(self.at(offset - 1, 1))
 
     def _more(self) -> bytes:
@@ -143,7 +143,7 @@ class StreamTar:
 
 
 @contextmanager
-def tar_source(storage: Storage, entry: Entry) -> Iterator[Source]:
+def tar_source(storage: Storage, entry: Entry) -> Iterator[TarBytes]:
     """The bytes of the tar that a listing found.
 
     Raises:

@@ -19,7 +19,7 @@ from .kinds import COMPRESSED_TARS, IMAGE_EXTENSIONS, extension
 from .listing import Batch, batch
 from .options import ReaderOptions
 from .shared_cache import SharedCache
-from .sources import Sources, fault_of
+from .sources import Sources, fault_reason
 from .tar_headers import compression_of, read_members
 from .tar_index import TarIndex
 from .tar_samples import TarImages, every_picture, one_a_sample
@@ -152,7 +152,7 @@ class WebDatasetReader:
                 if isinstance(source, StreamTar) and source.fault:
                     members.damage = source.fault
         except (OSError, ValueError) as error:
-            return TarImages(reason=fault_of(error))
+            return TarImages(reason=fault_reason(error))
         return every_picture(members) if self._every else one_a_sample(members, self._field)
 
 

@@ -75,7 +75,7 @@ def render(
         config: How bytes become pixels, as at labelling.
     """
     size = row["height"], row["width"]
-    pixels = _pixels(row, record, data, config)
+    pixels = original_pixels(row, record, data, config)
     # The largest first: what lies on top of something is drawn later.
     ordered = sorted(segments, key=lambda item: (-item["area"], item["segment_id"]))
     small = fit(size, THUMB_SIDE)
@@ -112,7 +112,7 @@ def _note(row: Row) -> str | None:
     return f"augmented copy of image {row['parent_image_id']}: {done}"
 
 
-def _pixels(
+def original_pixels(
     row: Row, record: ImageRecord | None, data: bytes | None, config: ImagesConfig
 ) -> npt.NDArray[np.uint8] | None:
     """The picture that was labelled, perhaps reduced; None where it is gone or another one now."""

@@ -21,7 +21,7 @@ Found = tuple[str, int, str]
 _PAGE = 1000
 
 
-def pages(
+def remote_pages(
     fs: Any,
     root: str,
     *,

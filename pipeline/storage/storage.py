@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +20,12 @@ from schemas.config.job import StorageConfig
 
 from . import local as local_files
 from . import remote
+from .bodies import listed_body
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
 from .walk import LeftOut, Page, walk_folder
-from .web import fetch, head
+from .web import download, size_and_token
 
 __all__ = [
     "Entry",
@@ -42,7 +41,6 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
-_SHORT_BODY_S = (0.2, 1.0, 3.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
 _TOTAL_S = 120.0
 """A call that has taken so long is not tried again, whatever attempts are left."""
@@ -51,7 +49,6 @@ _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
 _answered: set[tuple[str, StorageConfig]] = set()
 _lock = threading.Lock()
 _retried = [0]
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +120,17 @@ class Storage:
                 asked for again too. Two equal bodies are believed: then it is no MD5, as with
                 server-side encryption.
         """
-        data = self._read(uri, offset, length)
-        if size is None or local_path(uri) is not None:
-            if size is None or len(data) == size:
-                return data
-            raise StorageError(_other_size(len(data), size, uri))
-        seen: set[bytes] = set()
-        for delay in (*_SHORT_BODY_S, None):
-            if len(data) == size:
-                digest = hashlib.md5(data, usedforsecurity=False)
-                sound = not _MD5.fullmatch(etag) or digest.hexdigest() == etag
-                if sound or digest.digest() in seen:
-                    return data
-                seen.add(digest.digest())
-            if delay is None:
-                break
-            _log.warning("a body that the listing does not know, trying again: %s", uri)
-            _retried[0] += 1
-            time.sleep(delay * random.uniform(0.5, 1.5))
-            data = self._read(uri, offset, length)
-        if len(data) == size:
-            raise StorageError(f"every body that came was another one, none as listed: {uri}")
-        raise StorageError(_other_size(len(data), size, uri))
+        if size is None:
+            return self._read(uri, offset, length)
+        remote_file = local_path(uri) is None
+
+        def fetch(again: bool) -> bytes:
+            if again:
+                _log.warning("a body that the listing does not know, trying again: %s", uri)
+                _retried[0] += 1
+            return self._read(uri, offset, length)
+
+        return listed_body(fetch, uri, size=size, etag=etag, patient=remote_file)
 
     def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         if length == 0:
@@ -153,7 +139,7 @@ class Storage:
             return self._try(uri, lambda: _read_local(path, offset, length))
         if _is_web(uri):
             limit = self.config.max_download
-            return self._try(uri, lambda: fetch(uri, offset=offset, length=length, limit=limit))
+            return self._try(uri, lambda: download(uri, offset=offset, length=length, limit=limit))
         fs = self._filesystem(uri)
         if offset == 0 and length is None:
             # One request: s3fs would ask for the size first to fetch parts in parallel.
@@ -225,7 +211,7 @@ class Storage:
             stat = self._try(uri, path.stat)
             return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
         if _is_web(uri):
-            return Entry(uri, name, *self._try(uri, lambda: head(uri)))
+            return Entry(uri, name, *self._try(uri, lambda: size_and_token(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))
         if remote.is_folder(found):
             raise StorageError(f"this is a folder, not a file: {uri}")
@@ -275,7 +261,7 @@ class Storage:
         inside = [u[len(root) + 1 :] + "/" for u in map(absolute_uri, exclude) if _under(u, root)]
         if (path := local_path(root)) is not None:
             return self._pages_local(path, recursive, hidden, inside, left_out)
-        return remote.pages(
+        return remote.remote_pages(
             self._filesystem(root),
             root,
             recursive=recursive,
@@ -417,13 +403,6 @@ def _connect(protocol: str, config: StorageConfig) -> Any:
 
 def _is_web(uri: str) -> bool:
     return scheme(uri) in ("http", "https")
-
-
-def _other_size(came: int, listed: int, uri: str) -> str:
-    return (
-        f"{came} of {listed} bytes came: {uri} (it has changed since it was listed, or "
-        "was cut on its way)"
-    )
 
 
 def _under(uri: str, root: str) -> bool:

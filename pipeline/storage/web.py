@@ -13,7 +13,7 @@ _STEP = 1 << 16
 _AGENT = "maskmill"
 
 
-def fetch(url: str, *, offset: int = 0, length: int | None = None, limit: int) -> bytes:
+def download(url: str, *, offset: int = 0, length: int | None = None, limit: int) -> bytes:
     """The bytes behind a URL, or up to `length` of them from `offset`.
 
     Args:
@@ -61,10 +61,10 @@ def fetch(url: str, *, offset: int = 0, length: int | None = None, limit: int) -
     return data[skip : skip + length]
 
 
-def head(url: str) -> tuple[int, str]:
+def size_and_token(url: str) -> tuple[int, str]:
     """Bytes behind a URL, −1 where the server does not tell, and its etag or time, or "".
 
-    Raises: See `fetch`.
+    Raises: See `download`.
     """
     request = urllib.request.Request(url, headers={"User-Agent": _AGENT}, method="HEAD")
     try:

@@ -34,6 +34,7 @@ class LabelLocation:
         task: Of a dataset of several tasks; None = the one that suits a semantic network.
         void: Pixel values of maps that mean unlabelled, see `map_key`.
         pixel_offset: Category id − pixel value of maps.
+        locked_only: Of a dataset of ours, only pictures whose labels a person corrected.
     """
 
     labels: str
@@ -41,6 +42,7 @@ class LabelLocation:
     task: Task | None = None
     void: tuple[int, ...] | None = None
     pixel_offset: int = 0
+    locked_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class LabelSource:
             task=place.task,
             void=place.void,
             pixel_offset=place.pixel_offset,
+            locked_only=place.locked_only,
             storage=storage,
         )
         if source.kind in ("coco-results", "labels"):
@@ -154,6 +157,8 @@ class LabelSource:
                 continue
             name, parent_id = row["file_name"], row.get("parent_image_id")
             parent = parents.get(parent_id, row)
+            if self.place.locked_only and not parent.get("locked"):
+                continue
             record = records.get(name)
             if parent_id is not None:
                 uri = below(self._ledger.uri, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -127,8 +128,13 @@ def learn_together(job: TrainingJob, report: Callable[[Mapping[str, Any]], None]
 
     Raises:
         ExecutionError: A worker died; last.pt is that of the last epoch.
-        ValueError: What a worker said of its data or its network.
+        ValueError: What a worker said of its data or its network; Ray Train lacks pandas.
     """
+    if importlib.util.find_spec("pandas") is None:
+        raise ValueError(
+            "training.workers: Ray Train, which several workers need, wants pandas: "
+            "pip install 'maskmill[train]', or --workers 1"
+        )
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(job, report, stop), daemon=True)
     failed = job.output / _FAILED

@@ -31,9 +31,10 @@ RULES: dict[str, str] = {
     "annotation-order": "annotations follow the images' order, tasks that of the manifest in each, "
     "segment ids count 1, 2, …",
     "annotation-category": "an annotation's category is in the table, with its name and isthing",
-    "annotation-crowd": "iscrowd is 0",
+    "annotation-crowd": "iscrowd is 0, but where a person said otherwise",
     "annotation-score": "a score is in 0…1 or null",
     "annotation-origin": "task is one of the dataset's, and run is the dataset's",
+    "lock-rows": "a locked image says by whom, when and from what, and its annotations are locked",
     "mask-size": "an RLE's size is its image's [height, width]",
     "mask-rle": "an RLE can be read, its runs add up to the picture and hold a pixel",
     "mask-canonical": "an RLE is byte for byte what pycocotools writes for its mask",
@@ -138,6 +139,13 @@ class Findings:
                 examples.append(f"{kind} {item}".strip())
         if count:
             self._counts[rule] = self._counts.get(rule, 0) + count
+
+    def merge(self, other: Findings) -> None:
+        """Adds what another found after this one."""
+        for rule, count in other._counts.items():
+            self._counts[rule] = self._counts.get(rule, 0) + count
+            examples = self._examples.setdefault(rule, [])
+            examples += other._examples[rule][: _EXAMPLES - len(examples)]
 
     def broken(self, *rules: str) -> bool:
         """Whether any of these rules is broken so far."""

@@ -35,6 +35,11 @@ class ImageIndex:
         hashes = (_hash(name) for name in images["file_name"].to_pylist())
         self._names.append(np.fromiter(hashes, np.uint64, len(images)))
 
+    def merge(self, other: ImageIndex) -> None:
+        """Takes what another took of the parts that follow."""
+        self._ids += other._ids
+        self._names += other._names
+
     def check(self, findings: Findings) -> None:
         """Reports ids and names that more than one row has."""
         ids = _joined(self._ids, np.int64)
@@ -93,7 +98,10 @@ def check_annotations(
 
     category_id = annotations["category_id"].to_numpy()
     flag("annotation-category", _wrong_category(annotations, category_id, categories))
-    flag("annotation-crowd", annotations["iscrowd"].to_numpy() != 0)
+    locked = _flags(annotations)
+    flag("annotation-crowd", (annotations["iscrowd"].to_numpy() != 0) & ~locked)
+    if "locked" in images.column_names:
+        _check_locks(images, locked, owner, ids, findings)
     score = annotations["score"].to_numpy()
     missing = annotations["score"].is_null().to_numpy()
     flag("annotation-score", ~(missing | ((score >= 0) & (score <= 1))))
@@ -111,6 +119,33 @@ def check_annotations(
     wrong = (found & _is(status, (Status.EMPTY,))) | (~found & _is(status, (Status.OK,)))
     findings.add("image-empty", "image", image_ids[wrong].tolist())
     flag("category-once", _second(owner, category_id, task, manifest.tasks, categories))
+
+
+def _check_locks(
+    images: pa.Table,
+    locked: npt.NDArray[np.bool_],
+    owner: Ints,
+    ids: npt.NDArray[Any],
+    findings: Findings,
+) -> None:
+    """Locked images are so with all of their annotations, and say whose they are."""
+    whole = _flags(images)
+    said = np.ones(len(images), np.bool_)
+    for name in ("locked_by", "locked_at", "locked_from"):
+        said &= images[name].is_valid().to_numpy()
+    findings.add("lock-rows", "image", images["image_id"].to_numpy()[whole & ~said].tolist())
+    original = images["parent_image_id"].is_null().to_numpy()
+    known = (owner >= 0) & np.append(original, False)[owner]
+    findings.add(
+        "lock-rows", "annotation", ids[known & (np.append(whole, False)[owner] != locked)].tolist()
+    )
+
+
+def _flags(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """The column locked; nothing is before schema version 4."""
+    if "locked" not in table.column_names:
+        return np.zeros(len(table), np.bool_)
+    return table["locked"].fill_null(False).to_numpy().astype(np.bool_)
 
 
 def image_rows(image_ids: Ints, wanted: Ints) -> Ints:

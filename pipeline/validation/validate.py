@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pipeline.ledger.current import TABLES, stale_parts
-from pipeline.ledger.ledger import open_ledger
+from pipeline.ledger.ledger import Ledger, open_ledger
+from pipeline.ledger.processes import map_in_order, processors
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
+from schemas.manifest import Part
 
 from .copies import CopyCheck
 from .exports import check_exports_of
@@ -17,7 +20,51 @@ from .masks import check_masks
 from .parts import check_manifest, read_checked
 from .rows import ImageIndex, check_annotations, check_images
 
+_PARTS_A_WORKER = 8
+
 __all__ = ["RULES", "ValidationReport", "Violation", "validate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartFindings:
+    """What came of one part.
+
+    Attributes:
+        images: Rows read.
+        annotations: Rows read.
+        index: Ids and names of its images.
+        findings: What breaks a rule.
+    """
+
+    images: int
+    annotations: int
+    index: ImageIndex
+    findings: Findings
+
+
+class PartCheck:
+    """Checks parts of a dataset, each by itself; picklable.
+
+    Args:
+        ledger: The dataset.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._copies = CopyCheck(ledger.storage, ledger.uri)
+
+    def __call__(self, part: Part) -> PartFindings:
+        """Reads a part and holds it against the rules."""
+        ledger, findings, index = self._ledger, Findings(), ImageIndex()
+        tables = read_checked(ledger.storage, ledger.uri, part, ledger.manifest, findings)
+        if tables is None:
+            return PartFindings(0, 0, index, findings)
+        index.add(tables[0])
+        check_images(tables[0], findings)
+        check_annotations(*tables, ledger.manifest, findings)
+        check_masks(*tables, findings)
+        self._copies.check(*tables, findings)
+        return PartFindings(len(tables[0]), len(tables[1]), index, findings)
 
 
 def validate(
@@ -25,6 +72,7 @@ def validate(
     storage: Storage | None = None,
     *,
     exports: bool = True,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> ValidationReport:
     """Reads the current version of a dataset, and its exports, and reports what breaks a rule.
@@ -35,6 +83,8 @@ def validate(
         uri: Of the dataset.
         storage: File access.
         exports: Also what lies in <uri>/exports.
+        workers: Processes that share the parts; 0 = one a processor. The findings do not depend
+            on it.
         progress: Called with (steps done, steps in all) after each part and each export.
 
     Raises:
@@ -45,18 +95,15 @@ def validate(
     manifest, files = ledger.manifest, ledger.storage
     findings = Findings()
     index = ImageIndex()
-    copies = CopyCheck(files, ledger.uri)
     images = annotations = 0
-    for done, part in enumerate(manifest.parts, start=1):
-        tables = read_checked(files, ledger.uri, part, manifest, findings)
-        if tables is not None:
-            images += len(tables[0])
-            annotations += len(tables[1])
-            index.add(tables[0])
-            check_images(tables[0], findings)
-            check_annotations(*tables, manifest, findings)
-            check_masks(*tables, findings)
-            copies.check(*tables, findings)
+    # A process needs a second or two before it can begin.
+    many = min(workers or processors(), max(len(manifest.parts) // _PARTS_A_WORKER, 1))
+    checks = map_in_order(PartCheck(ledger), manifest.parts, workers=many, name="validating")
+    for done, found in enumerate(checks, start=1):
+        images += found.images
+        annotations += found.annotations
+        index.merge(found.index)
+        findings.merge(found.findings)
         if progress is not None:
             progress(done, len(manifest.parts))
     index.check(findings)

@@ -35,6 +35,7 @@ ROWS: dict[str, tuple[str, tuple[Task, ...]]] = {
     "mobilenetv2": ("semantic", SEMANTIC),
     "mobilevit": ("semantic", SEMANTIC),
     "oneformer": ("oneformer", ALL),
+    "oneformer-dinat": ("oneformer", ALL),
     "rf-detr": ("rf-detr", INSTANCE),
     "sapiens2": ("semantic", SEMANTIC),
     "segformer": ("semantic", SEMANTIC),

@@ -75,13 +75,15 @@ def test_keys_are_never_null(schema: pa.Schema, row: dict) -> None:
 
 
 def test_older_datasets_have_the_columns_of_their_time() -> None:
-    new = {"split", "parent_image_id", "augmentation"}
     latest = {"prompts", "parent_file_name", "plane_axis", "plane_index"}
+    latest |= {"locked", "locked_by", "locked_at", "locked_from"}
     assert set(IMAGES.names) - set(schema_of("images", 3).names) == latest
+    new = {"split", "parent_image_id", "augmentation"}
     assert set(schema_of("images", 3).names) - set(schema_of("images", 2).names) == new
     assert schema_of("images", 1).names == schema_of("images", 2).names
-    second, first = (set(schema_of("annotations", version).names) for version in (2, 1))
-    assert set(ANNOTATIONS.names) - second == {"visible_fraction", "source_key"}
+    third, second, first = (set(schema_of("annotations", version).names) for version in (3, 2, 1))
+    assert set(ANNOTATIONS.names) - third >= {"locked", "source_key"}
+    assert third - second == {"visible_fraction"}
     assert "tta_agreement" in second - first
     assert schema_of("images", SCHEMA_VERSION) is IMAGES
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("schemas", "pipeline", "jobs")
+OURS = ("schemas", "pipeline", "jobs", "maskmill")
 
 
 @dataclass(frozen=True, slots=True)

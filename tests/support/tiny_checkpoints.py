@@ -160,12 +160,26 @@ def _detr(folder: Path) -> None:
     _save(folder, model, hf.DetrImageProcessor(size=EDGES))
 
 
-def _oneformer(folder: Path) -> None:
+def _dinat() -> hf.DinatConfig:
+    from pipeline.models.network.neighbourhood import allow_dinat
+
+    allow_dinat()
+    return hf.DinatConfig(
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 2, 4, 8],
+        kernel_size=3,
+        dilations=[[1], [2], [1], [1]],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+
+
+def _oneformer(folder: Path, *, backbone: Callable[[], Any] = _swin) -> None:
     tokenizer = clip_tokenizer()
     info = {str(i): {"name": name, "isthing": int(i < 3)} for i, name in ID2LABEL.items()}
     (folder / "tiny_classes.json").write_text(json.dumps(info))
     config = hf.OneFormerConfig(
-        backbone_config=_swin(),
+        backbone_config=backbone(),
         hidden_dim=32,
         conv_dim=32,
         mask_dim=32,
@@ -201,6 +215,11 @@ def clip_tokenizer(length: int = 77) -> hf.CLIPTokenizer:
     words += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: index for index, word in enumerate(words)}
     return hf.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+
+
+def _oneformer_dinat(folder: Path) -> None:
+    torch.manual_seed(8)  # with 7 its queries find hardly a thing
+    _oneformer(folder, backbone=_dinat)
 
 
 def _eomt(kind: str, **processing: Any) -> Callable[[Path], None]:
@@ -408,6 +427,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "mobilenetv2": _mobilenetv2,
     "mobilevit": _mobilevit,
     "oneformer": _oneformer,
+    "oneformer-dinat": _oneformer_dinat,
     "rf-detr": _rf_detr,
     "sapiens2": _sapiens2,
     "segformer": _segformer,

@@ -3,7 +3,7 @@
 The rules are those of `evaluateImg` and `accumulate` in `pycocotools/cocoeval.py`, and so is every
 digit of the result. What differs is the work: a prediction only looks at the objects that it
 overlaps enough for the lowest threshold, those without rivals are matched all at once, and of each
-prediction 42 bytes are kept instead of its mask.
+prediction 30 bytes are kept instead of its mask.
 
 In short: within an image and a category predictions take their turns by falling score. Each takes
 the free true object of highest IoU that reaches the threshold; crowds and objects outside of the
@@ -14,7 +14,7 @@ outside of the range where nothing fits. A crowd can be taken again and again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,17 +33,17 @@ class _Predictions:
 
     Attributes:
         category: Index of the category.
-        score: As it is.
+        score: As it is, float64: what decides between two is their last bit.
         rank: Place by score among those of the same image and category, from 0.
         image: Index of the image, in the order in which they were added.
         right: m×_STATES bits, packed: matched, by range and threshold.
         wrong: Likewise: neither matched nor ignored.
     """
 
-    category: Ints
+    category: npt.NDArray[np.int32]
     score: Floats
-    rank: Ints
-    image: Ints
+    rank: npt.NDArray[np.int32]
+    image: npt.NDArray[np.int32]
     right: npt.NDArray[np.uint8]
     wrong: npt.NDArray[np.uint8]
 
@@ -61,8 +61,13 @@ class BuiltinAp:
         self._keys: list[int | str] = []
         self._present = np.zeros((len(things), len(AREA_RANGES)), np.int64)
 
-    def add(self, images: Comparison) -> None:
-        """Matches the objects of some images; a prediction without a score gets 1."""
+    def add(self, images: Comparison, *, most: Floats | None = None) -> None:
+        """Matches the objects of some images; a prediction without a score gets 1.
+
+        Args:
+            images: k images, of which p pairs of segments share something.
+            most: p values that the IoU of the pairs is cut down to.
+        """
         truth, predicted = images.truth, images.predicted
         true_row, is_object = _index(self._things, truth.category_ids)
         row, is_thing = _index(self._things, predicted.category_ids)
@@ -85,6 +90,8 @@ class BuiltinAp:
         area, crowd = images.predicted_areas, truth.iscrowd
         union = images.truth_areas[g] + area[d] - images.shared
         iou = images.shared / np.where(crowd[g], area[d], union)
+        if most is not None:
+            iou = np.minimum(iou, most)
         pair = is_object[g] & taking_part[d] & (true_row[g] == row[d]) & (iou >= IOU_THRESHOLDS[0])
         g, d, iou = g[pair], d[pair], iou[pair]
         # 0 wrong, 1 right, 2 ignored; first as if nothing were matched
@@ -106,15 +113,22 @@ class BuiltinAp:
         kept = state[turns].reshape(len(turns), _STATES)
         self._found.append(
             _Predictions(
-                row[turns],
+                row[turns].astype(np.int32),
                 score[turns],
-                rank[turns],
-                predicted.image[turns] + len(self._keys),
+                rank[turns].astype(np.int32),
+                (predicted.image[turns] + len(self._keys)).astype(np.int32),
                 np.packbits(kept == 1, axis=1),
                 np.packbits(kept == 0, axis=1),
             )
         )
         self._keys += [image.key for image in images.images]
+
+    def merge(self, other: BuiltinAp) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        before = np.int32(len(self._keys))
+        self._found += [replace(part, image=part.image + before) for part in other._found]
+        self._keys += other._keys
+        self._present += other._present
 
     def curves(self) -> tuple[Floats, Floats]:
         """Precision and recall as `COCOeval.accumulate` gives them.

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.sources.source import Floats
+from pipeline.evaluation.sources.source import Floats, IouType
 
 from .ap_builtin import sortable
 from .metric import MAX_DETS
 from .overlay import Comparison
+from .stack import Stack
 
 LIBRARIES = {
     "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
@@ -35,13 +36,14 @@ class OfficialAp:
     Args:
         things: Category ids of objects, ascending.
         library: A key of `LIBRARIES`.
+        iou_type: "segm" = masks, "bbox" = boxes.
 
     Raises:
         ValueError: The library is not installed.
     """
 
-    def __init__(self, things: list[int], library: str) -> None:
-        self._things, self._library = things, library
+    def __init__(self, things: list[int], library: str, *, iou_type: IouType = "segm") -> None:
+        self._things, self._library, self._iou_type = things, library, iou_type
         try:
             coco, evaluation, name = LIBRARIES[library]
             self._coco: Any = importlib.import_module(coco).COCO
@@ -54,8 +56,14 @@ class OfficialAp:
         self._truth: list[dict[str, Any]] = []
         self._predicted: list[dict[str, Any]] = []
 
-    def add(self, images: Comparison) -> None:
-        """Keeps the objects of some images; a prediction without a score gets 1."""
+    def add(self, images: Comparison, *, most: Floats | None = None) -> None:
+        """Keeps the objects of some images; a prediction without a score gets 1.
+
+        Raises:
+            ValueError: There is a `most`: the libraries measure IoU themselves.
+        """
+        if most is not None:
+            raise ValueError(f"{self._library} measures IoU itself: nothing can cut it down")
         truth, predicted, before = images.truth, images.predicted, len(self._images)
         self._images += [
             (item.key, {"height": item.height, "width": item.width}) for item in images.images
@@ -68,8 +76,7 @@ class OfficialAp:
                     "id": len(self._truth) + 1,  # 0 would read as "no match"
                     "image_id": before + int(truth.image[i]),
                     "category_id": int(truth.category_ids[i]),
-                    "segmentation": {"size": sizes[truth.image[i]], "counts": truth.counts[i]},
-                    "bbox": [0, 0, 0, 0],
+                    **_shape(truth, i, sizes),
                     "area": float(stated[i]),
                     "iscrowd": int(truth.iscrowd[i]),
                 }
@@ -82,13 +89,21 @@ class OfficialAp:
                     "id": len(self._predicted) + 1,
                     "image_id": before + int(image),
                     "category_id": int(predicted.category_ids[i]),
-                    "segmentation": {"size": sizes[image], "counts": predicted.counts[i]},
-                    "bbox": [0, 0, 0, 0],
-                    "area": int(images.predicted_areas[i]),
+                    **_shape(predicted, i, sizes),
+                    "area": float(images.predicted_areas[i]),
                     "iscrowd": 0,
                     "score": float(scores[i]),
                 }
             )
+
+    def merge(self, other: OfficialAp) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        before = len(self._images)
+        self._images += other._images
+        for mine, more in ((self._truth, other._truth), (self._predicted, other._predicted)):
+            first = len(mine) + 1
+            for number, item in enumerate(more, start=first):
+                mine.append({**item, "id": number, "image_id": item["image_id"] + before})
 
     def curves(self) -> tuple[Floats, Floats]:
         """Precision and recall, shaped as `BuiltinAp.curves` says."""
@@ -108,8 +123,18 @@ class OfficialAp:
                 }  # fmt: skip
                 side.createIndex()
                 sides.append(side)
-            evaluation = self._evaluation(*sides, "segm")
+            evaluation = self._evaluation(*sides, self._iou_type)
             evaluation.params.maxDets = list(MAX_DETS)
             evaluation.evaluate()
             evaluation.accumulate()
         return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def _shape(side: Stack, i: int, sizes: list[list[int]]) -> dict[str, Any]:
+    """Mask and box of a segment as COCO writes them."""
+    if side.boxes is not None:
+        return {"bbox": side.boxes[i].tolist()}
+    return {
+        "segmentation": {"size": sizes[side.image[i]], "counts": side.counts[i]},
+        "bbox": [0, 0, 0, 0],
+    }

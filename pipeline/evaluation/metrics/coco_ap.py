@@ -1,4 +1,4 @@
-"""COCO's average precision of masks: the twelve figures, by category, and curves.
+"""COCO's average precision of masks or boxes: the twelve figures, by category, and curves.
 
 The figures are read from precision and recall as `COCOeval.summarize` does, which knows no other
 `maxDets` than 1, 10, 100. Here a fourth one of 1000 is measured in the same pass, since pictures
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.evaluation.sources.categories import Table
-from pipeline.evaluation.sources.source import Floats
+from pipeline.evaluation.sources.source import Floats, IouType
 from schemas.suggest import nearest
 
 from .ap_builtin import BuiltinAp
@@ -38,8 +38,12 @@ _HUNDRED = MAX_DETS.index(100)
 class ApBackend(Protocol):
     """Computes precision and recall."""
 
-    def add(self, images: Comparison) -> None:
-        """Takes the objects of some images into account."""
+    def add(self, images: Comparison, *, most: Floats | None = None) -> None:
+        """Takes the objects of some images into account; `most` cuts down the pairs' IoU."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Adds what another of its kind has seen of the images that follow."""
         ...
 
     def curves(self) -> tuple[Floats, Floats]:
@@ -53,12 +57,15 @@ class CocoAp:
     Args:
         categories: The common table; its things are the objects.
         backend: One of `AP_BACKENDS`.
+        iou_type: Which of both the libraries compare; the images are laid over each other so.
 
     Raises:
         ValueError: The backend is unknown or not installed.
     """
 
-    def __init__(self, categories: Table, *, backend: str = AP_BACKENDS[0]) -> None:
+    def __init__(
+        self, categories: Table, *, backend: str = AP_BACKENDS[0], iou_type: IouType = "segm"
+    ) -> None:
         self._things = sorted(id_ for id_, item in categories.items() if item.isthing)
         if backend not in AP_BACKENDS:
             raise ValueError(
@@ -66,12 +73,18 @@ class CocoAp:
                 f"known: {', '.join(AP_BACKENDS)}"
             )
         self._backend: ApBackend = (
-            OfficialAp(self._things, backend) if backend in LIBRARIES else BuiltinAp(self._things)
+            OfficialAp(self._things, backend, iou_type=iou_type)
+            if backend in LIBRARIES
+            else BuiltinAp(self._things)
         )
 
-    def add(self, images: Comparison) -> None:
-        """Takes the objects of some images into account."""
-        self._backend.add(images)
+    def add(self, images: Comparison, *, most: Floats | None = None) -> None:
+        """Takes the objects of some images into account; `most` cuts down the pairs' IoU."""
+        self._backend.add(images, most=most)
+
+    def merge(self, other: CocoAp) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        self._backend.merge(other._backend)
 
     def figures(self) -> Figures:
         """The twelve figures for both limits, overall and by category, and curves."""

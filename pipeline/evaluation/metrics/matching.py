@@ -126,6 +126,14 @@ class MatchingAccuracy:
             )
         self._note(images, by_image)
 
+    def merge(self, other: MatchingAccuracy) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        self._counts += other._counts
+        self._iou += other._iou
+        self._measured += other._measured
+        self._sums += other._sums
+        self._worst.merge(other._worst)
+
     def figures(self) -> Figures:
         """Pooled over categories, by category, and the worst images at 0.5."""
         overall = _figures(self._counts.sum(1), self._iou.sum(0))

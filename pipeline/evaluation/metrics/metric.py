@@ -37,6 +37,10 @@ class Metric(Protocol):
         """Takes some images into account."""
         ...
 
+    def merge(self, other: Any) -> None:
+        """Adds what another of its kind has seen of the images that follow; it is then spent."""
+        ...
+
     def figures(self) -> Figures:
         """The figures over all images added so far."""
         ...
@@ -76,6 +80,10 @@ class WorstImages:
         self._rows += [row for row in rows if row[self._key] is not None]
         if len(self._rows) > 4 * self._most:
             self._rows = self.rows()
+
+    def merge(self, other: WorstImages) -> None:
+        """Adds the rows of another."""
+        self.add(other._rows)
 
     def rows(self) -> list[dict[str, Any]]:
         """The worst first; equal ones by name."""

@@ -46,9 +46,9 @@ class Comparison:
         predicted: The m predicted segments.
         truth_index: p indices into `truth`.
         predicted_index: p indices into `predicted`.
-        shared: p counts of pixels, ≥ 1.
-        truth_areas: n mask areas, pixels.
-        predicted_areas: m mask areas, pixels.
+        shared: p counts of pixels, ≥ 1; of boxes, p areas > 0.
+        truth_areas: n areas of masks or boxes, pixels.
+        predicted_areas: m areas of masks or boxes, pixels.
         outside: m counts of pixels that no true segment covers.
     """
 
@@ -57,9 +57,9 @@ class Comparison:
     predicted: Stack
     truth_index: Ints
     predicted_index: Ints
-    shared: Ints
-    truth_areas: Ints
-    predicted_areas: Ints
+    shared: Ints | Floats
+    truth_areas: Ints | Floats
+    predicted_areas: Ints | Floats
     outside: Ints
 
     def iou(self) -> Floats:

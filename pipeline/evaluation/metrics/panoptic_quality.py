@@ -81,6 +81,14 @@ class PanopticQuality:
             ]
         )
 
+    def merge(self, other: PanopticQuality) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        self._tp += other._tp
+        self._fp += other._fp
+        self._fn += other._fn
+        self._iou += other._iou
+        self._worst.merge(other._worst)
+
     def figures(self) -> Figures:
         """Means over the categories that occur on either side, and the worst images, in which all
         categories are pooled."""

@@ -64,6 +64,11 @@ class SemanticIou:
                 self._pixels[names[a], names[b]] += number
         self._note(images, image, left, right, counts)
 
+    def merge(self, other: SemanticIou) -> None:
+        """Adds what `other` has seen of the images that follow."""
+        self._pixels.update(other._pixels)
+        self._worst.merge(other._worst)
+
     def figures(self) -> Figures:
         """Overall, by category, the worst images, and which categories are taken for which.
 

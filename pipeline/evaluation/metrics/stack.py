@@ -34,6 +34,7 @@ class Stack:
         starts: r positions: first pixel of a run.
         ends: r positions: one past its last pixel. Runs of one segment do not overlap.
         counts: n compressed RLE strings; none where the masks are not those of the file.
+        boxes: n×4 boxes [x, y, width, height] in pixels where boxes are compared; else None.
     """
 
     offset: Ints
@@ -47,6 +48,7 @@ class Stack:
     starts: Ints
     ends: Ints
     counts: tuple[bytes, ...] = ()
+    boxes: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -73,6 +75,7 @@ class Stack:
             starts=self.starts[runs],
             ends=self.ends[runs],
             counts=tuple(c for c, kept in zip(self.counts, keep.tolist(), strict=False) if kept),
+            boxes=None if self.boxes is None else self.boxes[keep],
         )
 
     def in_terms_of(self, ids: Mapping[int, int], *, others: int | None = None) -> Stack:
@@ -94,12 +97,13 @@ class Stack:
         return bool((self.starts[order][1:] < self.ends[order][:-1]).any())
 
 
-def stack(images: Sequence[Segments], names: Sequence[str]) -> Stack:
+def stack(images: Sequence[Segments], names: Sequence[str], *, masks: bool = True) -> Stack:
     """Lays images end to end.
 
     Args:
         images: k images' segments.
         names: Of the images, for messages.
+        masks: Read their masks; without, there are no runs.
 
     Raises:
         ValueError: A mask's string is malformed or belongs to another picture size.
@@ -107,8 +111,10 @@ def stack(images: Sequence[Segments], names: Sequence[str]) -> Stack:
     pixels = np.array([item.height * item.width for item in images], np.int64)
     offset = np.concatenate(([0], np.cumsum(pixels)))
     image = np.repeat(np.arange(len(images)), [len(item) for item in images])
-    counts = tuple(text for item in images for text in item.counts)
-    runs = read_runs(pa.array(counts, pa.binary()).view(pa.string()), pixels[image])
+    counts = tuple(text for item in images for text in item.counts) if masks else ()
+    runs = read_runs(
+        pa.array(counts, pa.binary()).view(pa.string()), pixels[image if masks else image[:0]]
+    )
     if not runs.wellformed.all():
         wrong = int(np.argmin(runs.wellformed))
         try:

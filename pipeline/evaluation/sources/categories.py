@@ -115,6 +115,7 @@ def match_categories(
     predicted_is_one: bool = False,
     ignore: bool = False,
     category_map: Mapping[str, str] | None = None,
+    min_paired: float = 0.5,
 ) -> CategoryMatch:
     """Finds the common table.
 
@@ -131,9 +132,12 @@ def match_categories(
         ignore: Do not tell thing categories apart; stuff is left out.
         category_map: Name in the predictions → name in the ground truth; where a side has no
             names, the number in its pixels.
+        min_paired: Least share of the side of fewer categories that the other must have, where no
+            map says which is which.
 
     Raises:
-        ValueError: The two sides have no category in common, or the map names what is not there.
+        ValueError: The two sides have too few categories in common, one name stands for two of
+            them, or the map names what is not there.
     """
     if ignore or truth_is_one or predicted_is_one:
         return _one(truth, predicted, truth_is_one, predicted_is_one, ignore)
@@ -144,7 +148,10 @@ def match_categories(
         return CategoryMatch(table, None, None, "by id")
     renamed = _renamed(truth, predicted, category_map or {})
     by_name = {canonical(item.name): item.id for item in truth.values()}
-    moved = any(by_name.get(name, id_) != id_ for id_, name in renamed.items())
+    same = {id_ for id_, name in renamed.items() if id_ in truth and _named(truth[id_], name)}
+    moved = any(by_name.get(name, id_) != id_ for id_, name in renamed.items() if id_ not in same)
+    if moved or category_map:
+        _check_names(truth, renamed)
     if moved or category_map:
         ids = {id_: by_name[name] for id_, name in renamed.items() if name in by_name}
         how = "by name, with a category map" if category_map else "by name"
@@ -160,6 +167,8 @@ def match_categories(
             )
         ids = {things[1][0].id: things[0][0].id}
         how = f"the only one of each side: {things[1][0].name!r} is {things[0][0].name!r}"
+    if not category_map:
+        _check_share(truth, predicted, ids, min_paired)
     return CategoryMatch(
         table=truth,
         truth_ids=None,
@@ -172,6 +181,41 @@ def match_categories(
         ),
         unpredictable=tuple(sorted(set(truth) - set(ids.values()))),
     )
+
+
+def _named(item: ScoredCategory, name: str) -> bool:
+    return canonical(item.name) == name
+
+
+def _check_names(truth: Table, renamed: Mapping[int, str]) -> None:
+    """Raises where a name that is looked for stands under two ids of the ground truth."""
+    wanted = set(renamed.values())
+    seen: dict[str, int] = {}
+    for item in truth.values():
+        name = canonical(item.name)
+        if name in wanted and name in seen:
+            raise ValueError(
+                f"the ground truth has {item.name!r} under the ids {seen[name]} and {item.id}: "
+                "categories cannot be told apart by name"
+            )
+        seen[name] = item.id
+
+
+def _check_share(truth: Table, predicted: Table, ids: Mapping[int, int], min_paired: float) -> None:
+    """Raises where too few categories are on both sides."""
+    sides = [[c for c in side.values() if not c.is_background] for side in (truth, predicted)]
+    paired = len({there for there in ids.values() if not truth[there].is_background})
+    if paired < min_paired * min(map(len, sides)):
+        alone = [
+            {c.id: c for c in sides[0] if c.id not in set(ids.values())},
+            {c.id: c for c in sides[1] if c.id not in ids},
+        ]
+        raise ValueError(
+            f"only {paired} of {len(sides[0])} categories of the ground truth and {len(sides[1])} "
+            f"of the predictions are the same: the ground truth also has {_names(alone[0])}, the "
+            f"predictions {_names(alone[1])}; --category-map says which is which, --min-paired "
+            "how few are enough"
+        )
 
 
 def _misnamed(truth: Table, predicted: Table, ids: Mapping[int, int]) -> str:

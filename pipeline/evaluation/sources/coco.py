@@ -1,115 +1,306 @@
-"""COCO JSON with masks as a side of a comparison: an instances file, or a list of results."""
+"""COCO JSON as a side of a comparison: an instances file, or a list of results."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.masks import codec
+import numpy as np
+
 from schemas.records import Task
 
+from . import fields
 from .categories import ScoredCategory, Table, canonical
-from .source import ImageEntry, Segments, make_segments
+from .fields import ImageKey, LeftOut, same_key, shown
+from .json_file import JsonFile
+from .source import ImageEntry, IouType, Segments, make_segments
+
+_log = logging.getLogger(__name__)
 
 
 class CocoSource:
     """Instances `{"images", "annotations", "categories"}` or results `[{"image_id", …}]`.
 
+    Keeps 20 bytes an annotation: where it stands in the file, and of which image it is. Lists of
+    entries may also be objects, whose keys are then the ids, as LIVECell writes them.
+
     Args:
-        data: The parsed file.
-        uri: Of the file, for messages.
+        file: The file.
+        iou_type: "bbox" reads boxes and asks for no masks.
+        skip_invalid: Leave out entries that cannot be used, instead of refusing the file.
+
+    Attributes:
+        undeclared: Ids of annotations' categories that the file's own list of categories lacks.
+        left_out: Entries that were left out when the file was opened.
 
     Raises:
-        ValueError: It is neither, or an entry lacks a key.
+        ValueError: It is neither, or an entry is wrong.
     """
 
     task: Task = "instance"
 
-    def __init__(self, data: Mapping[str, Any] | Sequence[Any], *, uri: str) -> None:
-        self._uri = uri
-        results = not isinstance(data, Mapping)
+    def __init__(
+        self, file: JsonFile, *, iou_type: IouType = "segm", skip_invalid: bool = False
+    ) -> None:
+        self._file, self._iou_type = file, iou_type
+        self.left_out = LeftOut(file.uri, skip=skip_invalid)
+        results = file.root == "list"
         self.kind = "coco-results" if results else "coco-instances"
-        annotations = data if results else data.get("annotations", [])
-        self._by_image: dict[Any, list[Mapping[str, Any]]] = {}
-        self._sizes: dict[Any, tuple[int, int]] = {}
-        try:
-            for item in annotations:
-                if results and "score" not in item:
-                    raise ValueError(f"{uri}: a result of image {item['image_id']} has no score")
-                self._by_image.setdefault(item["image_id"], []).append(item)
-            if results:
-                self._entries = [ImageEntry(key, None) for key in self._by_image]
-            else:
-                self._entries = [ImageEntry(i["id"], i["file_name"]) for i in data["images"]]
-                self._sizes = {i["id"]: (i["height"], i["width"]) for i in data["images"]}
-            used = sorted({item["category_id"] for item in annotations})
-            if strange := [id_ for id_ in used if type(id_) is not int]:
-                raise ValueError(f"{uri}: category_id {strange[0]!r} is no whole number")
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{uri} is no COCO file with masks: an entry lacks {error}") from None
-        stray = sorted(set(self._by_image) - set(self._sizes)) if not results else []
-        if stray:
-            raise ValueError(f"{uri}: annotations of image {stray[0]}, which is not under images")
-        table = coco_table(data.get("categories") if isinstance(data, Mapping) else None)
-        unnamed = {id_: ScoredCategory(id_, str(id_)) for id_ in used}
+        self._sizes: list[tuple[int, int]] = []
+        self._entries: list[ImageEntry] = []
+        self._place: dict[ImageKey, int] = {}
+        if not results:
+            self._read_images()
+        table = coco_table(entries_of(file, "categories"), file.uri)
+        used = self._read_annotations()
+        # A list that is there says what there is; without one, what occurs does.
+        unnamed = {id_: ScoredCategory(id_, str(id_)) for id_ in sorted(used)}
         self.categories: Table | None = unnamed | table
+        self.undeclared = frozenset(used - set(table)) if table else frozenset[int]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What reading needs: processes that share the work know images by their ids."""
+        return {**self.__dict__, "_entries": []}
 
     def entries(self) -> Sequence[ImageEntry]:
         """Images in the file's order."""
         return self._entries
 
+    def block(self, key: int | str) -> int:
+        """Images are read one by one."""
+        return 0
+
     def read(self, key: int | str) -> Segments:
         """The annotations of one image in the file's order, polygons drawn as masks."""
-        items = self._by_image.get(key, [])
-        height, width = self._sizes[key] if key in self._sizes else self._result_size(items)
+        place = self._place[same_key(key)]
+        rows = slice(*self._bounds[place : place + 2].tolist())
+        items = self._file.read(self._starts[rows], self._starts[rows] + self._lengths[rows])
+        height, width = self._size(place, items)
+        left_out = LeftOut(self._file.uri, skip=self.left_out.skip)
+        kept: list[Mapping[str, Any]] = []
         counts: list[bytes] = []
+        boxes: list[tuple[float, float, float, float]] = []
         for item in items:
             try:
-                counts.append(codec.from_coco(item["segmentation"], height, width, canonical=False))
-            except (KeyError, ValueError, TypeError, OverflowError) as error:
-                what = "it has no segmentation" if isinstance(error, KeyError) else error
-                where = f"annotation {item.get('id', '')} of image {key}".replace("  ", " ")
-                raise ValueError(f"{self._uri}: {where}: {what}") from None
-        try:
-            return make_segments(
-                height,
-                width,
-                counts,
-                [item["category_id"] for item in items],
-                iscrowd=[item.get("iscrowd", 0) for item in items],
-                scores=[item.get("score") for item in items],
-                coco_areas=[item.get("area") for item in items],
-            )
-        except (TypeError, OverflowError) as error:
+                if self._iou_type == "bbox":
+                    boxes.append(fields.box(item))
+                else:
+                    counts.append(fields.mask(item, height, width, check=left_out.skip))
+            except ValueError as error:
+                # A bad mask may leave a good box.
+                hint = "" if self._iou_type == "bbox" else "; --iou-type bbox compares boxes"
+                left_out.add(f"{_which(item, key)}: {error}", hint if "bbox" in item else "")
+            else:
+                kept.append(item)
+        return make_segments(
+            height,
+            width,
+            counts,
+            [fields.category_id(item) for item in kept],
+            iscrowd=[fields.flag(item, "iscrowd") for item in kept],
+            scores=[_score(item) for item in kept],
+            coco_areas=[_area(item) for item in kept],
+            boxes=boxes if self._iou_type == "bbox" else None,
+            left_out=tuple(left_out.examples),
+            left_out_count=left_out.count,
+        )
+
+    def _read_images(self) -> None:
+        ambiguous: set[ImageKey] = set()
+        for item in entries_of(self._file, "images"):
+            try:
+                if not isinstance(item, Mapping):
+                    raise ValueError("it is no object")
+                key, name = fields.image_key(item, "id"), fields.file_name(item)
+                size = fields.size_of_image(item)
+            except ValueError as error:
+                named = item.get("file_name", "") if isinstance(item, Mapping) else shown(item)
+                number = len(self._entries) + self.left_out.count + 1
+                self.left_out.add(f"image {named or number}: {error}")
+                continue
+            before = self._place.get(key)
+            if before is None:
+                self._place[key] = len(self._entries)
+                # Text stays text: COCO's order of images, which decides between equal scores,
+                # is then that of letters.
+                self._entries.append(
+                    ImageEntry(item["id"] if isinstance(item["id"], str) else key, name)
+                )
+                self._sizes.append(size)
+            elif self._entries[before].name != name or self._sizes[before] != size:
+                first = self._entries[before].name
+                self.left_out.add(f"image id {shown(item['id'])} is that of {first!r} and {name!r}")
+                ambiguous.add(key)
+        if ambiguous:  # whose annotations are those of this id?
+            kept = [place for key, place in self._place.items() if key not in ambiguous]
+            self._entries = [self._entries[place] for place in kept]
+            self._sizes = [self._sizes[place] for place in kept]
+            self._place = {same_key(item.key): at for at, item in enumerate(self._entries)}
+
+    def _read_annotations(self) -> set[int]:
+        """Notes where annotations stand, and looks at all of them but their masks.
+
+        Returns:
+            The ids of categories that occur.
+        """
+        spans = self._file.spans("annotations")
+        images, kept = array("i"), np.ones(len(spans), np.bool_)
+        seen, used, number, odd_areas = array("q"), set[int](), -1, list[str]()
+        for batch in self._file.batches(spans, whole=("image_id", "id", "category_id")):
+            for _, item in batch:
+                number += 1
+                try:
+                    images.append(self._image_of(item, number))
+                    used.add(fields.category_id(item))
+                    fields.flag(item, "iscrowd")
+                    _score(item)
+                    if _area(item) is None and item.get("area") is not None:
+                        odd_areas.append(f"{_which(item)} has area {shown(item['area'])}")
+                        del odd_areas[fields.EXAMPLES :]
+                    if (own := _id_bits(item)) is not None:
+                        seen.append(own)
+                except ValueError as error:
+                    del images[number:]
+                    images.append(-1)
+                    kept[number] = False
+                    self.left_out.add(f"{_which(item, number=number)}: {error}")
+        if odd_areas:
+            _log.warning("%s: the masks' areas are taken: %s", self._file.uri, ", ".join(odd_areas))
+        self._check_ids(np.array(seen, np.int64))
+        place = np.array(images, np.int32)
+        rows = np.flatnonzero(kept)
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        self._starts = spans.starts[rows]
+        self._lengths = (spans.ends[rows] - self._starts).astype(np.int32)
+        self._bounds = np.searchsorted(place[rows], np.arange(len(self._entries) + 1))
+        return used
+
+    def _image_of(self, item: Any, number: int) -> int:
+        """Index of the image of an annotation; a list of results makes its own list of images."""
+        if not isinstance(item, Mapping):
+            raise ValueError("it is no object")
+        key = fields.image_key(item, "image_id")
+        if self.kind == "coco-results":
+            if "score" not in item or item["score"] is None:
+                raise ValueError("it has no score")
+            if key not in self._place:
+                self._place[key] = len(self._entries)
+                own = item["image_id"]
+                self._entries.append(ImageEntry(own if isinstance(own, str) else key, None))
+        elif key not in self._place:
+            raise ValueError(f"its image_id {shown(item['image_id'])} is not under images")
+        return self._place[key]
+
+    def _check_ids(self, seen: np.ndarray) -> None:
+        """Raises where one id stands for two annotations: whichever is meant counts twice."""
+        if self.kind == "coco-results":
+            return
+        ids, counts = np.unique(seen, return_counts=True)
+        if len(twice := ids[counts > 1]):
             raise ValueError(
-                f"{self._uri}: an annotation of image {key}: a value of the wrong kind: {error}"
-            ) from None
+                f"{self._file.uri}: annotation id {twice[0]} is given {counts.max()} times, and "
+                f"{len(twice) - 1} further ids more than once: pycocotools would count one of the "
+                "annotations in place of the others. Number them anew, or leave their ids out"
+            )
 
-    def _result_size(self, items: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        segmentation = items[0].get("segmentation") if items else None
-        if not isinstance(segmentation, Mapping) or "size" not in segmentation:
-            raise ValueError(f"{self._uri}: results must hold masks as RLE with their size")
-        height, width = segmentation["size"]
-        return int(height), int(width)
+    def _size(self, place: int, items: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        if self._sizes:
+            return self._sizes[place]
+        if self._iou_type == "bbox":
+            return 0, 0  # a list of boxes does not tell; the other side does
+        for item in items:
+            code = item.get("segmentation")
+            if isinstance(code, Mapping) and len(code.get("size") or ()) == 2:
+                height, width = code["size"]
+                return fields.size_of_image({"height": height, "width": width})
+        raise ValueError(
+            f"{self._file.uri}: results must hold masks as RLE with their size"
+            + ("; --iou-type bbox compares boxes" if items and "bbox" in items[0] else "")
+        )
 
 
-def coco_table(categories: Sequence[Mapping[str, Any]] | None) -> dict[int, ScoredCategory]:
+def coco_table(categories: Any, uri: str = "") -> dict[int, ScoredCategory]:
     """A `categories` list; without `isthing`, a category is a thing unless it is "background".
 
     Raises:
-        ValueError: An entry has no id.
+        ValueError: An entry has no id, or two have the same and different names.
     """
     table: dict[int, ScoredCategory] = {}
+    where = f"{uri}: " if uri else ""
     for item in categories or ():
-        if "id" not in item:
-            raise ValueError("a category has no id")
-        id_ = item["id"]
-        name = str(item.get("name", id_))
+        if not isinstance(item, Mapping):
+            raise ValueError(f"{where}category {shown(item)} is no object with an id and a name")
+        try:
+            id_ = fields.category_id(item, "id")
+            isthing = fields.flag({"isthing": 1, **item}, "isthing")
+        except ValueError as error:
+            raise ValueError(f"{where}category {shown(item.get('name'))}: {error}") from None
+        given = item.get("name")
+        name = str(id_) if given is None else str(given)
+        if id_ in table and table[id_].name != name:
+            raise ValueError(
+                f"{where}category id {id_} is that of {table[id_].name!r} and {name!r}"
+            )
         rest = canonical(name) == "background"
-        isthing = bool(item.get("isthing", 1)) and not rest
-        table[id_] = ScoredCategory(id_, name, isthing, rest, _color(item.get("color")))
+        table[id_] = ScoredCategory(
+            id_, name, isthing and not rest, rest, _color(item.get("color"))
+        )
     return table
+
+
+def entries_of(file: JsonFile, name: str) -> Iterator[Any]:
+    """The entries of a list, or of an object whose keys are ids."""
+    if not file.has(name):
+        return
+    spans = file.spans(name)
+    for batch in file.batches(spans, whole=("id",)):
+        for key, item in batch:
+            yield {"id": key, **item} if key is not None and isinstance(item, Mapping) else item
+
+
+def _which(item: Any, key: ImageKey | None = None, *, number: int | None = None) -> str:
+    """The name of an annotation in messages."""
+    if not isinstance(item, Mapping):
+        return f"entry {(number or 0) + 1} of the annotations"
+    id_ = item.get("id")
+    named = "annotation" if "id" in item else "an annotation"
+    where = item.get("image_id", key)
+    return " ".join([named, *([shown(id_)] if "id" in item else []), f"of image {shown(where)}"])
+
+
+def _id_bits(item: Mapping[str, Any]) -> int | None:
+    """The id of an annotation, None where it has none to speak of; huge ones by their hash."""
+    id_ = item.get("id")
+    if id_ is None or isinstance(id_, bool):
+        return None
+    value = same_key(id_) if isinstance(id_, str) else id_
+    return value if type(value) is int and abs(value) < 2**62 else hash(value)
+
+
+def _score(item: Mapping[str, Any]) -> float | None:
+    return None if item.get("score") is None else fields.real(item, "score")
+
+
+def _area(item: Mapping[str, Any]) -> float | None:
+    """The stated area; None where there is none, or one that is no number of pixels.
+
+    Raises:
+        ValueError: It is no number at all.
+    """
+    if item.get("area") is None:
+        return None
+    try:
+        value = fields.real(item, "area")
+    except ValueError:
+        if isinstance(item["area"], float):  # NaN or infinite: what Python writes of a division
+            return None
+        raise
+    if value < 0:
+        raise ValueError(f"its area is {shown(item['area'])}, less than nothing")
+    return value
 
 
 def _color(value: Any) -> str:

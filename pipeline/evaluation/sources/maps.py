@@ -20,6 +20,7 @@ from schemas.records import Task
 
 from .categories import AGNOSTIC, Table
 from .coco import coco_table
+from .fields import LeftOut
 from .source import ImageEntry, Segments, segments_of_map
 
 # Pictures whose pixels are numbers: label maps, maps of category ids, panoptic id maps.
@@ -168,6 +169,7 @@ class MapSource:
         self.task: Task = "instance" if kind == "labels" else "semantic"
         self._key = key or MapKey(frozenset())
         self.categories: Table | None = self._key.categories if kind == "semantic" else None
+        self.left_out = LeftOut(uri, skip=False)
         self._storage = storage
         self._paths: list[str] = []
         self._entries: list[ImageEntry] = []
@@ -181,6 +183,10 @@ class MapSource:
     def entries(self) -> Sequence[ImageEntry]:
         """Maps in the order of their paths."""
         return self._entries
+
+    def block(self, key: int | str) -> int:
+        """Images are read one by one."""
+        return 0
 
     def read(self, key: int | str) -> Segments:
         """One segment a value. Objects have the category `AGNOSTIC`."""

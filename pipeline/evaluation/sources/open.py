@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
-import orjson
+from collections.abc import Collection, Mapping
 
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage
@@ -15,9 +12,10 @@ from schemas.suggest import nearest
 
 from .coco import CocoSource
 from .dataset import LedgerSource
+from .json_file import JsonFile
 from .maps import MapKey, MapSource, map_key
 from .panoptic import PanopticSource
-from .source import KINDS, Source
+from .source import KINDS, IouType, Source
 
 
 def open_source(
@@ -28,6 +26,9 @@ def open_source(
     void: Collection[int] | None = None,
     pixel_offset: int = 0,
     task: Task | None = None,
+    iou_type: IouType = "segm",
+    skip_invalid: bool = False,
+    locked_only: bool = False,
     storage: Storage | None = None,
 ) -> Source:
     """Opens a dataset of ours, a COCO JSON file or a folder of maps.
@@ -45,6 +46,9 @@ def open_source(
         pixel_offset: Category id − pixel value in semantic maps, likewise.
         task: Of a dataset that holds several; None = the one that compares best with the other
             side.
+        iou_type: "bbox" reads boxes instead of masks.
+        skip_invalid: Leave out entries of JSON files that cannot be used, and count them.
+        locked_only: Of a dataset of ours, only images that a person corrected.
         storage: File access.
 
     Raises:
@@ -58,14 +62,16 @@ def open_source(
     if not storage.exists(uri):
         raise ValueError(f"no such file or folder: {uri}")
     if kind == "dataset" or (kind == "auto" and storage.exists(join(uri, "manifest.json"))):
-        source = LedgerSource(open_ledger(uri, storage), task)
+        source = LedgerSource(open_ledger(uri, storage), task, locked_only=locked_only)
         return source if task or other is None else source.suited_to(other.task)
+    if locked_only:
+        raise ValueError(f"{uri} is no dataset of ours: it has no locked images")
     if task:
         raise ValueError(f"{uri} is no dataset of ours: there is no task to choose")
     if not storage.is_dir(uri):
-        return _of_json(uri, kind, storage)
+        return _of_json(uri, kind, storage, iou_type, skip_invalid)
     if kind in ("auto", "coco-panoptic") and storage.exists(uri + ".json"):
-        return _of_json(uri + ".json", "coco-panoptic", storage)
+        return _of_json(uri + ".json", "coco-panoptic", storage, iou_type, skip_invalid)
     if kind not in ("auto", "labels", "semantic"):
         raise ValueError(f"{uri} is a folder, {kind} wants a file")
     key = map_key(uri, void=void, pixel_offset=pixel_offset, storage=storage)
@@ -76,43 +82,40 @@ def open_source(
     return MapSource(uri, kind, key=key, storage=storage)
 
 
-def _of_json(uri: str, kind: str, storage: Storage) -> Source:
+def _of_json(
+    uri: str, kind: str, storage: Storage, iou_type: IouType, skip_invalid: bool
+) -> Source:
     if kind in ("labels", "semantic"):
         raise ValueError(f"{uri} is a file, {kind} wants a folder")
-    try:
-        data: Any = orjson.loads(storage.read(uri))
-    except ValueError as error:
-        raise ValueError(f"{uri} is not JSON: {error}") from None
-    try:
-        return _of_data(data, uri, kind, storage)
-    except (TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{uri} is no COCO file: a value is of the wrong kind: {error}") from error
-
-
-def _of_data(data: Any, uri: str, kind: str, storage: Storage) -> Source:
-    found = _kind_of_json(data)
-    if not found:
-        raise ValueError(
-            f"{uri} is no COCO file: neither a list of results nor an object with annotations"
-        )
+    file = JsonFile(uri, storage)
+    found = _kind_of_json(file)
     if kind not in ("auto", found):
         raise ValueError(f"{uri} is {found}, not {kind}")
     if found == "coco-panoptic":
         folder = uri.removesuffix(".json")
         if not storage.is_dir(folder):
             raise ValueError(f"{uri} is panoptic and needs its PNG files in {folder}")
-        return PanopticSource(data, uri=uri, folder=folder, storage=storage)
-    return CocoSource(data, uri=uri)
+        return PanopticSource(file, folder=folder, storage=storage, skip_invalid=skip_invalid)
+    return CocoSource(file, iou_type=iou_type, skip_invalid=skip_invalid)
 
 
-def _kind_of_json(data: Any) -> str:
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        return "coco-results" if all(isinstance(item, Mapping) for item in data) else ""
-    if not isinstance(data, Mapping) or not isinstance(data.get("annotations"), list):
-        return ""
-    if any("segments_info" in item for item in data["annotations"][:1]):
+def _kind_of_json(file: JsonFile) -> str:
+    if file.root == "list":
+        return "coco-results"
+    if not file.has("annotations"):
+        have = sorted((*file.members, *file.small))
+        what = f"an object with {', '.join(have[:9])}" if have else f"a {file.root} alone"
+        raise ValueError(
+            f"{file.uri} is no COCO file: neither a list of results nor an object with "
+            f"annotations, but {what}"
+        )
+    spans = file.spans("annotations")
+    first = file.read(spans.starts[:1], spans.ends[:1])
+    if any(isinstance(item, Mapping) and "segments_info" in item for item in first):
         return "coco-panoptic"
-    return "coco-instances" if isinstance(data.get("images"), list) else ""
+    if not file.has("images"):
+        raise ValueError(f"{file.uri} is no COCO file: it has annotations but no list of images")
+    return "coco-instances"
 
 
 def _kind_of_maps(maps: MapSource, other: Source | None, key: MapKey) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,27 @@ from pipeline.masks import codec
 from schemas.records import Task
 
 from .categories import Table
+from .fields import LeftOut
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+IouType = Literal["segm", "bbox"]
+"""What COCO's AP compares: masks or boxes."""
+IOU_TYPES: tuple[IouType, ...] = get_args(IouType)
+
+
+def iou_type_named(name: str) -> IouType:
+    """The choice of this name.
+
+    Raises:
+        ValueError: There is no such choice.
+    """
+    for choice in IOU_TYPES:
+        if name == choice:
+            return choice
+    raise ValueError(f"unknown iou_type {name!r}; known: {', '.join(IOU_TYPES)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +50,10 @@ class Segments:
         coco_areas: n areas as the file states them, NaN where it does not. COCO's small, medium
             and large are told apart by these; nothing else uses them.
         answered: Somebody looked at the image; if not, there is no segment either.
+        boxes: n×4 boxes [x, y, width, height] in pixels where boxes are compared, and `counts` is
+            empty; else None.
+        left_out: What was wrong with the first entries that were left out.
+        left_out_count: How many were left out.
     """
 
     height: int
@@ -43,9 +64,12 @@ class Segments:
     scores: Floats
     coco_areas: Floats
     answered: bool = True
+    boxes: Floats | None = None
+    left_out: tuple[str, ...] = ()
+    left_out_count: int = 0
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return len(self.category_ids)
 
 
 def make_segments(
@@ -58,13 +82,16 @@ def make_segments(
     scores: Sequence[float | None] | None = None,
     coco_areas: Sequence[float | None] | None = None,
     answered: bool = True,
+    boxes: Sequence[Sequence[float]] | None = None,
+    left_out: tuple[str, ...] = (),
+    left_out_count: int = 0,
 ) -> Segments:
     """Segments from plain lists; what is not given is no crowd, has no score and no stated area.
 
     Raises:
         ValueError: The lists differ in length.
     """
-    n = len(counts)
+    n = len(counts) if boxes is None else len(boxes)
     columns = (category_ids, iscrowd, scores, coco_areas)
     if any(column is not None and len(column) != n for column in columns):
         raise ValueError("the columns of a table of segments differ in length")
@@ -77,6 +104,9 @@ def make_segments(
         scores=np.array(scores if scores is not None else [None] * n, np.float64),
         coco_areas=np.array(coco_areas if coco_areas is not None else [None] * n, np.float64),
         answered=answered,
+        boxes=None if boxes is None else np.array(boxes, np.float64).reshape(n, 4),
+        left_out=left_out,
+        left_out_count=left_out_count,
     )
 
 
@@ -127,7 +157,9 @@ class ImageEntry:
 
 
 class Source(Protocol):
-    """Segments of many images, read one image at a time."""
+    """Segments of many images, read one image at a time. Picklable."""
+
+    left_out: LeftOut
 
     @property
     def kind(self) -> str:
@@ -146,6 +178,10 @@ class Source(Protocol):
 
     def entries(self) -> Sequence[ImageEntry]:
         """All images, in the order in which reading is cheapest."""
+        ...
+
+    def block(self, key: int | str) -> int:
+        """Number of the file that this image's segments are read from together with others'."""
         ...
 
     def read(self, key: int | str) -> Segments:

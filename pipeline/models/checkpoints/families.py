@@ -209,6 +209,10 @@ FAMILIES: dict[str, Family] = {
         heads=("ForUniversalSegmentation",),
         views=True,
     ),
+    "onnx": Family(
+        "pipeline.models.onnx:OnnxSegmenter",
+        tasks=("semantic", "instance"),
+    ),
     "otsu": Family(
         "pipeline.models.otsu:OtsuSegmenter",
         weightless=True,

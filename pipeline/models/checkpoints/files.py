@@ -75,7 +75,7 @@ def weight_files(
         if not _plain(named):
             raise ValueError(f"{folder}: config.json names weights outside its folder: {named!r}")
         files = [folder / named]
-        pickled = not named.endswith(".safetensors")
+        pickled = not named.endswith((".safetensors", ".onnx"))
     else:
         files = _listed(folder, SAFE, ("*.safetensors",) if any_name else ())
         pickled = not files

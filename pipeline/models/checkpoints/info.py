@@ -35,6 +35,7 @@ from .locate import (
     locate,
     snapshot_folder,
 )
+from .onnx_format import onnx_config, read_onnx
 from .own_format import read_own
 from .smp import KEY, read_smp_folder
 
@@ -215,6 +216,9 @@ def _config(place: ModelLocation, architecture: Mapping[str, Any]) -> dict[str, 
     if place.entry and place.source == "torchvision":
         return torchvision_config(place.entry)
     path = place.folder / "config.json"
+    graph = _graph(place)
+    if graph is not None:
+        return onnx_config(graph)
     if architecture:
         if path.is_file() and not place.file:
             raise ValueError(f"model.architecture: {path} says what the network is")
@@ -227,6 +231,16 @@ def _config(place: ModelLocation, architecture: Mapping[str, Any]) -> dict[str, 
             f"network it is; the job can: model.architecture = {EXAMPLE}"
         )
     raise ValueError(f"{place.folder} is no checkpoint: it holds no config.json{_alone(place)}")
+
+
+def _graph(place: ModelLocation) -> Path | None:
+    """The ONNX graph that was named, or the only one of a folder that says nothing else."""
+    if place.file:
+        return place.folder / place.file if place.file.endswith(".onnx") else None
+    if (place.folder / "config.json").is_file():
+        return None
+    graphs = sorted(place.folder.glob("*.onnx"))
+    return graphs[0] if len(graphs) == 1 else None
 
 
 def _alone(place: ModelLocation) -> str:
@@ -245,6 +259,8 @@ def _described(place: ModelLocation, config: Mapping[str, Any], *, categories: s
     given = config.get("format")
     if given == "maskmill":
         return read_own(path, config, categories=categories)
+    if given == "onnx":
+        return read_onnx(path, config, categories=categories)
     if given is not None:
         raise ValueError(f'{path} has the format {given!r}; ours is "format": "maskmill"')
     if KEY in config:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from schemas.records import Sample, Segmentation
 
 from .geometry import Frame
+
+if TYPE_CHECKING:  # the driver asks whether a family is a `DenseSegmenter`, and loads no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

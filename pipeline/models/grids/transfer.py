@@ -34,3 +34,8 @@ def fetch_all(tensors: Sequence[Tensor]) -> list[npt.NDArray[np.float64]]:
     ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]
     parts = np.split(flat, ends)
     return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
+
+
+def best_device() -> str:
+    """The device that a model goes to where nobody names one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,10 +9,16 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.models.grids.geometry import Hw
+from pipeline.models.postprocess.backend import path_for
 from schemas.config.model import ModelConfig
+
+from .blocks import compile_blocks, repeated_blocks, without_drop_path
+from .graphs import Graphs
+from .weights import cast_weights, castable
+from .windows import exchange_windows
 
 # Forward: a network's function at the wanted precision, compiled if wanted.
 
@@ -50,32 +56,74 @@ def autocast(
 class Forward:
     """Calls a network.
 
-    Matrix products and convolutions run in the precision, sums that need it in float32
-    (autocast); weights stay float32.
+    On a GPU a network that is given as `model` gets its weights in the job's precision once, and a
+    shape that comes again is recorded and replayed. Elsewhere matrix products and convolutions run
+    in the precision, sums that need it in float32 (autocast), and weights stay float32.
 
     Args:
-        function: B×3×h×w float32 → tensors of B rows each.
+        function: B×3×h×w → tensors of B rows each.
         device: Where the network is.
         options: `dtype` and `compile`.
+        model: The network inside the function, ready for both; None = leave it as it is.
+
+    Attributes:
+        dtype: Of the pixels that the function gets.
     """
 
     def __init__(
-        self, function: Function, *, device: str | torch.device, options: ModelConfig
+        self,
+        function: Function,
+        *,
+        device: str | torch.device,
+        options: ModelConfig,
+        model: nn.Module | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._options = options
         self._function = function
-        self._compiled = torch.compile(function, dynamic=False) if options.compile else None
+        self.dtype = torch.float32
+        wanted = precision(options.dtype, device)
+        self._uncompiled: nn.Module | None = None
+        if model is not None and self._device.type == "cuda":
+            if wanted != torch.float32 and castable(model):
+                cast_weights(model, wanted)
+                self.dtype = wanted
+            without_drop_path(model)
+            if path_for(self._device) == "kernels":
+                exchange_windows(model)
+            if options.compile and repeated_blocks(model):
+                self._uncompiled = model
+        whole = options.compile and self._uncompiled is None
+        self._compiled = torch.compile(function, dynamic=False) if whole else None
         self._shapes: set[torch.Size] = set()
+        self._graphs = None
+        if model is not None and self._device.type == "cuda":
+            self._graphs = Graphs(lambda pixels: self._chosen(pixels.shape)(pixels))
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The network's answer, in float32."""
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(self._options, self._device):
+        """The network's answer, in float32 and for its caller alone."""
+        pixels = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), self._autocast():
             if self._compiled and not self._shapes:
                 self._function(pixels)  # transformers hangs hooks into a model at its first call
-            answer = self._chosen(pixels.shape)(pixels)
+            if self._uncompiled is not None:
+                self._function(pixels)
+                compile_blocks(self._uncompiled)
+                self._uncompiled = None
+            if self._graphs is None:
+                answer = self._chosen(pixels.shape)(pixels)
+            else:
+                # Copied: what a graph answers is overwritten by its next call.
+                return tuple(
+                    each.to(torch.float32, copy=True) if each.is_floating_point() else each.clone()
+                    for each in self._graphs(pixels)
+                )
         return tuple(each.float() if each.is_floating_point() else each for each in answer)
+
+    def _autocast(self) -> torch.autocast | nullcontext[None]:
+        if self.dtype != torch.float32:
+            return nullcontext()
+        return autocast(self._options, self._device)
 
     def _chosen(self, shape: torch.Size) -> Function:
         if self._compiled is None:

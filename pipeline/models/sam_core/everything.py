@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from pipeline.models.grids.transfer import fetch
 from pipeline.models.network.fit import Fitter
@@ -22,7 +21,7 @@ from pipeline.models.postprocess.backend import Path
 from schemas.config.prompts import EverythingConfig
 from schemas.records import Evidence, Sample, Segment
 
-from .grid import Crop, crops, without_small_regions
+from .grid import Crop, box_nms, crops, without_small_regions
 from .masks import Enlarging, SmallMasks, alternatives, judge, numbered_segments
 from .net import Encoded, SamNet
 
@@ -130,7 +129,7 @@ class Everything:
         owner = torch.cat([torch.full_like(part.points, index) for index, part in enumerate(parts)])
         sizes = [part.crop.size_hw[0] * part.crop.size_hw[1] for part in parts]
         scores = (1 / torch.tensor(sizes, device=boxes.device))[owner]
-        kept = _nms(boxes, scores, self._config.crop_nms_thresh)
+        kept = box_nms(boxes, scores, self._config.crop_nms_thresh)
         first = torch.cumsum(torch.tensor([0, *(len(part.boxes) for part in parts)]), 0).tolist()
         chosen = owner[kept]
         order = sorted(range(len(parts)), key=sizes.__getitem__)
@@ -152,7 +151,7 @@ class Everything:
             for small in self._small(picture, points[:, None])
         ]
         whole = _joined(found)
-        return whole.take(_nms(whole.boxes, whole.predicted_iou, self._config.box_nms_thresh))
+        return whole.take(box_nms(whole.boxes, whole.predicted_iou, self._config.box_nms_thresh))
 
     def _small(self, picture: Encoded, points: Tensor) -> Iterator[SmallMasks]:
         """Masks of some points at a time whose estimated quality suffices."""
@@ -236,11 +235,6 @@ def _near_edge(boxes: Tensor, crop: Crop, picture_hw: tuple[int, int]) -> Tensor
     inner, outer = (boxes.new_tensor(box) for box in (crop.box_xyxy, (0, 0, width, height)))
     near, rim = (((boxes + at) - edge).abs() <= _EDGE for edge in (inner, outer))
     return (near & ~rim).any(1)
-
-
-def _nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    """Indices that stay, the best first; boxes as the package takes them."""
-    return batched_nms(boxes.float(), scores.float(), torch.zeros_like(boxes[:, 0]), limit)
 
 
 def _joined(parts: list[Candidates]) -> Candidates:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from pipeline.masks import codec
@@ -108,9 +109,19 @@ def without_small_regions(
     boxes = torch.tensor(
         [(x, y, x + w - 1, y + h - 1) for x, y, w, h in (one.bbox_xywh for one in cleaned)]
     )
-    scores = torch.tensor(untouched, dtype=torch.float32)
-    kept = batched_nms(boxes.float(), scores, torch.zeros(len(boxes)), nms_thresh)
+    kept = box_nms(boxes, torch.tensor(untouched), nms_thresh)
     return [cleaned[index] for index in kept.tolist()]
+
+
+def box_nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
+    """Indices that stay, the best first.
+
+    Args:
+        boxes: N×4, left, top, right, bottom of the last pixel, as the package takes them.
+        scores: N.
+        limit: IoU above which the lower score goes.
+    """
+    return batched_nms(boxes.float(), scores.float(), torch.zeros_like(boxes[:, 0]), limit)
 
 
 def _cleaned(segment: Segment, height: int, width: int, min_area: int) -> tuple[Segment, bool]:

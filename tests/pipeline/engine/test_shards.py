@@ -157,6 +157,13 @@ def test_records_of_containers_and_loose_files_come_back():
     assert [replace(record, image_id=0) for record in found] == expected
     for record in found:
         assert listing.record(record.image_id) == record
-    assert len(Listing.of([tar, loose], limit=1)) == 1
+    assert (
+        len(
+            Listing.of(
+                [tar, loose],
+            )
+        )
+        == 3
+    )
     borders = {(s.start, s.stop) for s in listing.shards(run="r", mean_size=100)}
     assert borders == {(0, 2), (2, 3)}  # a shard never crosses a tar

@@ -299,7 +299,7 @@ def test_tells_how_far_it_is(tmp_path, truth):
         metrics=["matching"],
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(2, 4), (4, 4)]  # a part after the other
 
 
 @pytest.mark.parametrize(

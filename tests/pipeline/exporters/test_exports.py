@@ -187,7 +187,7 @@ def test_a_damaged_stamp_is_no_stamp(tmp_path):
 
 def test_unknown_formats_and_unfit_tasks_are_named(tmp_path):
     ledger = small_dataset(tmp_path / "data", "instance")
-    with pytest.raises(ValueError, match="unknown format 'coco'; did you mean 'coco-"):
+    with pytest.raises(ValueError, match="unknown format 'coco'; did you mean one of 'coco-"):
         export_all(ledger, formats=("coco",))
     with pytest.raises(ValueError, match="coco-panoptic needs a dataset of task panoptic"):
         exports_current(ledger, formats=("coco-panoptic",))

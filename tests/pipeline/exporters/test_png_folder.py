@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.exporters.png_folder import PngNames
+from pipeline.exporters.png_folder import PngNames, named
 from pipeline.storage.storage import Storage
 
 
@@ -111,6 +111,14 @@ def test_a_name_of_244_bytes_is_kept_and_a_longer_one_shortened():
     assert all(len(names[one].encode()) <= 255 for one in both)
     assert names[both[0]] != names[both[1]]
     assert names[full].startswith("a" * 200)
+
+
+def test_a_longer_ending_is_room_for_too():
+    end = "_gtFine_labelIds.png"
+    assert named("a/b.png", end) == "a/b_gtFine_labelIds.png"
+    long = [named(f"x/{'a' * n}.png", end) for n in (235, 236, 250, 251)]
+    assert len(set(long)) == 4
+    assert all(len(name.removeprefix("x/")) <= 255 and name.endswith(end) for name in long)
 
 
 def parents(path: str) -> set[str]:

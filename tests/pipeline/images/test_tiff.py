@@ -237,3 +237,41 @@ def test_a_real_satellite_scene(shared_data):
     grey = sample.pixels[..., 0].astype(float)
     assert np.corrcoef(grey.reshape(-1), expected.reshape(-1))[0, 1] > 0.97
     assert grey.std() > 25
+
+
+def pyramid(*, mpp: float = 0.25) -> tuple[bytes, list[np.ndarray]]:
+    """An OME-TIFF of three levels and its levels, the finest first."""
+    levels = [deep(160, 240), deep(80, 120), deep(40, 60)]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, ome=True) as writer:
+        sizes = {"axes": "YX", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp}
+        writer.write(levels[0], subifds=2, tile=(32, 32), metadata=sizes)
+        for level in levels[1:]:
+            writer.write(level, subfiletype=1, tile=(32, 32))
+    return file.getvalue(), levels
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_level_by_its_number(level):
+    data, levels = pyramid()
+    sample = decode(data, level=level, stretch_16bit="full")
+    np.testing.assert_array_equal(sample.pixels, full(levels[level]))
+    assert sample.note == (f"level {level} of 3" if level else "")
+    assert fail(data, level=3).message == "images.level = 3: the image has 3 levels"
+
+
+@pytest.mark.parametrize(
+    ("mpp", "level"), [(0.1, 0), (0.25, 0), (0.4, 0), (0.5, 1), (0.95, 1), (1, 2), (8, 2)]
+)
+def test_a_level_by_the_size_of_its_pixels(mpp, level):
+    data, levels = pyramid()
+    assert decode(data, mpp=mpp).original_hw == levels[level].shape
+    plain = written(deep(20, 30))
+    assert "does not say how large its pixels are" in fail(plain, mpp=mpp).message
+
+
+def test_a_level_is_measured_by_itself(monkeypatch):
+    data, _ = pyramid()
+    monkeypatch.setattr("pipeline.images.memory.worker_memory", lambda: 4 * 50 * 40 * 60)
+    assert fail(data).temporary
+    decode(data, level=2)

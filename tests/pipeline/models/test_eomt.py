@@ -97,3 +97,31 @@ def test_attention_is_never_drawn_at_random(tmp_path: Path):
     first, *others = (model.segment([sample])[0] for _ in range(4))
     assert first.segments
     assert others == [first] * 3
+
+
+def test_masks_drawn_at_the_size_of_patches_answer_the_same():
+    import transformers
+
+    from pipeline.models.eomt import masked_answer
+
+    torch.manual_seed(0)
+    config = transformers.EomtConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=8,
+        num_queries=12,
+        num_blocks=2,
+    )
+    model: Any = transformers.EomtForUniversalSegmentation(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    del model.attn_mask_probs
+    for probabilities in ([1.0, 1.0], [0.0, 1.0]):
+        model.attn_mask_probs = probabilities
+        pixels = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode():
+            wanted, found = model(pixels), masked_answer(model, pixels)
+        for name in ("class_queries_logits", "masks_queries_logits"):
+            torch.testing.assert_close(getattr(found, name), wanted[name], rtol=1e-4, atol=1e-4)

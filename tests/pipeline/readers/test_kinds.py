@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from pipeline.readers import kinds, open_reader
-from pipeline.readers.kinds import extension, is_picture, kind_of, why_not
+from pipeline.readers.kinds import extension, kind_of, names_picture, why_not
 from schemas.config.job import InputConfig
 
 
@@ -47,4 +47,4 @@ def test_no_kind_is_both_read_and_not():
         reason, picture = why_not(suffix)
         assert picture
         assert reason
-        assert is_picture(suffix)
+        assert names_picture(suffix)

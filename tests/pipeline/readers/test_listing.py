@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.readers.listing import LISTING, batch, batches_of, integers, numbers, strings
+from pipeline.readers.listing import LISTING, batch, batches_of, integers, numpy_of, strings
 from schemas.records import ImageRecord
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -57,7 +57,7 @@ def test_columns_are_those_that_pyarrow_makes(values):
 
 def test_integers_come_back_from_a_slice():
     column = integers(range(10)).slice(3, 4)
-    assert numbers(column).tolist() == [3, 4, 5, 6]
+    assert numpy_of(column).tolist() == [3, 4, 5, 6]
 
 
 def test_a_listing_imports_no_pandas(tmp_path):

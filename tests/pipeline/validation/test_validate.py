@@ -17,11 +17,13 @@ import pytest
 from small_datasets import BROKEN, EMPTY, HEIGHT, WIDTH, small_dataset
 
 from pipeline.exporters import export_all
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
 from pipeline.validation.findings import RULES, ValidationReport
 from pipeline.validation.validate import validate
+from schemas.categories import Categories, Category
 from schemas.manifest import DatasetManifest
+from schemas.records import ImageRecord, Segment, Segmentation
 from schemas.tables import ANNOTATIONS, IMAGES
 
 ALL = ("coco-instances", "coco-results", "coco-panoptic", "semantic-png",
@@ -190,6 +192,7 @@ IN_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "annotation-crowd": ({"annotations": one(A, iscrowd=1)}, f"annotation {A}"),
     "annotation-score": ({"annotations": one(A, score=1.5)}, f"annotation {A}"),
     "annotation-origin": ({"annotations": one(A, run="another")}, f"annotation {A}"),
+    "lock-rows": ({"images": one(7, locked=True)}, "image 7"),
     "mask-size": (
         {"annotations": one(A, rle={**FULL, "size": [WIDTH, HEIGHT]})},
         f"annotation {A}",
@@ -241,6 +244,7 @@ def test_one_mistake_breaks_one_rule(rule, tmp_path):
         ("annotation-category", {"annotations": one(A, isthing=False)}, f"annotation {A}"),
         ("annotation-score", {"annotations": one(A, score=float("nan"))}, f"annotation {A}"),
         ("annotation-origin", {"annotations": one(A, task="instance")}, f"annotation {A}"),
+        ("lock-rows", {"annotations": one(A, locked=True)}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle={**FULL, "counts": "~"})}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle={**FULL, "counts": ""})}, f"annotation {A}"),
         ("mask-rle", {"annotations": one(A, rle=rle(np.zeros((24, 31))))}, f"annotation {A}"),
@@ -529,3 +533,20 @@ def test_the_manifest_reads_back_as_it_was(tmp_path):
     again = DatasetManifest.from_json(text)
     assert again.to_json() == text
     assert asdict(again) == asdict(ledger.manifest)
+
+
+def test_processes_find_the_same(tmp_path):
+    square = np.zeros((12, 9), np.uint8)
+    square[2:5, 3:8] = 1
+    counts = codec.encode(square)
+    good = Segment(1, counts, 15, codec.bbox_xywh(counts, 12, 9), 0.5)
+    bad = replace(good, area=16)
+    images = [
+        (ImageRecord(f"{n}.png", "", image_id=n), Segmentation(12, 9, (bad if n % 3 else good,)))
+        for n in range(1, 61)
+    ]
+    table = Categories((Category(1, "cell", True, "#ff0000"),))
+    write_dataset(str(tmp_path / "out"), images, categories=table, task="instance", shard_size=2)
+    one, two = (validate(str(tmp_path / "out"), workers=workers) for workers in (1, 2))
+    assert one == two
+    assert [(item.rule, item.count) for item in one.violations] == [("mask-area", 40)]

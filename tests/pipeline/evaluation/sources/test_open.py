@@ -120,10 +120,12 @@ def test_crowds_and_missing_areas(tmp_path):
     [
         ("{", "is not JSON"),
         ({"a": 1}, "is no COCO file"),
-        ([1, 2], "is no COCO file"),
-        ({"annotations": [], "images": [{"id": 1}]}, "lacks 'file_name'"),
-        ([{"image_id": 1, "category_id": 1}], "a result of image 1 has no score"),
-        (instances(image_id=5), "annotations of image 5, which is not under images"),
+        ([1, 2], "an entry is neither an object nor a list"),
+        ([[1], [2]], "entry 1 of the annotations: it is no object"),
+        ("5", "is no COCO file.* a value alone"),
+        ({"annotations": [], "images": [{"id": 1}]}, "image 1: its file_name is missing"),
+        ([{"image_id": 1, "category_id": 1}], "annotation of image 1: it has no score"),
+        (instances(image_id=5), "annotation 1 of image 5: its image_id 5 is not under images"),
     ],
 )
 def test_files_that_are_not_what_they_should_be(tmp_path, content, message):

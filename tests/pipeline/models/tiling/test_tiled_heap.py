@@ -11,7 +11,7 @@ from pipeline.models.tiling.tiled import give_back
 
 ROOT = Path(__file__).resolve().parents[4]
 GROW = """
-from pipeline.heap import give_back
+from pipeline.models.tiling.tiled import give_back
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 kept = []

@@ -1,0 +1,5 @@
+"""`python -m maskmill`: the command `maskmill`."""
+
+from .command import main
+
+main()

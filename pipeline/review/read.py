@@ -1,0 +1,61 @@
+"""Reads corrections, whichever tool they come from."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+
+from pipeline.evaluation.sources.json_file import JsonFile
+from pipeline.evaluation.sources.open import open_source
+from pipeline.evaluation.sources.source import Source
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
+
+from .corrections import CorrectedRegion, Correction
+from .cvat_file import read_cvat
+from .label_studio_file import read_label_studio
+
+
+def read_corrections(uri: str, storage: Storage | None = None) -> list[Correction]:
+    """Reads a JSON export of Label Studio, CVAT for images 1.1 (XML or zip), or COCO instances.
+
+    Args:
+        uri: The file.
+        storage: File access.
+
+    Raises:
+        ValueError: It is none of these.
+        StorageError: It cannot be read.
+    """
+    storage = storage or Storage()
+    uri = absolute_uri(uri)
+    if uri.lower().endswith((".xml", ".zip")):
+        try:
+            with storage.open(uri) as file:
+                return list(read_cvat(file, uri))
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{uri} is no zip file: {error}") from None
+    file = JsonFile(uri, storage)
+    if file.root == "list":
+        return list(read_label_studio(file))
+    source = open_source(uri, storage=storage)
+    if source.kind != "coco-instances":
+        raise ValueError(f"{uri} is {source.kind}: corrections come as instances with file names")
+    return list(_of_coco(source))
+
+
+def _of_coco(source: Source) -> Iterator[Correction]:
+    table = source.categories or {}
+    for entry in source.entries():
+        found = source.read(entry.key)
+        yield Correction(
+            file_name=entry.name or "",
+            height=found.height,
+            width=found.width,
+            regions=tuple(
+                CorrectedRegion(table[int(id_)].name, counts, bool(crowd))
+                for id_, counts, crowd in zip(
+                    found.category_ids, found.counts, found.iscrowd, strict=True
+                )
+            ),
+        )

@@ -1,0 +1,63 @@
+"""The command `maskmill` from any folder: help without weight, the jobs' own exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from source_tree import ROOT
+
+from maskmill.command import COMMANDS, main
+
+
+def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "maskmill", *map(str, words)]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    return subprocess.run(
+        line, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom maskmill.command import main\nmain(['--help'])\nmain(['--version'])\n"
+        "heavy = {'torch', 'ray', 'numpy', 'pyarrow', 'typer', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_every_job_has_a_command_and_every_command_a_job() -> None:
+    jobs = {
+        f"jobs.{path.stem}"
+        for path in (ROOT / "jobs").glob("*.py")
+        if "\napp = typer.Typer" in path.read_text("utf-8")
+    }
+    assert jobs == {module for module, _ in COMMANDS.values()}
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["labl"])
+    assert caught.value.code == 2
+    assert "did you mean 'label'" in capsys.readouterr().err
+
+
+def test_a_command_keeps_the_job_s_exit_code_and_its_name(tmp_path: Path) -> None:
+    done = run("label", "--model", "otsu", "--input", "none", "--output", "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    shown = run("label", "--help", cwd=tmp_path)
+    assert "maskmill label" in shown.stdout
+
+
+def test_every_command_s_module_is_there() -> None:
+    missing = [module for module, _ in COMMANDS.values() if not importlib.util.find_spec(module)]
+    assert not missing
