@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import typer
 
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, OverBudgetError
+from schemas.names import printable, without_credentials
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 3
+GO_ON = "finished shards are kept, the same command goes on"
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @contextmanager
@@ -21,24 +27,122 @@ def exit_codes(*, verbose: bool = False) -> Iterator[None]:
     """Turns what a job raises into its exit code and one line on standard error.
 
     ValueError and OSError (bad usage, config, input or output): 2. ExecutionError, Ctrl-C and
-    SIGTERM (stopped, but what is finished is kept): 3. `verbose` shows the traceback too.
+    SIGTERM (stopped, but what is finished is kept): 3; a second signal ends at once, also in 3.
+    `verbose` shows the traceback too.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if verbose else "%(levelname)s: %(message)s",
-        stream=sys.stderr,
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _OneLine("%(levelname)s %(name)s: %(message)s" if verbose else "%(levelname)s: %(message)s")
     )
-    signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[handler])
+    interrupt = _interrupt()
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except KeyboardInterrupt:
         _leave("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except OverBudgetError as error:
+        for line in error.first:
+            say(f"  {line}", err=True)
+        _leave(str(error), FAILED)
     except ExecutionError as error:
         _traceback(verbose)
-        _leave(f"{error}; finished shards are kept, the same command goes on", INTERRUPTED)
+        _leave(f"{error}; {GO_ON}", INTERRUPTED)
     except (ValueError, OSError) as error:
         _traceback(verbose)
         _leave(str(error), BAD_USAGE)
+    except (MemoryError, RecursionError) as error:
+        _traceback(verbose)
+        _leave(f"{type(error).__name__}: a file of the input or the dataset asks too much", 2)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints text for a person: control characters in names are shown, not obeyed."""
+    typer.echo(printable(text, keep="\n"), err=err)
+
+
+def seconds_of(text: str, *, flag: str) -> float:
+    """ "90s", "15m", "12h", "30d" as seconds.
+
+    Raises:
+        ValueError: It is something else; names the flag.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None:
+        raise ValueError(f"{flag}: {text!r} is no time; write 90s, 15m, 12h or 30d")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def guarded(job: Callable[[], Any]) -> NoReturn:
+    """Runs a job in a child process, whose end this one puts into an exit code of the table.
+
+    Ray ends the process that drives it, with a code and a stack dump of its own, when its node
+    dies; the kernel ends one that takes too much memory. Neither can be caught from within.
+    """
+    if not hasattr(os, "fork"):
+        job()
+        sys.exit(OK)
+    parent, (ended, tell) = os.getpid(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ended)
+        os.setpgid(0, 0)  # Ctrl-C reaches this one through its parent, once
+        _die_with(parent)
+        _work(job, tell)
+    os.close(tell)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: _forward(child, number))
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(ended, "rb") as pipe:
+        told = pipe.read()
+    code = os.waitstatus_to_exitcode(status)
+    if told:
+        sys.exit(int(told))
+    how = f"was killed by signal {-code}" if code < 0 else f"was ended by Ray with code {code}"
+    hint = " (often: out of memory)" if code == -signal.SIGKILL else ""
+    say(f"the run's process {how}{hint}; {GO_ON}", err=True)
+    sys.exit(INTERRUPTED)
+
+
+def _work(job: Callable[[], Any], tell: int) -> NoReturn:
+    """The child: tells its exit code before anything else can end it."""
+    code = OK
+    try:
+        job()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else OK if end.code is None else FAILED
+        if code not in (OK, FAILED, BAD_USAGE, INTERRUPTED):  # a signal's number, of Ray's handler
+            say(f"interrupted; {GO_ON}", err=True)
+            code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BaseException:
+        os.write(tell, str(FAILED).encode())
+        raise
+    os.write(tell, str(code).encode())
+    sys.exit(code)
+
+
+def _forward(child: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, number)
+
+
+def _die_with(parent: int) -> None:
+    """A run that is killed with -9 must not go on as an orphan."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(INTERRUPTED)
+
+
+class _OneLine(logging.Formatter):
+    """Log lines without control characters and without credentials; tracebacks stay as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return printable(without_credentials(super().formatMessage(record)))
 
 
 def long_options(app: typer.Typer) -> list[str]:
@@ -49,7 +153,8 @@ def long_options(app: typer.Typer) -> list[str]:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {message}" if code != INTERRUPTED else message, err=True)
+    message = without_credentials(printable(message))
+    say(f"error: {message}" if code != INTERRUPTED else message, err=True)
     raise typer.Exit(code) from None
 
 
@@ -58,5 +163,15 @@ def _traceback(verbose: bool) -> None:
         logging.getLogger(__name__).debug("", exc_info=True)
 
 
-def _interrupt(_signal: int, _frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt() -> Callable[[int, Any], None]:
+    signals = 0
+
+    def handle(_signal: int, _frame: Any) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            os.write(2, b"interrupted twice, left at once; the same command goes on\n")
+            os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    return handle

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from pipeline.engine.progress import shown_progress
 from pipeline.exporters import EXPORTERS, export
 from pipeline.ledger.ledger import open_ledger
@@ -65,7 +65,7 @@ def main(
             progress.phase(f"exporting {ledger.manifest.counts['images']:,} images")
             artifacts = export(ledger, format_, output, config=config)
         for item in artifacts:
-            typer.echo(f"{join(absolute_uri(output), item.path.removeprefix('./'))}: {item.count}")
+            say(f"{join(absolute_uri(output), item.path.removeprefix('./'))}: {item.count}")
 
 
 if __name__ == "__main__":

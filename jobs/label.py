@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.console import FAILED, exit_codes
+from jobs.console import exit_codes, guarded, say, seconds_of
+from pipeline.engine.estimate import Estimate, estimate
 from pipeline.engine.progress import shown_progress
 from pipeline.engine.prune import prune
-from pipeline.engine.run import RunResult, label
+from pipeline.engine.run import label
+from pipeline.engine.summary import RunResult
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig, StorageConfig
 from schemas.config.layers import layered
@@ -105,7 +108,17 @@ def main(
     limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
     max_failures: Annotated[
         Text,
-        typer.Option(help="Failed images allowed: a count, '5%', or any.  [default: any, not all]"),
+        typer.Option(
+            help="Failed images with which a version is still published: a count, '5%', any, or "
+            "auto: 5%, or 10 if that is more, at most half.  [default: auto]"
+        ),
+    ] = None,
+    max_shrink: Annotated[
+        Text,
+        typer.Option(
+            help="Images that the input may have lost since the last version: a count, '20%', or "
+            "any.  [default: any]"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes.  [default: as many as fit]")
@@ -122,6 +135,35 @@ def main(
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Again where reading or a worker failed.")
+    ] = False,
+    reread: Annotated[
+        bool,
+        typer.Option("--reread", help="Read every picture again, also under an unchanged time."),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare hashes of standing parts; write damaged ones anew."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that writes the dataset.")
+    ] = False,
+    older_than: Annotated[
+        Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.  [default: 0s]")
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Say what would be done, by reason, how long and how much; do nothing."
+        ),
+    ] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="--plan: of one worker, for the cost.")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="One line of JSON instead of the text, as in run.json.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="As --plan; with --prune alone: what would go.")
     ] = False,
     prune_: Annotated[
         bool,
@@ -156,6 +198,7 @@ def main(
         "tiling.overlap": tile_overlap,
         "model.tta.flips": ["horizontal"] if tta else None,
         "max_failures": max_failures,
+        "max_shrink": max_shrink,
         "execution.workers": workers,
         "execution.address": address,
         "execution.inline": inline,
@@ -166,23 +209,36 @@ def main(
         data = layered(config, set_ or (), flags)
         if prune_ and "input" not in data and "model" not in data:
             storage = StorageConfig.parse(data.get("storage", {}))
-            _say_pruned(prune(_output(data), Storage(storage)))
+            _prune(_output(data), Storage(storage), older_than, dry_run=dry_run, wait=wait)
             return
         job = JobConfig.parse(_named(data))
+        if plan or dry_run:
+            with shown_progress(quiet=quiet) as progress:
+                found = estimate(
+                    job,
+                    progress=progress,
+                    retry_failed=retry_failed,
+                    price_per_hour=price_per_hour,
+                )
+            say(json.dumps(found.to_json())) if json_ else _say_plan(found)
+            return
         with shown_progress(quiet=quiet) as progress:
             result = label(
-                job, progress=progress, export=export, report=report, retry_failed=retry_failed
+                job,
+                progress=progress,
+                export=export,
+                report=report,
+                retry_failed=retry_failed,
+                reread=reread,
+                verify=verify,
+                wait=wait,
             )
-        _say(result)
+        if json_:
+            say(json.dumps(result.to_json()))
+        else:
+            _say(result)
         if prune_:
-            _say_pruned(prune(result.dataset, Storage(job.storage)))
-        if result.over_budget:
-            typer.echo(
-                f"error: {result.failed} images failed{_and_containers(result)}, "
-                f"{result.failure_limit} allowed (--max-failures)",
-                err=True,
-            )
-            raise typer.Exit(FAILED)
+            _prune(result.dataset, Storage(job.storage), older_than, dry_run=dry_run, wait=wait)
 
 
 def _named(data: dict) -> dict:  # type: ignore[type-arg]
@@ -214,8 +270,32 @@ def _output(data: dict) -> str:  # type: ignore[type-arg]
     return output
 
 
-def _say_pruned(count: int) -> None:
-    typer.echo(f"pruned {count} files")
+def _prune(
+    output: str, storage: Storage, older_than: str | None, *, dry_run: bool, wait: bool
+) -> None:
+    age = seconds_of(older_than or "0s", flag="--older-than")
+    removed = prune(output, storage, older_than_s=age, dry_run=dry_run, wait=wait)
+    if dry_run:
+        for path in removed:
+            say(path)
+    say(f"{'would prune' if dry_run else 'pruned'} {len(removed)} files")
+
+
+def _say_plan(found: Estimate) -> None:
+    say(f"{found.images} images")
+    for kind, count in found.counts.items():
+        if count:
+            say(f"  {count:>9} {kind.replace('_', ' ')}")
+    if found.reasons:
+        say(f"  computed anew because of: {', '.join(found.reasons)}")
+    if found.hours is not None and found.images_per_second is not None:
+        cost = f", costs {found.cost:.2f}" if found.cost is not None else ""
+        say(
+            f"  about {found.hours:.2f} hours on {found.workers} workers{cost} "
+            f"(the last run: {found.images_per_second:.1f} images/s)"
+        )
+    if found.bytes is not None:
+        say(f"  about {found.bytes:,} bytes of Parquet")
 
 
 def _of_tasks(manifest: DatasetManifest) -> str:
@@ -231,46 +311,49 @@ def _say(result: RunResult) -> None:
     copies = counts.get("copies", 0)
     inputs = counts["images"] - copies
     if not result.new_version and not result.computed and not result.reused:
-        typer.echo(
+        written = [
+            name
+            for name, anew in (("exports", result.artifacts), ("report", result.report_written))
+            if anew
+        ]
+        end = f"{' and '.join(written)} written anew" if written else "nothing computed"
+        say(
             f"nothing changed: {inputs} images are up to date "
-            f"(version {result.manifest.version}), nothing computed"
+            f"(version {result.manifest.version}), {end}"
         )
     else:
         unchanged = inputs - result.computed - result.reused
-        typer.echo(
+        say(
             f"version {result.manifest.version}: {inputs} images "
             f"({result.computed} computed, {result.reused} reused, {unchanged} unchanged) "
             f"in {result.seconds:.1f} s"
         )
+    if result.since is not None:
+        say(f"  {result.since}")
     if copies:
-        typer.echo(f"  and {copies} augmented copies, counted below")
-    typer.echo(
+        say(f"  and {copies} augmented copies, counted below")
+    say(
         f"  ok {counts['ok']}, empty {counts['empty']}, failed {counts['failed']}, "
         f"skipped {counts['skipped']}; {result.manifest.objects} segments"
         f"{_of_tasks(result.manifest)}"
     )
     for code, count in result.manifest.error_counts.items():
-        typer.echo(f"  failed: {count} × {code}")
+        say(f"  failed: {count} × {code}")
     for line in prompt_lines(result.manifest.prompt_counts, result.absent):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     if said := in_part_line(result.manifest.in_part):
-        typer.echo(f"  {said}")
+        say(f"  {said}")
     _say_input(result)
-    typer.echo(f"  {'dataset':<14} {result.dataset}")
+    say(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
-        typer.echo(f"  {artifact.kind:<14} {result.dataset}/exports/{artifact.path}")
+        say(f"  {artifact.kind:<14} {result.exports}/{artifact.path}")
     if result.report:
-        typer.echo(f"  {'report':<14} {result.report}")
+        say(f"  {'report':<14} {result.report}")
 
 
 def _shown(name: str) -> str:
     """A name without what would steer the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-
-
-def _and_containers(result: RunResult) -> str:
-    faulty = result.manifest.faulty_containers
-    return f" and {faulty} containers could not be read whole" if faulty else ""
 
 
 def _say_input(result: RunResult) -> None:
@@ -279,14 +362,14 @@ def _say_input(result: RunResult) -> None:
     faulty = manifest.faulty_containers
     if faulty:
         shown = result.containers[:_SHOWN]
-        typer.echo(f"  {faulty} of the input's tars, tables, lists and folders could not be read:")
+        say(f"  {faulty} of the input's tars, tables, lists and folders could not be read:")
         for one in shown:
-            typer.echo(f"    {one.status}: {_shown(one.uri)}: {_shown(one.reason)}")
+            say(f"    {one.status}: {_shown(one.uri)}: {_shown(one.reason)}")
         if faulty > len(shown):
-            typer.echo(f"    and {faulty - len(shown)} more (manifest.json: containers)")
+            say(f"    and {faulty - len(shown)} more (manifest.json: containers)")
     for item in manifest.left_out:
         if item["picture"]:
-            typer.echo(f"  PICTURES LEFT OUT: {item['files']} × {item['suffix']}: {item['reason']}")
+            say(f"  PICTURES LEFT OUT: {item['files']} × {item['suffix']}: {item['reason']}")
     others = [item for item in manifest.left_out if not item["picture"]]
     if others:
         kinds = ", ".join(
@@ -295,8 +378,8 @@ def _say_input(result: RunResult) -> None:
             for item in others[:_KINDS]
         )
         more = f" and {len(others) - _KINDS} more kinds" if len(others) > _KINDS else ""
-        typer.echo(f"  not images, left out: {kinds}{more}")
+        say(f"  not images, left out: {kinds}{more}")
 
 
 if __name__ == "__main__":
-    app()
+    guarded(app)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from jobs.tables import print_changes, print_measurements
 from pipeline.measuring.compare import compare as compare_datasets
 from pipeline.measuring.measure import MAX_DISTANCE, images_uri, measure
@@ -121,8 +121,8 @@ def main(
             print_changes(result, Console())
         else:
             print_measurements(result, Console())
-            typer.echo(absolute_uri(output))
-            typer.echo(images_uri(absolute_uri(output)))
+            say(absolute_uri(output))
+            say(images_uri(absolute_uri(output)))
 
 
 @contextmanager

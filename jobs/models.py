@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from pipeline.models.checkpoints.catalog import CatalogEntry
 from pipeline.models.checkpoints.info import (
     ModelInfo,
@@ -40,14 +40,14 @@ def main(
         if name is not None:
             row, categories = _one(name)
             if as_json:
-                typer.echo(json.dumps({**row, "categories": categories.to_json()}, indent=1))
+                say(json.dumps({**row, "categories": categories.to_json()}, indent=1))
             else:
                 _show(row, categories)
             return
         rows = [_bundled(model) for model in bundled()]
         rows += [_catalogued(entry) for entry in known_models()]
         if as_json:
-            typer.echo(json.dumps(rows, indent=1))
+            say(json.dumps(rows, indent=1))
             return
         _list(rows)
 
@@ -104,13 +104,13 @@ def _catalogued(entry: CatalogEntry) -> dict[str, Any]:
 def _list(rows: list[dict[str, Any]]) -> None:
     """One line a model, under a line for what neighbours share."""
     for shared, group in groupby(rows, key=_shared):
-        typer.echo(shared)
+        say(shared)
         for row in group:
             million = row["parameters"] / 1e6
             origin = f"{row['repo']} @{row['revision'][-10:]}" if row["repo"] else "bundled"
             here = "here" if row["present"] else ""
-            typer.echo(f"  {row['name']:<38} {million:>6.1f} M  {here:<5} {origin}")
-    typer.echo(
+            say(f"  {row['name']:<38} {million:>6.1f} M  {here:<5} {origin}")
+    say(
         "\nhere: on this machine; M: million parameters; @: end of the pinned revision or branch.\n"
         "--model also takes a hub id or a folder. python -m jobs.models NAME shows one: what it "
         "finds,\nits whole revision, how to get it."
@@ -130,11 +130,11 @@ def _unnamed(row: dict[str, Any]) -> str:
 def _show(row: dict[str, Any], categories: Categories) -> None:
     for key, value in row.items():
         text = ", ".join(str(item) for item in value) if isinstance(value, list) else value
-        typer.echo(f"{key:<15} {text}")
-    typer.echo(f"{'categories':<15} {len(categories)}")
+        say(f"{key:<15} {text}")
+    say(f"{'categories':<15} {len(categories)}")
     for item in categories:
         kind = "background" if item.is_background else "thing" if item.isthing else "stuff"
-        typer.echo(f"  {item.id:>5}  {kind:<10}  {item.color}  {item.name}")
+        say(f"  {item.id:>5}  {kind:<10}  {item.color}  {item.name}")
 
 
 if __name__ == "__main__":

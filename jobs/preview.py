@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from pipeline.images.preview import preview
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
@@ -63,7 +63,7 @@ def main(
             storage=Storage(StorageConfig(endpoint_url=endpoint_url, anonymous=anonymous)),
         )
         if not quiet:
-            typer.echo("\n".join([*lines, absolute_uri(output)]))
+            say("\n".join([*lines, absolute_uri(output)]))
 
 
 def _sections(data: dict[str, Any]) -> _Sections:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from pipeline.engine.progress import shown_progress
 from pipeline.ledger.ledger import open_ledger
 from pipeline.report import write_report
@@ -59,7 +59,7 @@ def main(
                 max_images=max_images,
                 progress=tell,
             )
-        typer.echo(page)
+        say(page)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from schemas.names import printable
+
 SHOWN_CATEGORIES = 30
 SHOWN_CONFUSIONS = 10
 
@@ -35,7 +37,7 @@ def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
     )
     for key, text in _AMISS.items():
         if counts[key]:
-            names = ", ".join(counts["names"][key][:3])
+            names = printable(", ".join(counts["names"][key][:3]))
             more = ", …" if counts[key] > 3 else ""
             console.print(f"{counts[key]} {text}: {names}{more}", markup=False)
     for key, text in (
@@ -52,7 +54,9 @@ def print_evaluation(result: Mapping[str, Any], console: Console) -> None:
     ):
         if names := counts[key]:
             more = f" and {len(names) - 9} more" if len(names) > 9 else ""
-            console.print(f"{text}: {', '.join(map(str, names[:9]))}{more}", markup=False)
+            console.print(
+                f"{text}: {printable(', '.join(map(str, names[:9])))}{more}", markup=False
+            )
     for view, policy in settings["unknown_categories"].items():
         if counts["unpredictable_categories"]:
             console.print(f"the latter's {view}: {policy}", markup=False)
@@ -320,7 +324,7 @@ def print_changes(summary: Mapping[str, Any], console: Console) -> None:
     )
     for key, text in _LEFT_OUT.items():
         if images[key]:
-            names = ", ".join(summary["names"][key][:3])
+            names = printable(", ".join(summary["names"][key][:3]))
             more = ", …" if images[key] > 3 else ""
             console.print(f"{images[key]:,} {text}: {names}{more}", markup=False)
     table = _table("Objects from A to B", "category", *_CHANGES.values())

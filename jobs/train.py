@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import pipeline
-from jobs.console import exit_codes
+from jobs.console import exit_codes, say
 from pipeline.training.data import LabelLocation
 from pipeline.training.semantic import train_semantic
 from schemas.config.layers import layered
@@ -174,7 +174,7 @@ def main(
                     report=report,
                 )
             figures = _semantic_figures(best)
-        typer.echo(f"best epoch {best['epoch']}: {figures}\nmodel: {output}")
+        say(f"best epoch {best['epoch']}: {figures}\nmodel: {output}")
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("the last finished epoch is kept: add --resume", err=True)
+        say("the last finished epoch is kept: add --resume", err=True)
         raise
 
 
@@ -247,7 +247,7 @@ def _shown(
             if progress.disable:
                 rate = line.get("images_per_second")
                 end = f"  {rate} img/s" if rate else ""
-                typer.echo(f"epoch {line['epoch']}/{epochs}  {figures(line)}{end}", err=True)
+                say(f"epoch {line['epoch']}/{epochs}  {figures(line)}{end}", err=True)
 
         yield report
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import FAILED, exit_codes
+from jobs.console import FAILED, exit_codes, say
 from pipeline.engine.progress import shown_progress
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
@@ -54,20 +54,20 @@ def main(
 
 def _show(report: ValidationReport, *, exports: bool) -> None:
     for item in report.violations:
-        typer.echo(f"{item.rule}: {item.count} ({item.meaning})")
+        say(f"{item.rule}: {item.count} ({item.meaning})")
         for example in item.examples:
-            typer.echo(f"  {example!r}" if "\n" in example else f"  {example}")
+            say(f"  {example!r}" if "\n" in example else f"  {example}")
         if item.count > len(item.examples):
-            typer.echo(f"  … and {item.count - len(item.examples)} more")
+            say(f"  … and {item.count - len(item.examples)} more")
     if report.stale:
-        typer.echo(
+        say(
             f"warning: {report.stale} files in images/ and annotations/ belong to no part of this "
             "version, and whoever reads *.parquet there counts them too: the next jobs.label moves "
             "them to versions/, jobs.label --prune removes those that no version names"
         )
     names = ", ".join(report.exports) or ("none checked" if exports else "not asked for")
     verdict = "valid" if report.ok else f"{len(report.violations)} rules broken"
-    typer.echo(
+    say(
         f"{report.uri} version {report.version}: {report.images} images, "
         f"{report.annotations} annotations, exports: {names}: {verdict}"
     )

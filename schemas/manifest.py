@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from .categories import Categories
 from .records import TASKS, Status, Task
 
 SCHEMA_VERSION = 4
 """Of the Parquet tables and the manifest. Readers refuse a newer one."""
+
+
+_NAME = re.compile(r"[0-9A-Za-z_-]+")
+"""Of parts and shards: they become file names, and a file says them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +89,12 @@ class Part:
         """From plain data, as `plain` gives it.
 
         Raises:
-            KeyError, TypeError: Not a part.
+            ValueError: Not a part, or one whose name is no file name.
         """
-        shares = dict({**data}.get("tasks", {}))
-        if strange := shares.keys() - {*TASKS}:
-            raise KeyError(f"counts of the tasks {sorted(strange)}")
-        tasks = {task: TaskCounts(**shares[task]) for task in TASKS if task in shares}
-        return cls(**{**data, "tasks": tasks})
+        part = _checked(cls, data)
+        if not _NAME.fullmatch(part.name):
+            raise ValueError(f"{part.name!r} is no name of a part")
+        return part
 
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON; says nothing of one task, no copies or prompts."""
@@ -110,6 +117,9 @@ class ShardReceipt:
         computed: Images the model looked at.
         reused: Images whose labels were copied from an earlier part.
         seconds: Wall time, information only.
+        once_more: Pictures of an object store that could not be decoded: the next run looks at
+            them once more, as a store may have sent them damaged.
+        retries: Calls of the store that were tried again, information only.
     """
 
     shard: str
@@ -119,6 +129,8 @@ class ShardReceipt:
     computed: int
     reused: int
     seconds: float
+    once_more: int = 0
+    retries: int = 0
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -132,10 +144,13 @@ class ShardReceipt:
             ValueError: Not a receipt.
         """
         try:
-            data = json.loads(text)
-            return cls(**{**data, "part": Part.of(data["part"])})
-        except (KeyError, TypeError) as error:
+            receipt = _checked(cls, _parsed(text))
+            Part.of(receipt.part.plain())
+        except ValueError as error:
             raise ValueError(f"not a shard receipt: {error}") from error
+        if not _NAME.fullmatch(receipt.shard) or not _NAME.fullmatch(receipt.token):
+            raise ValueError("not a shard receipt: shard and token are no names")
+        return receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +272,7 @@ class DatasetManifest:
             ValueError: Not a manifest, or written by a newer schema version.
         """
         try:
-            data = json.loads(text)
+            data = _parsed(text)
             version = int(data["schema_version"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"not a maskmill manifest: {error}") from error
@@ -268,13 +283,46 @@ class DatasetManifest:
             )
         try:
             tasks = [data.pop("task")] if version == 1 else data["tasks"]
-            if not tasks or tuple(tasks) != tuple(task for task in TASKS if task in tasks):
+            if not tasks or list(tasks) != [task for task in TASKS if task in tasks]:
                 raise TypeError(f"tasks {tasks}, not some of {', '.join(TASKS)} in this order")
             parts = tuple(Part.of(part) for part in data["parts"])
             left_out = tuple(data.get("left_out", ()))
-            return cls(**{**data, "tasks": tuple(tasks), "parts": parts, "left_out": left_out})
-        except (KeyError, TypeError) as error:
+            plain = {**data, "tasks": tuple(tasks), "parts": parts, "left_out": left_out}
+            manifest = _checked(cls, plain)
+            manifest.category_table()
+            lacking = {"images", "annotations", "ok", "empty", "failed"} - manifest.counts.keys()
+            if lacking:
+                raise KeyError(f"counts lacks {', '.join(sorted(lacking))}")
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a maskmill manifest: {error}") from error
+        return manifest
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _checked(kind: type[Any], data: Any) -> Any:
+    """`data` as an object of this class, every field of its type.
+
+    Raises:
+        ValueError: A key is missing, unknown, or of another type; names the first.
+    """
+    if isinstance(data, Mapping) and (strange := data.keys() - {one.name for one in fields(kind)}):
+        raise ValueError(f"unknown key {sorted(map(str, strange))[0]!r}")
+    try:
+        return _adapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def totals(parts: Iterable[Part], categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ MODELS: list[tuple[str, ...]] = [
 HOMES = {
     "ray": (
         "pipeline/engine/execute.py",
+        "pipeline/engine/session.py",
         "pipeline/training/workers.py",  # Ray Train: workers that learn know each other
     ),
     "fsspec": ("pipeline/storage/storage.py",),

@@ -6,14 +6,11 @@ again and again is searched for the image that does it.
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +18,11 @@ from pipeline.errors import ExecutionError, ModelLoadError
 from pipeline.images.memory import share_memory
 from pipeline.ledger.reuse import ReuseIndex
 from pipeline.storage.errors import StorageError
-from pipeline.storage.local import socket_folder
 from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
+from .device import DeviceLostError
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .worker import ShardWorker
@@ -51,6 +48,7 @@ def run_inline(
     Raises:
         ExecutionError: `execution.reproducible`, and torch is loaded already under other settings.
         StorageError: The output cannot be written.
+        ExecutionError: The device cannot compute any more.
     """
     if spec.config.execution.reproducible:
         _hold_instructions(spec.device)
@@ -60,7 +58,11 @@ def run_inline(
         work = next(pending, None)
         while work is not None:
             upcoming = next(pending, None)
-            on_receipt(caller.run(work, upcoming))
+            try:
+                receipt = caller.run(work, upcoming)
+            except DeviceLostError as error:
+                raise ExecutionError(f"the device cannot compute any more: {error}") from error
+            on_receipt(receipt)
             work = upcoming
     finally:
         caller.close()
@@ -88,7 +90,7 @@ def _refuse_gpu(device: str) -> None:
 
 def run_on_ray(
     spec: WorkerSpec, index: ReuseIndex, works: Sequence[ShardWork], on_receipt: OnReceipt
-) -> None:
+) -> int:
     """Does the shards on actors of the connected Ray cluster.
 
     Args:
@@ -96,6 +98,9 @@ def run_on_ray(
         index: Labels that are already there.
         works: The shards; records are made when a shard is handed out.
         on_receipt: Called in this thread for each finished shard, in order of completion.
+
+    Returns:
+        Workers that were lost.
 
     Raises:
         ExecutionError: Workers cannot start, or die without an image to blame.
@@ -105,9 +110,18 @@ def run_on_ray(
     spec = _placed(spec)
     options = spec.config.execution
     crew = _RayCrew(spec, index)
-    pool = Pool(crew, works, on_receipt, workers=options.workers, max_crashes=options.max_crashes)
+    pool = Pool(
+        crew,
+        works,
+        on_receipt,
+        workers=options.workers,
+        max_crashes=options.max_crashes,
+        shard_timeout_s=options.shard_timeout,
+        worker_timeout_s=options.worker_timeout,
+    )
     try:
         pool.drive()
+        return pool.deaths
     finally:
         pool.stop()
 
@@ -138,62 +152,6 @@ def resolve_device(device: str, gpus: float | None) -> str:
     if device != "auto":
         return device
     return "cuda" if gpus else "cpu"
-
-
-@contextmanager
-def ray_session(options: ExecutionConfig) -> Iterator[None]:
-    """Ray, for the length of the block: the given cluster, or a local one of our own.
-
-    Without an address and RAY_ADDRESS a cluster is started for this run alone, never joined by
-    accident, and stopped at the end.
-
-    Raises:
-        ExecutionError: Ray cannot be reached or started.
-    """
-    # `uv run` would make Ray build an environment for each worker; they share ours.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
-    import ray
-
-    address = options.address or os.environ.get("RAY_ADDRESS", "")
-    own = not address or address == "local"
-    _answers(address)
-    folder = socket_folder() if own else ""
-    level = logging.INFO if options.ray_logs else logging.CRITICAL
-    quiet: dict[str, Any] = {"logging_level": level, "log_to_driver": options.ray_logs}
-    try:
-        if own:
-            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        if own:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise ExecutionError(f"Ray: {one_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        if own:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _answers(address: str) -> None:
-    """Ray itself would wait for minutes where nobody listens.
-
-    Raises:
-        ExecutionError: No connection to `host:port`.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
-        raise ExecutionError(
-            f"no Ray cluster answers at {address}: {error.strerror or error}"
-        ) from error
 
 
 class _ShardCaller:
@@ -367,6 +325,8 @@ class _RayCrew:
             cause = error.cause
             if isinstance(cause, (StorageError, ModelLoadError)):
                 raise cause from None
+            if isinstance(cause, DeviceLostError):
+                raise WorkerLostError(one_line(cause), blame=cause.blame) from error
             if isinstance(cause, errors.RayError):
                 raise WorkerLostError(one_line(cause), blame=True, worker_lives=True) from error
             raise ExecutionError(f"worker: {one_line(cause)}") from error
@@ -381,3 +341,11 @@ class _RayCrew:
     def stop(self, worker: Any) -> None:
         with suppress(Exception):
             self._ray.kill(worker)
+
+    def missing(self) -> str:
+        free = self._ray.available_resources()
+        return (
+            f"a worker needs {self._cpus:g} CPU and {self._gpus:g} GPU, the cluster has "
+            f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU free; "
+            "those that have a place load the model"
+        )

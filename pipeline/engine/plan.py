@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import overload
@@ -16,23 +17,26 @@ from pipeline.exporters import open_exporter
 from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
-from pipeline.ledger.current import TABLES, bring_back
-from pipeline.ledger.ledger import read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.current import bring_back
+from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.locks import read_locks
-from pipeline.ledger.parts import RETRYABLE
+from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
 from pipeline.readers.listing import batches_of
+from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
-from schemas.manifest import DatasetManifest, ShardReceipt
+from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.records import ErrorCode, Task
 
+from .budget import check_shrink
 from .execute import resolve_device
+from .lease import Lease
 from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
@@ -41,6 +45,7 @@ from .shards import Listing, Shard
 from .splits import check_groups
 
 _MARKER = "job.json"
+_log = logging.getLogger(__name__)
 _TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
 """Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
 
@@ -55,6 +60,8 @@ class Plan:
         listing: All images.
         shards: All of them, in input order.
         receipts: Shard id → receipt of the finished shards; grows while the run works.
+        second: Shards that are done again because some pictures of an object store could not be
+            decoded the first time.
         spec: For the workers.
         absent: Pictures that the file of prompts names and the input lacks.
     """
@@ -65,13 +72,33 @@ class Plan:
     shards: list[Shard]
     receipts: dict[str, ShardReceipt]
     spec: WorkerSpec
+    second: frozenset[str] = frozenset()
     absent: tuple[str, ...] = ()
 
 
-def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -> Plan:
+def make_plan(
+    config: JobConfig,
+    progress: RunProgress,
+    *,
+    retry_failed: bool = False,
+    reread: bool = False,
+    verify: bool = False,
+    lease: Lease | None = None,
+) -> Plan:
     """Describes the model, looks at the output, lists the input, finds what is done.
 
+    Args:
+        config: The job.
+        progress: Told of every step.
+        retry_failed: Shards count as open in which reading, the model or a worker failed.
+        reread: All shards count as open: every picture is read again, labels of unchanged bytes
+            are taken over.
+        verify: Hashes of the standing parts are compared, not their sizes alone.
+        lease: Taken before anything is written; None plans without writing.
+
     Raises:
+        ExecutionError: Another run holds the lease.
+        OverBudgetError: The input lost more images than allowed.
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached.
     """
@@ -88,10 +115,12 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     Refiner(config.model, config.refine, info.categories, tasks)  # complains of unknown categories
     check_pasted(config.augment, info.categories)
     dataset = absolute_uri(config.output)
-    standing_manifest(storage, dataset)
+    standing = standing_manifest(storage, dataset)
     for name in config.export.formats:
         open_exporter(name, tasks=tasks)
-    storage.check_writable(dataset)
+    if lease is not None:
+        storage.check_writable(dataset)
+        lease.take()
     progress.phase("listing images")
     config = _absolute(_with_list(config, storage, dataset), dataset)
     preprocess = resolve_references(config.preprocess, storage)
@@ -131,17 +160,32 @@ def make_plan(config: JobConfig, progress: RunProgress, *, retry_failed: bool) -
     )
     shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
     shards = with_lock_tokens(shards, listing.table["file_name"], locks.by_name())
-    storage.write(join(dataset, _MARKER), _marker(config))
-    receipts = _receipts(storage, dataset, shards, retry_failed=retry_failed)
-    return Plan(config, storage, listing, shards, receipts, spec, absent)
+    check_shrink(config.max_shrink, standing, len(listing))
+    receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
+    if lease is not None:
+        storage.write(join(dataset, _MARKER), _marker(config))
+        # A part of an older version serves as well as one of the current.
+        bring_back(storage, dataset, [receipt.part for receipt in receipts.values()])
+    damaged = damaged_parts(storage, dataset, receipts.values(), hashes=verify)
+    for shard, part in damaged.items():
+        del receipts[shard]
+        if lease is not None:  # else its bytes would be taken for those of another worker
+            for table in TABLES:
+                storage.remove(part_uri(dataset, table, part.name))
+    second = frozenset(shard for shard, receipt in receipts.items() if receipt.once_more)
+    receipts = {shard: item for shard, item in receipts.items() if shard not in second}
+    return Plan(config, storage, listing, shards, receipts, spec, second, absent)
 
 
 class Works(Sequence[ShardWork]):
     """Shards as work; the records of a shard exist only while it is handed out."""
 
-    def __init__(self, listing: Listing, shards: Sequence[Shard]) -> None:
+    def __init__(
+        self, listing: Listing, shards: Sequence[Shard], second: frozenset[str] = frozenset()
+    ) -> None:
         self._listing = listing
         self._shards = shards
+        self._second = second
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -152,9 +196,10 @@ class Works(Sequence[ShardWork]):
     def __getitem__(self, at: slice) -> Works: ...
     def __getitem__(self, at: int | slice) -> ShardWork | Works:
         if isinstance(at, slice):
-            return Works(self._listing, self._shards[at])
+            return Works(self._listing, self._shards[at], self._second)
         shard = self._shards[at]
-        return ShardWork(shard.id, shard.token, tuple(self._listing.records(shard)))
+        records = tuple(self._listing.records(shard))
+        return ShardWork(shard.id, shard.token, records, second=shard.id in self._second)
 
 
 def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:
@@ -233,33 +278,68 @@ def _marker(config: JobConfig) -> bytes:
 def _receipts(
     storage: Storage, dataset: str, shards: Sequence[Shard], *, retry_failed: bool
 ) -> dict[str, ShardReceipt]:
-    """Receipts of the shards that are done and whose files are still there."""
-    standing = {
-        table: {entry.path for entry in listed(storage, join(dataset, table))}
-        for table in ("receipts", *TABLES)
-    }
-    for table in TABLES:  # a part of an older version serves as well as one of the current
-        away = listed(storage, join(dataset, "versions", table))
-        standing[table] |= {entry.path for entry in away}
+    """Receipts of the shards that are done, whether or not their files are sound."""
+    standing = {entry.path for entry in listed(storage, join(dataset, "receipts"))}
     uris = {
         shard.id: receipt_uri(dataset, shard.id, shard.token)
         for shard in shards
-        if f"{shard.id}-{shard.token}.json" in standing["receipts"]
+        if f"{shard.id}-{shard.token}.json" in standing
     }
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda uri: read_receipt(storage, uri), uris.values())
-        pairs = zip(uris, found, strict=True)
-        kept: dict[str, ShardReceipt] = {}
-        for shard, receipt in pairs:
-            if receipt is None:
-                continue
-            file = f"{receipt.part.name}.parquet"
-            again = retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors)
-            if not again and file in standing["images"] and file in standing["annotations"]:
-                kept[shard] = receipt
-    bring_back(storage, dataset, [receipt.part for receipt in kept.values()])
+        kept = {
+            shard: receipt
+            for shard, receipt in zip(uris, found, strict=True)
+            if receipt is not None
+            and not (retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors))
+        }
     lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
     return {shard: item for shard, item in kept.items() if item.part.name not in lost}
+
+
+def damaged_parts(
+    storage: Storage, dataset: str, receipts: Iterable[ShardReceipt], *, hashes: bool
+) -> dict[str, Part]:
+    """Shard → its part, where that part's files are gone or not as they were written.
+
+    Args:
+        storage: File access.
+        dataset: Absolute URI.
+        receipts: What should be there.
+        hashes: Read the files and compare hashes; sizes are compared always.
+    """
+    receipts = list(receipts)
+    if not receipts:
+        return {}
+    sizes = part_sizes(storage, dataset)
+
+    def reason(part: Part) -> str:
+        if lacking := [table for table in TABLES if part.name not in sizes[table]]:
+            return f"{lacking[0]}/{part.name}.parquet is missing"
+        size = sum(sizes[table][part.name] for table in TABLES)
+        if size != part.size:
+            return f"part {part.name} has {size} bytes, not {part.size}"
+        said = (part.images_sha256, part.annotations_sha256)
+        for table, digest in zip(TABLES, said, strict=True):
+            if hashes and _sha256(storage, part_uri(dataset, table, part.name)) != digest:
+                return f"{table}/{part.name}.parquet has other bytes than were written"
+        return ""
+
+    with ThreadPoolExecutor(16) as pool:
+        reasons = list(pool.map(lambda receipt: reason(receipt.part), receipts))
+    for why in filter(None, reasons):
+        if not why.endswith("is missing"):  # what is gone may have been pruned: no damage
+            _log.warning("damaged, written anew: %s", why)
+    return {
+        receipt.shard: receipt.part for receipt, why in zip(receipts, reasons, strict=True) if why
+    }
+
+
+def _sha256(storage: Storage, uri: str) -> str:
+    try:
+        return hashlib.sha256(storage.read(uri)).hexdigest()
+    except MissingError:
+        return ""
 
 
 def listed(

@@ -6,6 +6,7 @@ Pure logic over a small `Crew` of callbacks, so that it is tested without Ray.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,12 @@ OnReceipt = Callable[[ShardReceipt], None]
 _START_FAILURES = 3
 _SINGLE_DEATHS = 2
 _WAIT_S = 5.0
-_PATIENCE = 12
+_TELL_S = 60.0
+FIRST_TIMEOUT_S = 7200.0
+"""Of a call while nothing has been measured: the first shard may compile for minutes."""
+SHORTEST_TIMEOUT_S = 900.0
+GENEROSITY = 20
+"""A call may take so many times as long, a picture, as the slowest shard that came through."""
 
 
 class WorkerLostError(Exception):
@@ -86,6 +92,10 @@ class Crew(Protocol):
         """Ends a worker at once, dead or alive."""
         ...
 
+    def missing(self) -> str:
+        """What the cluster lacks for another worker now, for a person."""
+        ...
+
 
 @dataclass(slots=True)
 class _Search:
@@ -113,6 +123,7 @@ class _Slot:
     worker: Any
     item: _Item | None = None
     reserved: _Item | None = None
+    since: float = 0.0
 
 
 class Pool:
@@ -126,21 +137,34 @@ class Pool:
         *,
         workers: int,
         max_crashes: int,
+        shard_timeout_s: float = 0.0,
+        worker_timeout_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._crew = crew
         self._on_receipt = on_receipt
         self._workers = workers
         self._max_crashes = max_crashes
+        self._shard_timeout_s = shard_timeout_s
+        self._worker_timeout_s = worker_timeout_s
+        self._clock = clock
+        self._slowest_s = 0.0  # a picture
+        self.deaths = 0
         self._source = iter(works)
         self._left = len(works)
         self._queue: deque[_Item] = deque()
         self._busy: dict[Any, _Slot] = {}  # call in flight → its worker
         self._idle: list[_Slot] = []
         self._start_failures = 0
-        self._silent = 0
+        self._alone_since: float | None = None
+        self._told = 0.0
 
     def drive(self) -> None:
-        """Until every shard has its receipt."""
+        """Until every shard has its receipt.
+
+        Raises:
+            ExecutionError: No worker ever fits, or none came for too long.
+        """
         while self._left:
             self._grow()
             for slot in list(self._idle):
@@ -151,11 +175,10 @@ class Pool:
                 self._idle.remove(slot)
                 self._call(slot, item)
             done = self._crew.wait(list(self._busy), _WAIT_S)
-            self._silent = 0 if done or self._started() else self._silent + 1
-            if self._silent == _PATIENCE:
-                _log.warning("still waiting for a worker: the cluster has no free place, or loads")
             for call in done:
                 self._settle(call, self._busy.pop(call))
+            self._end_overdue()
+            self._wait_for_workers()
 
     def stop(self) -> None:
         """Ends all workers; a shard in flight is lost, the others have their receipts."""
@@ -167,8 +190,50 @@ class Pool:
     def _started(self) -> bool:
         return bool(self._idle) or any(slot.item is not None for slot in self._busy.values())
 
+    def _wait_for_workers(self) -> None:
+        """Says every minute what is missing while nobody works, and gives up in the end."""
+        now = self._clock()
+        if self._started() or not self._left:
+            self._alone_since = None
+            return
+        if self._alone_since is None:
+            self._alone_since = self._told = now
+        waited = now - self._alone_since
+        if self._worker_timeout_s and waited >= self._worker_timeout_s:
+            raise ExecutionError(
+                f"no worker was ready within {waited:.0f} s ({self._crew.missing()}); "
+                "execution.worker_timeout allows more"
+            )
+        if now - self._told >= _TELL_S:
+            self._told = now
+            _log.warning("no worker for %.0f min: %s", waited / 60, self._crew.missing())
+
+    def _end_overdue(self) -> None:
+        """Ends workers whose call outlives its time: a picture hangs, or a device does."""
+        now = self._clock()
+        for call, slot in list(self._busy.items()):
+            item = slot.item
+            if item is None or now - slot.since < (limit := self._limit(item)):
+                continue
+            del self._busy[call]
+            self._crew.stop(slot.worker)
+            if slot.reserved is not None:
+                self._queue.append(slot.reserved)
+            reason = f"no answer within {limit:.0f} s (execution.shard_timeout)"
+            self._lost(item, WorkerLostError(reason, blame=True))
+
+    def _limit(self, item: _Item) -> float:
+        if self._shard_timeout_s:
+            return self._shard_timeout_s
+        if not self._slowest_s:
+            return FIRST_TIMEOUT_S
+        count = len(item.work.records)
+        return max(SHORTEST_TIMEOUT_S, GENEROSITY * self._slowest_s * count)
+
     def _grow(self) -> None:
-        target = min(self._workers or self._crew.capacity(), self._left)
+        # Asked also where the number is given: what fits nowhere would be waited for without end.
+        fit = self._crew.capacity()
+        target = min(self._workers or fit, self._left)
         while len(self._idle) + len(self._busy) < target:
             slot = _Slot(self._crew.start())
             self._busy[self._crew.ready(slot.worker)] = slot
@@ -186,7 +251,7 @@ class Pool:
         return None
 
     def _call(self, slot: _Slot, item: _Item) -> None:
-        slot.item = item
+        slot.item, slot.since = item, self._clock()
         if item.search is not None:
             call = self._crew.probe(slot.worker, item.work)
         else:
@@ -221,6 +286,8 @@ class Pool:
             self._cleared(item.search)
         elif receipt is not None:
             self._left -= 1
+            took = self._clock() - slot.since
+            self._slowest_s = max(self._slowest_s, took / max(len(item.work.records), 1))
             self._on_receipt(receipt)
 
     def _start_failed(self, error: WorkerLostError) -> None:
@@ -231,6 +298,7 @@ class Pool:
 
     def _lost(self, item: _Item, error: WorkerLostError) -> None:
         item.deaths += error.blame
+        self.deaths += 1
         _log.warning(
             "lost the worker of shard %s (%d images), they are done again: %s",
             item.work.shard,

@@ -76,12 +76,14 @@ class ShardWork:
         token: Of the shard's listing.
         records: Its images, in order.
         poison: File names that killed workers before; they become failed rows unread.
+        second: A run before looked at it already, and some pictures could not be decoded.
     """
 
     shard: str
     token: str
     records: tuple[ImageRecord, ...]
     poison: frozenset[str] = frozenset()
+    second: bool = False
 
 
 @dataclass(frozen=True, slots=True)

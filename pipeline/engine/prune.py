@@ -1,66 +1,120 @@
-"""Prune: removes what no published version names."""
+"""Prune: removes what no published version names, never what a run is still making."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
 from pipeline.ledger.containers import FOLDER as CONTAINERS
-from pipeline.ledger.current import TABLES
 from pipeline.ledger.ledger import read_manifest, read_receipt
-from pipeline.storage.storage import Storage
+from pipeline.ledger.parts import TABLES
+from pipeline.storage.processes import is_abandoned, is_temporary
+from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import Part
 
+from .lease import Lease
 from .plan import listed, standing_manifest
 
+SWEPT = ("", "versions", "exports", "report")
+"""Folders in which a killed run may leave temporary files, besides those of the parts."""
 
-def prune(output: str, storage: Storage) -> int:
-    """Removes parts and receipts that no published version names.
+
+def prune(
+    output: str,
+    storage: Storage,
+    *,
+    older_than_s: float = 0.0,
+    dry_run: bool = False,
+    wait: bool = False,
+) -> list[str]:
+    """Removes parts, receipts and temporary files that no published version names.
+
+    It holds the dataset's lease meanwhile, so no run is making what it looks at.
+
+    Args:
+        output: The dataset.
+        storage: File access.
+        older_than_s: Younger files stay, seconds.
+        dry_run: Remove nothing, only say what would go.
+        wait: Wait for a run that writes the dataset instead of giving up.
 
     Returns:
-        Files removed.
+        Paths of what was removed, relative to the dataset.
 
     Raises:
         ValueError: `output` holds no dataset of ours.
+        ExecutionError: A run is writing it.
         StorageError: A file cannot be removed.
     """
     dataset = absolute_uri(output)
-    current = standing_manifest(storage, dataset)
-    if current is None:
+    if standing_manifest(storage, dataset) is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    versions = join(dataset, "versions")
-    standing = [read_manifest(storage, e.uri) for e in listed(storage, versions, recursive=False)]
-    parts = {part.name: part for version in (current, *standing) for part in version.parts}
-    removed = _prune_copies(storage, dataset, list(parts.values()))
-    kept = parts.keys()
-    folders = [join(root, table) for root in (dataset, versions) for table in TABLES]
-    for folder in folders:
-        # Hidden ones too: what a killed writer had not yet renamed.
-        for entry in listed(storage, folder, hidden=True):
-            if entry.path.removesuffix(".parquet") not in kept:
+    before = time.time() - older_than_s
+    removed: list[str] = []
+    with Lease(storage, dataset, wait=wait) as lease:
+        if not dry_run:
+            lease.take()
+        for folder, entry in _stale(storage, dataset):
+            if older_than_s and not 0 < storage.modified(entry.uri) < before:
+                continue
+            if not dry_run:
                 storage.remove(entry.uri)
-                removed += 1
-    tables = {version.containers.get("table") for version in (current, *standing)}
-    for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
-        if f"{CONTAINERS}/{entry.path}" not in tables:
-            storage.remove(entry.uri)
-            removed += 1
-    for entry in listed(storage, join(dataset, "receipts"), hidden=True):
-        receipt = read_receipt(storage, entry.uri)
-        if receipt is None or receipt.part.name not in kept:
-            storage.remove(entry.uri)
-            removed += 1
+            removed.append(f"{folder}/{entry.path}".lstrip("/"))
     return removed
 
 
-def _prune_copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> int:
-    """Removes the pictures of copies that no kept part names, before the parts themselves go."""
+def sweep(storage: Storage, dataset: str) -> None:
+    """Removes temporary files of processes that are gone; a run does so when it begins."""
+    for _, entry in _abandoned(storage, dataset, SWEPT, recursive=False):
+        storage.remove(entry.uri)
+
+
+def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
+    """(folder, file in it) of what may go, copies before the parts that name them."""
+    current = read_manifest(storage, join(dataset, "manifest.json"))
+    versions = listed(storage, join(dataset, "versions"), recursive=False)
+    named = [read_manifest(storage, e.uri) for e in versions if e.path.endswith(".json")]
+    parts = {part.name: part for version in (current, *named) for part in version.parts}
+    yield from _copies(storage, dataset, list(parts.values()))
+    kept = parts.keys()
+    for folder in (*TABLES, *(f"versions/{table}" for table in TABLES)):
+        # Hidden ones too: what a killed writer had not yet renamed.
+        for entry in listed(storage, join(dataset, folder), hidden=True):
+            if entry.path.removesuffix(".parquet") not in kept:
+                yield folder, entry
+    tables = {version.containers.get("table") for version in (current, *named)}
+    for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
+        if f"{CONTAINERS}/{entry.path}" not in tables:
+            yield CONTAINERS, entry
+    for entry in listed(storage, join(dataset, "receipts"), hidden=True):
+        receipt = read_receipt(storage, entry.uri)
+        if receipt is None or receipt.part.name not in kept:
+            yield "receipts", entry
+    yield from _abandoned(storage, dataset, SWEPT, recursive=True)
+
+
+def _abandoned(
+    storage: Storage, dataset: str, folders: Iterable[str], *, recursive: bool
+) -> Iterator[tuple[str, Entry]]:
+    for folder in folders:
+        root = join(dataset, folder)
+        if not storage.is_dir(root):
+            continue
+        deep = recursive and bool(folder)
+        for entry in list(storage.list(root, recursive=deep, hidden=True)):
+            name = entry.path.rpartition("/")[2]
+            if is_temporary(name) and is_abandoned(name, storage.modified(entry.uri)):
+                yield folder, entry
+
+
+def _copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> Iterator[tuple[str, Entry]]:
+    """Pictures of copies that no kept part names."""
     files = listed(storage, join(dataset, FOLDER), hidden=True)
     if not files:
-        return 0
+        return
     kept = {name for part in parts for name in copy_files(storage, dataset, part)}
-    stale = [entry for entry in files if f"{FOLDER}/{entry.path}" not in kept]
-    for entry in stale:
-        storage.remove(entry.uri)
-    return len(stale)
+    for entry in files:
+        if f"{FOLDER}/{entry.path}" not in kept:
+            yield FOLDER, entry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -14,22 +14,30 @@ from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
 from pipeline.ledger.containers import left_out_json, write_containers
 from pipeline.ledger.current import show_current
+from pipeline.ledger.diff import ImagesDiff, diff_images
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
-from pipeline.storage.uris import join
+from pipeline.storage.storage import Storage
+from pipeline.storage.swap import sweep_asides, whole
+from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, failure_limit
-from schemas.containers import Container
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
-from .execute import ray_session, run_inline, run_on_ray
+from .budget import FailureBudget, over_budget
+from .execute import run_inline, run_on_ray
+from .lease import Lease
 from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
+from .prune import sweep
+from .session import ray_session
+from .summary import PhaseClock, RunResult, write_summary
 
+_log = logging.getLogger(__name__)
 _PACKAGES = (
     "maskmill",
     "numpy",
@@ -45,47 +53,6 @@ _PACKAGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did.
-
-    Attributes:
-        dataset: Absolute URI.
-        manifest: The version that is current now.
-        new_version: Whether this run published it.
-        computed: Images that the model looked at (or that failed) in this run.
-        reused: Images whose labels were copied because their bytes were labelled before.
-        containers: Tars, tables, lists and folders that could not be read, or not to their end.
-        artifacts: What was exported.
-        report: Path of the HTML report, "" without one.
-        failure_limit: Failed images and containers allowed.
-        seconds: Wall time.
-        absent: Pictures that the file of prompts names and the input lacks.
-    """
-
-    dataset: str
-    manifest: DatasetManifest
-    new_version: bool
-    computed: int
-    reused: int
-    containers: tuple[Container, ...]
-    artifacts: tuple[Artifact, ...]
-    report: str
-    failure_limit: int
-    seconds: float
-    absent: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> int:
-        """Failed images of the current version."""
-        return self.manifest.counts[Status.FAILED]
-
-    @property
-    def over_budget(self) -> bool:
-        """Whether more images and containers failed than allowed."""
-        return self.failed + self.manifest.faulty_containers > self.failure_limit
-
-
 def label(
     config: JobConfig,
     *,
@@ -93,8 +60,11 @@ def label(
     export: bool = True,
     report: bool = True,
     retry_failed: bool = False,
+    reread: bool = False,
+    verify: bool = False,
+    wait: bool = False,
 ) -> RunResult:
-    """Labels every image of the input and publishes the dataset.
+    """Labels every image of the input and publishes the dataset; one run at a time a dataset.
 
     Args:
         config: The job.
@@ -102,48 +72,110 @@ def label(
         export: Write the formats that the task yields.
         report: Write the HTML report.
         retry_failed: Do shards again in which reading, the model or a worker failed.
+        reread: Read every picture again, also where size and time are as they were.
+        verify: Compare the hashes of all standing parts; damaged ones are written anew.
+        wait: Wait for another run that writes the dataset instead of giving up.
 
     Raises:
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached, or no space is left.
+        OverBudgetError: More images failed than allowed, or the input lost more. Nothing is
+            published, finished shards are kept.
         ExecutionError: Workers cannot do their work. Finished shards are kept.
     """
     started = time.monotonic()
     progress = progress or RunProgress()
-    plan = make_plan(config, progress, retry_failed=retry_failed)
+    with Lease(Storage(config.storage), absolute_uri(config.output), wait=wait) as lease:
+        plan = make_plan(
+            config,
+            progress,
+            retry_failed=retry_failed,
+            reread=reread,
+            verify=verify,
+            lease=lease,
+        )
+        return _run(plan, lease, progress, started, export=export, report=report)
+
+
+def _run(
+    plan: Plan,
+    lease: Lease,
+    progress: RunProgress,
+    started: float,
+    *,
+    export: bool,
+    report: bool,
+) -> RunResult:
+    clock = PhaseClock()
+    clock.seconds["plan"] = time.monotonic() - started
+    retries = plan.storage.retries()
     try:
-        fresh = _execute(plan, progress)
-        manifest, new = _publish(plan, progress)
+        sweep(plan.storage, plan.spec.dataset)
+        sweep_asides(plan.spec.dataset)
+        with clock.phase("label"):
+            fresh, deaths = _execute(plan, progress)
+        lease.check()
+        with clock.phase("publish"):
+            before = standing_manifest(plan.storage, plan.spec.dataset)
+            manifest = _publish(plan, progress)
+        new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
         tell_conflicts(ledger)
-        artifacts = _export(ledger, plan.config, progress) if export else []
-        page = _report(ledger, plan, progress) if report else ""
+        since = _since(before, ledger) if new else None
+        with clock.phase("export"):
+            artifacts = _export(ledger, plan.config, progress) if export else []
+        with clock.phase("report"):
+            page, drawn = _report(ledger, plan, progress) if report else ("", False)
+        result = RunResult(
+            dataset=ledger.uri,
+            manifest=manifest,
+            new_version=new,
+            computed=sum(receipt.computed for receipt in fresh),
+            reused=sum(receipt.reused for receipt in fresh),
+            containers=tuple(plan.spec.reader.inventory.faults),
+            artifacts=tuple(artifacts),
+            exports=whole(plan.storage, join(ledger.uri, "exports")),
+            report=page,
+            report_written=drawn,
+            failure_limit=_limit(plan),
+            seconds=time.monotonic() - started,
+            phases=clock.seconds,
+            workers=1 if plan.config.execution.inline else plan.config.execution.workers,
+            deaths=deaths,
+            retries=plan.storage.retries() - retries + sum(receipt.retries for receipt in fresh),
+            since=since,
+            run=lease.run,
+            absent=plan.absent,
+        )
+        write_summary(plan.storage, result, inline=plan.config.execution.inline)
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
-    return RunResult(
-        dataset=ledger.uri,
-        manifest=manifest,
-        new_version=new,
-        computed=sum(receipt.computed for receipt in fresh),
-        reused=sum(receipt.reused for receipt in fresh),
-        containers=tuple(plan.spec.reader.inventory.faults),
-        artifacts=tuple(artifacts),
-        report=page,
-        failure_limit=failure_limit(
-            config.max_failures, len(plan.listing) + manifest.faulty_containers
-        ),
-        seconds=time.monotonic() - started,
-        absent=plan.absent,
-    )
+    return result
 
 
-def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
-    """Does the shards that have no receipt; returns the receipts of this run."""
+def _since(before: DatasetManifest | None, after: Ledger) -> ImagesDiff | None:
+    """What became of the pictures; None for a first version, or where the old one is damaged."""
+    if before is None:
+        return None
+    try:
+        return diff_images(Ledger(after.uri, before, after.storage), after)
+    except (StorageError, ValueError) as error:
+        _log.warning("not compared with version %d: %s", before.version, error)
+        return None
+
+
+def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int]:
+    """Does the shards that have no receipt; this run's receipts, and workers that were lost."""
     todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
+    faults = len(plan.spec.reader.inventory.faults)
+    budget = FailureBudget(_limit(plan), containers=faults)
+    for receipt in plan.receipts.values():
+        budget.add(receipt.part)
+    _judge(plan, budget)
     if not todo:
-        return []
-    index = _index(plan, progress)
+        return [], 0
+    index = earlier_labels(plan, progress)
     parts = [receipt.part for receipt in plan.receipts.values()]
     fresh: list[ShardReceipt] = []
 
@@ -159,8 +191,11 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         fresh.append(receipt)
         failed = receipt.part.statuses.get(Status.FAILED, 0)
         progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
+        budget.add(receipt.part)
+        _judge(plan, budget)
 
-    works = Works(plan.listing, todo)
+    works = Works(plan.listing, todo, plan.second)
+    deaths = 0
     if plan.config.execution.inline:
         progress.phase("loading the model")
         begin()
@@ -170,15 +205,28 @@ def _execute(plan: Plan, progress: RunProgress) -> list[ShardReceipt]:
         with ray_session(plan.config.execution):
             progress.phase("loading the model in the workers")
             begin()
-            run_on_ray(plan.spec, index, works, finished)
-    return fresh
+            deaths = run_on_ray(plan.spec, index, works, finished)
+    return fresh, deaths
 
 
-def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
-    """The manifest that is current now, and whether this run made it."""
+def _limit(plan: Plan) -> int:
+    faults = len(plan.spec.reader.inventory.faults)
+    return failure_limit(plan.config.max_failures, len(plan.listing) + faults)
+
+
+def _judge(plan: Plan, budget: FailureBudget) -> None:
+    """Stops as soon as the budget cannot be met any more: the rest would be work for nothing."""
+    if not budget.over:
+        return
+    done = [plan.receipts[shard.id].part for shard in plan.shards if shard.id in plan.receipts]
+    left = len(plan.listing) - sum(part.images - part.copies for part in done)
+    raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
+
+
+def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
+    """The manifest that is current now."""
     progress.phase("publishing")
     spec, inventory = plan.spec, plan.spec.reader.inventory
-    before = standing_manifest(plan.storage, spec.dataset)
     manifest = build_manifest(
         [plan.receipts[shard.id].part for shard in plan.shards],
         version=1,
@@ -195,7 +243,7 @@ def _publish(plan: Plan, progress: RunProgress) -> tuple[DatasetManifest, bool]:
     )
     manifest = publish(plan.storage, spec.dataset, manifest)
     show_current(plan.storage, spec.dataset, manifest)
-    return manifest, before is None or before.version != manifest.version
+    return manifest
 
 
 def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Artifact]:
@@ -206,22 +254,19 @@ def _export(ledger: Ledger, config: JobConfig, progress: RunProgress) -> list[Ar
     return export_all(ledger, out, formats=config.export.formats, config=config.export)
 
 
-def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
-    """Writes the report unless the one that stands shows this version.
-
-    The stamp comes last: a run that was killed after publishing leaves a report of the version
-    before, and the next run must see that.
-    """
+def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, bool]:
+    """The report's page, and whether it was written: not where it shows this version already."""
     out = join(ledger.uri, "report")
-    page, stamp = join(out, "index.html"), join(out, "report.json")
+    storage = plan.storage
+    standing = whole(storage, out)
+    page, stamp = join(standing, "index.html"), join(standing, "report.json")
     shown = {
         "manifest": hashlib.sha256(ledger.manifest.to_json().encode()).hexdigest(),
         "max_images": plan.config.report.max_images,
     }
     data = (json.dumps(shown, sort_keys=True) + "\n").encode()
-    storage = plan.storage
     if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
-        return page
+        return page, False
     progress.phase("writing the report")
     reader, listing = plan.spec.reader, plan.listing
     page = write_report(
@@ -229,12 +274,12 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> str:
         out,
         max_images=plan.config.report.max_images,
         read=lambda record: reader.read(listing.record(record.image_id)),
+        stamp=data,
     )
-    storage.write(stamp, data)
-    return page
+    return page, True
 
 
-def _index(plan: Plan, progress: RunProgress) -> ReuseIndex:
+def earlier_labels(plan: Plan, progress: RunProgress) -> ReuseIndex:
     """Fingerprints of all labels that this config has made before."""
     storage, dataset = plan.storage, plan.spec.dataset
     uris = [entry.uri for entry in listed(storage, join(dataset, "receipts"))]

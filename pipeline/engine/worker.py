@@ -28,6 +28,7 @@ from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, on_this_node
 from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
+from pipeline.storage.uris import local_path
 from schemas.config.job import JobConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import (
@@ -40,6 +41,7 @@ from schemas.records import (
     annotation_id,
 )
 
+from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
 from .splits import split_of
 
@@ -92,6 +94,7 @@ class ShardWorker:
             if config.augment.copies
             else None
         )
+        self._device = DeviceWatch()
         self._model = load_model(config, spec.info, spec.tasks, spec.device)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -103,9 +106,10 @@ class ShardWorker:
 
         Raises:
             StorageError: The output cannot be written.
+            DeviceLostError: This process cannot compute any more.
         """
-        started = time.monotonic()
-        reused = 0
+        started, retries = time.monotonic(), Storage.retries()
+        reused = doubtful = 0
         arriving = self._labelled(prepared)
         with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
             for record in work.records:
@@ -118,6 +122,7 @@ class ShardWorker:
                 image = {**found.image, "split": self._split(found.image)}
                 queue.add(record, image, found.segments, found.item.original)
                 reused += found.reused
+                doubtful += _doubtful(record, image["error_code"])
                 del found  # or its pixels live until the next is there
             images, annotations = queue.rows()
         part = write_part(
@@ -138,6 +143,8 @@ class ShardWorker:
             computed=len(work.records) - reused,
             reused=reused,
             seconds=round(time.monotonic() - started, 3),
+            once_more=0 if work.second else doubtful,
+            retries=Storage.retries() - retries,
         )
         write_receipt(self._storage, self.spec.dataset, receipt)
         return receipt
@@ -240,7 +247,8 @@ class ShardWorker:
 
     @staticmethod
     def _failed(item: Prepared, failure: Failure) -> Row:
-        keep = failure.code not in RETRYABLE and not failure.temporary
+        doubtful = failure.temporary or _doubtful(item.record, failure.code)
+        keep = failure.code not in RETRYABLE and not doubtful
         hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None
         return image_row(
             item.record,
@@ -252,11 +260,16 @@ class ShardWorker:
         )
 
     def _segment(self, samples: Sequence[Sample]) -> list[Segmentation]:
-        """The model's answer; a batch that fails is tried picture by picture."""
+        """The model's answer; a batch that fails is tried picture by picture.
+
+        Raises:
+            DeviceLostError: This process cannot compute any more.
+        """
         if not samples:
             return []
         try:
             found = self._model.segment(samples)
+            self._device.succeeded()
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
             return [
@@ -264,11 +277,18 @@ class ShardWorker:
                 for sample, answer in zip(samples, found, strict=True)
             ]
         except Exception as error:
+            self._device.failed(error, alone=len(samples) == 1)
             if len(samples) > 1:
                 return [one for sample in samples for one in self._segment([sample])]
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
             return [Segmentation(*samples[0].picture_hw, failure=failure)]
+
+
+def _doubtful(record: ImageRecord, code: str | None) -> bool:
+    """Whether a failure may be the store's: it may have sent a body cut short or damaged."""
+    damaged = code in (ErrorCode.TRUNCATED, ErrorCode.DECODE_ERROR)
+    return damaged and local_path(record.uri) is None
 
 
 def _held(item: Prepared) -> int:

@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.swap import rebuilt, whole
+from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.export import ExportConfig
 from schemas.manifest import DatasetManifest
+from schemas.names import below
 
 from .names import warn_of_names
 from .table import (
@@ -49,18 +52,25 @@ class ExportStamp:
 
     @classmethod
     def read(cls, storage: Storage, out: str) -> ExportStamp | None:
-        """The stamp in this folder, None where there is none or a damaged one."""
+        """The stamp in this folder, None where there is none or a damaged one.
+
+        What it names is removed later, so a stamp that names a file outside its folder is damaged.
+        """
         try:
             data = json.loads(storage.read(join(out, "exports.json")))
+            found = {
+                name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
+                for name, item in data["formats"].items()
+            }
+            for artifact in chain.from_iterable(found.values()):
+                if artifact.path != "./":
+                    below(out, artifact.path)
             return cls(
                 {name: str(item["dataset"]) for name, item in data["formats"].items()},
-                {
-                    name: tuple(Artifact(**artifact) for artifact in item["artifacts"])
-                    for name, item in data["formats"].items()
-                },
+                found,
                 {name: dict(item.get("options", {})) for name, item in data["formats"].items()},
             )
-        except (MissingError, ValueError, KeyError, TypeError, AttributeError):
+        except (MissingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def write(self, storage: Storage, out: str) -> None:
@@ -90,6 +100,9 @@ def export_all(
 ) -> list[Artifact]:
     """Brings a dataset's folder of exports up to the ledger's version.
 
+    The folder is replaced as a whole (`storage.swap`): a reader never finds one format of this
+    version beside another of the last.
+
     What an earlier call wrote and this one does not is removed. Where the dataset holds several
     tasks, each format is made from the one that suits it best.
 
@@ -108,6 +121,46 @@ def export_all(
     """
     out = absolute_uri(out) if out else join(ledger.uri, "exports")
     exporters = _exporters(ledger, formats, config)
+    chosen = {
+        name: options_of(exporter, config or ExportConfig()) for name, exporter in exporters.items()
+    }
+    made_of = [f"{name} {_identity(ledger.manifest, own)}" for name, own in chosen.items()]
+    digest = hashlib.sha256(" ".join(made_of).encode()).hexdigest()
+    version = f"{ledger.manifest.version:06d}-{digest[:12]}"
+    ours = {item for name in EXPORTERS for item in _folders(make_exporter(name))}
+    with rebuilt(ledger.storage, out, version=version, ours=ours) as place:
+        artifacts = _export_into(ledger, place, exporters, chosen)
+    if local_path(out) is None:
+        _remove_unversioned(ledger.storage, out)
+    warn_of_names(ledger, exporters.values())
+    return artifacts
+
+
+def _remove_unversioned(storage: Storage, out: str) -> None:
+    """What an earlier program wrote beside the prefixes, where it would be taken for current."""
+    old = ExportStamp.read(storage, out)
+    if old is None:
+        return
+    for name, items in old.artifacts.items():
+        for item in items:
+            if item.path in _made_by(name):
+                suffixes = suffixes_of(name)
+                _remove(storage, below(out, item.path), suffixes, item.path.endswith("/"))
+    storage.remove(join(out, "exports.json"))
+
+
+def _folders(exporter: Exporter) -> set[str]:
+    """Folders that a format writes to, relative to that of all exports."""
+    inside = f"{exporter.folder}/{exporter.owns}" if exporter.owns else exporter.folder
+    return {exporter.folder, inside}
+
+
+def _export_into(
+    ledger: Ledger,
+    out: str,
+    exporters: Mapping[str, Exporter],
+    chosen: Mapping[str, Mapping[str, Any]],
+) -> list[Artifact]:
     storage = ledger.storage
     old = ExportStamp.read(storage, out) or ExportStamp()
     # From here until the end the stamp promises nothing, but it still knows what there is.
@@ -123,14 +176,11 @@ def export_all(
     kept = {item.path for items in written.values() for item in items}
     for name, items in known.items():
         for item in items:
-            if name not in written and item.path not in kept:
-                _remove(storage, join(out, item.path), suffixes_of(name), item.path.endswith("/"))
-    chosen = {
-        name: options_of(exporter, config or ExportConfig()) for name, exporter in exporters.items()
-    }
+            if name not in written and item.path not in kept and item.path in _made_by(name):
+                suffixes = suffixes_of(name)
+                _remove(storage, below(out, item.path), suffixes, item.path.endswith("/"))
     done = {name: _identity(ledger.manifest, chosen[name]) for name in written}
     ExportStamp(done, written, chosen).write(storage, out)
-    warn_of_names(ledger, exporters.values())
     return [item for items in written.values() for item in items]
 
 
@@ -145,7 +195,7 @@ def exports_current(
     Raises:
         ValueError: An unknown format, or one that the task does not yield.
     """
-    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     wanted = {
         name: _identity(ledger.manifest, options_of(exporter, config or ExportConfig()))
         for name, exporter in _exporters(ledger, formats, config).items()
@@ -174,7 +224,7 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
     Returns:
         The formats that were compared: there, finished, and of the ledger's version.
     """
-    out = absolute_uri(out) if out else join(ledger.uri, "exports")
+    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     storage = ledger.storage
     stamp = ExportStamp.read(storage, out) or ExportStamp()
     checked: list[str] = []
@@ -277,6 +327,17 @@ def _check_owned(
 
 def _under(folder: str, path: str) -> str:
     return f"{folder}/" if path == "./" else f"{folder}/{path}"
+
+
+def _made_by(name: str) -> set[str]:
+    """Paths that a format writes: a stamp says what is there, not what may be removed."""
+    if name not in EXPORTERS:
+        return set()
+    exporter = make_exporter(name)
+    owned = (
+        set() if exporter.owns is None else {_under(exporter.folder, f"{exporter.owns or '.'}/")}
+    )
+    return {_under(exporter.folder, exporter.file), *owned}
 
 
 def _remove(storage: Storage, uri: str, suffixes: tuple[str, ...], folder: bool) -> None:

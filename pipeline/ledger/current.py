@@ -11,9 +11,8 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.manifest import DatasetManifest, Part
 
-from .parts import archived_uri, part_uri
+from .parts import TABLES, archived_uri, part_uri
 
-TABLES = ("images", "annotations")
 CARD = "README.md"
 
 _TABLE_HEAD = "| id | name | kind | segments |\n|---:|---|---|---:|\n"

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -16,9 +18,24 @@ from pipeline.storage.uris import absolute_uri, join
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
 from schemas.records import Failure, ImageRecord, Segmentation, Task
+from schemas.tables import schema_of
 
-from .parts import Row, annotation_rows, image_row, read_part, rows_by_image, write_part
+from .parts import (
+    TABLES,
+    Row,
+    annotation_rows,
+    image_row,
+    part_uri,
+    read_part,
+    rows_by_image,
+    write_part,
+)
 from .views import SEEN_IN, annotations_of_task, images_of_task
+
+LARGEST_MASK = 1 << 30
+"""Pixels: twice what a picture may have by default. A reader makes no larger array for a mask."""
+_LOOKED_AT = pa.array(["ok", "empty"])
+compute: Any = pc  # its functions are made at import time, out of a type checker's sight
 
 
 class Ledger:
@@ -90,7 +107,47 @@ class Ledger:
                 yield image, by_image.get(image["image_id"], [])
 
     def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        return read_part(self.storage, self.uri, table, part.name, columns)
+        found = read_part(self.storage, self.uri, table, part.name, columns)
+        try:
+            self._sound(found, table, columns)
+        except ValueError as error:
+            raise ValueError(f"{part_uri(self.uri, table, part.name)}: {error}") from error
+        return found
+
+    def _sound(self, found: pa.Table, table: str, columns: Sequence[str] | None) -> None:
+        """Sees that rows hold what every reader takes for granted; `jobs.validate` sees the rest.
+
+        Raises:
+            ValueError: A column is missing or of another type, a picture that was looked at has
+                no size, a category is in no table, or a mask is larger than any picture may be.
+        """
+        for field in schema_of(table, self.manifest.schema_version):
+            if columns is not None and field.name not in columns:
+                continue
+            if field.name not in found.column_names:
+                raise ValueError(f"has no column {field.name!r}")
+            if found.schema.field(field.name).type != field.type:
+                kind = found.schema.field(field.name).type
+                raise ValueError(f"column {field.name!r} holds {kind}, not {field.type}")
+            if not field.nullable and found[field.name].null_count:
+                raise ValueError(f"column {field.name!r} holds nulls")
+        names = {*found.column_names}
+        if {"status", "width", "height"} <= names:
+            looked = compute.is_in(found["status"], value_set=_LOOKED_AT)
+            sides = compute.min_element_wise(found["width"], found["height"], skip_nulls=False)
+            sized = compute.fill_null(compute.greater(sides, 0), False)
+            if compute.any(compute.and_not(looked, sized)).as_py():
+                raise ValueError("a picture that was looked at has no width and height")
+        if "category_id" in names:
+            known = pa.array([item.id for item in self.categories], found["category_id"].type)
+            strange = found.filter(compute.invert(compute.is_in(found["category_id"], known)))
+            if len(strange):
+                raise ValueError(f"unknown category {strange['category_id'][0].as_py()}")
+        if "rle" in names and len(found):
+            sizes = found["rle"].combine_chunks().field("size").flatten().to_numpy().reshape(-1, 2)
+            most = int(sizes.astype(np.int64).prod(1).max())
+            if (sizes < 0).any() or most > LARGEST_MASK:
+                raise ValueError(f"a mask of {most} pixels, more than {LARGEST_MASK}")
 
 
 def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
@@ -159,8 +216,40 @@ def build_manifest(
     )
 
 
+def part_sizes(storage: Storage, dataset: str) -> dict[str, dict[str, int]]:
+    """Table → name of a part → bytes of its file, of all that lie there; one listing a table."""
+    found: dict[str, dict[str, int]] = {}
+    for table in TABLES:
+        folder = join(dataset, table)
+        entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+        found[table] = {entry.path.removesuffix(".parquet"): entry.size for entry in entries}
+    return found
+
+
+def check_parts(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
+    """Sees that the files of these parts are there, as long as they were when they were written.
+
+    Raises:
+        StorageError: One is not; names the first.
+    """
+    sizes = part_sizes(storage, dataset)
+    wrong: list[str] = []
+    for part in parts:
+        files = [sizes[table].get(part.name) for table in TABLES]
+        if None in files or sum(size or 0 for size in files) != part.size:
+            wrong.append(part.name)
+    if wrong:
+        raise StorageError(
+            f"{len(wrong)} parts of {dataset} are gone or cut short since they were written, the "
+            f"first is {wrong[0]}: nothing is published"
+        )
+
+
 def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> DatasetManifest:
     """Makes `manifest` the current version, atomically, unless the current one says the same.
+
+    A version is published only when all of its parts are there: a prune, a clean-up by hand or a
+    full disk may have taken some away since they were written.
 
     Returns:
         The manifest that is current now.
@@ -175,11 +264,20 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
         if standing.same_dataset(manifest):
             return standing
         manifest = replace(manifest, version=standing.version + 1)
+    check_parts(storage, dataset, manifest.parts)
     data = manifest.to_json().encode()
     # The numbered copy first: a version that was never current is overwritten by the next run.
     storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
     storage.write(current, data)
-    return manifest
+    return DatasetManifest.from_json(data)  # in the order of keys that later runs find
+
+
+def version_numbers(storage: Storage, dataset: str) -> list[int]:
+    """The versions whose manifests are kept, ascending."""
+    folder = join(dataset, "versions")
+    entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+    found = (entry.path.removesuffix(".json") for entry in entries if entry.path.endswith(".json"))
+    return sorted(int(name) for name in found if name.isdecimal())
 
 
 def write_receipt(storage: Storage, dataset: str, receipt: ShardReceipt) -> None:

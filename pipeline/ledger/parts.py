@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -24,6 +26,7 @@ from schemas.records import (
     Evidence,
     Failure,
     ImageRecord,
+    Segment,
     Segmentation,
     Status,
     Task,
@@ -32,11 +35,16 @@ from schemas.records import (
 from schemas.tables import ANNOTATIONS, IMAGES
 
 Row = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 RETRYABLE: frozenset[str] = frozenset(
     {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
 )
 """Failures that another try may not repeat: never copied from an earlier version."""
+
+
+TABLES = ("images", "annotations")
+"""Folders of a part's two files."""
 
 
 class TooManySegmentsError(ValueError):
@@ -205,6 +213,8 @@ def annotation_rows(
             raise ValueError(f"segment of unknown category {segment.category_id}")
         if segment.task != task and not (only and segment.task is None):
             task = _next_task(segment.task, tasks[tasks.index(task) :])
+        if not all(map(isfinite, _numbers(segment))):
+            raise ValueError("a segment's score is not finite (NaN or infinity)")
         category = table[segment.category_id]
         row = {
             "annotation_id": base + segment_id,
@@ -228,6 +238,15 @@ def annotation_rows(
             row.update(_evidence(segment.evidence))
         rows.append(row)
     return rows
+
+
+def _numbers(segment: Segment) -> Iterator[float]:
+    """What a model said of a segment; where a mask is empty its stability is NaN by definition."""
+    seen = segment.evidence
+    quality = seen.predicted_iou if seen is not None else None
+    for value in (segment.score, segment.tta_agreement, quality):
+        if value is not None:
+            yield value
 
 
 def _evidence(evidence: Evidence) -> Row:
@@ -280,16 +299,13 @@ def write_part(
     name = part_name(shard, images, run)
     annotation_bytes = _parquet(pa.Table.from_pylist(list(annotations), schema=ANNOTATIONS))
     uri = part_uri(dataset, "annotations", name)
-    if not storage.create(uri, annotation_bytes):
-        standing = storage.read(uri)
-        if standing != annotation_bytes:
-            annotation_bytes = standing
-            annotations = pq.ParquetFile(io.BytesIO(standing)).read().to_pylist()
-            images = [_recount(row, annotations, background) for row in images]
+    annotation_bytes, rows = _stand(storage, uri, annotation_bytes, ANNOTATIONS)
+    if rows is not None:
+        annotations = rows
+        images = [_recount(row, annotations, background) for row in images]
     image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
     uri = part_uri(dataset, "images", name)
-    if not storage.create(uri, image_bytes):
-        image_bytes = storage.read(uri)
+    image_bytes, _ = _stand(storage, uri, image_bytes, IMAGES)
     return Part(
         name=name,
         images=len(images),
@@ -310,6 +326,32 @@ def write_part(
         size=len(image_bytes) + len(annotation_bytes),
         in_part=count_in_part(row["note"] for row in images if not row.get("parent_image_id")),
     )
+
+
+def _stand(
+    storage: Storage, uri: str, data: bytes, schema: pa.Schema
+) -> tuple[bytes, list[Row] | None]:
+    """Creates a file; the bytes that stand there now, and their rows where they are others."""
+    if storage.create(uri, data) or (standing := storage.read(uri)) == data:
+        return data, None
+    rows = _rows_of(standing, schema)
+    if rows is None:
+        _log.warning("damaged, written anew: %s", uri)
+        storage.write(uri, data)
+    return (data if rows is None else standing), rows
+
+
+def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:
+    """The rows of a whole file of this schema, None for a damaged or another one.
+
+    A machine that fails while it writes may leave a file of the right name and half the bytes.
+    """
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        table = file.read()
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return table.to_pylist() if table.schema.equals(schema) else None
 
 
 def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import autocast
@@ -88,7 +89,9 @@ def text_chunks(info: ModelInfo, asking: TextRequest) -> list[Chunk]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     found = {word: tokenizer.convert_tokens_to_ids(word) for word in _DELIMITERS}
     if found != _DELIMITERS:
         raise ValueError(
@@ -159,6 +162,7 @@ class PhraseFinder:
             answer = self._model(
                 pixel_values=pixels, input_ids=chunk.tokens.expand(len(pixels), -1)
             )
+        check_finite(answer.logits[..., : chunk.tokens.shape[1]], answer.pred_boxes)
         tokens = answer.logits[..., : chunk.tokens.shape[1]].float().sigmoid()
         scores = tokens @ chunk.means
         if self._asking.text_threshold is not None:

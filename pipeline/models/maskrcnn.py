@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
+from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.outputs import BoxOutput
 from pipeline.models.network.forward import Forward, precision
@@ -64,18 +65,22 @@ class _Net:
         )
         self._device = torch.device(device).type
         self._dtype = precision(options.dtype, device)
+        self._flags: list[Tensor] = []
         for part in (net.rpn.head, net.roi_heads.box_predictor, net.roi_heads.mask_predictor):
-            part.register_forward_hook(lambda _part, _given, answer: _float32(answer))
+            part.register_forward_hook(self._answered)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         from torchvision.models.detection.image_list import ImageList
 
+        self._flags.clear()
         features = dict(zip(self._names, self._forward(pixels), strict=True))
         sizes = [frame.content_hw for frame in frames]  # a flipped input, too, begins at its corner
         mixed = self._dtype != torch.float32
         with torch.autocast(self._device, dtype=self._dtype, enabled=mixed):
             proposals, _ = self._rpn(ImageList(pixels, sizes), features)
             found, _ = self._heads(features, proposals, sizes)
+        # Boxes of NaN pass no limit: without this the picture would look empty.
+        refuse_unless(torch.stack(self._flags).all())
         return {
             "instance": [
                 BoxOutput(
@@ -88,6 +93,10 @@ class _Net:
                 for one, frame in zip(found, frames, strict=True)
             ]
         }
+
+    def _answered(self, _part: Any, _given: Any, answer: Any) -> Any:
+        self._flags.append(finite(answer))
+        return _float32(answer)
 
 
 def _float32(answer: Any) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
 from pipeline.models.network.forward import Forward
@@ -128,7 +129,9 @@ def read_tasks(info: ModelInfo, asking: TextRequest) -> list[DetectionTask]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     return tasks_of(
         asking.phrases,
         lambda text: tokenizer(text)["input_ids"],
@@ -257,6 +260,7 @@ class TaskFinder:
             task.mask.expand(count, -1),
             return_dict=True,
         )
+        check_finite(answer.decoder_classes[-1], answer.decoder_coords[-1])
         scores = answer.decoder_classes[-1].sigmoid()
         keep = (scores.amax(-1) >= self._asking.least).nonzero()
         picture, query = keep.unbind(1)

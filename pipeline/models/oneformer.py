@@ -90,7 +90,9 @@ def task_tokens(info: ModelInfo, tasks: Sequence[Task]) -> Tensor:
             f"{info.folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json), "
             "with which a OneFormer is told its task"
         )
-    tokenizer = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     given = tokenizer(
         [f"the task is {task}" for task in tasks],
         padding="max_length",

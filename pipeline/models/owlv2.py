@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.network.forward import Forward
 from pipeline.models.network.segmenter import NetworkFamily
@@ -95,6 +96,7 @@ class PatchFinder:
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
         boxes, logits = self._forward(pixels)
+        check_finite(boxes, logits)
         scores = logits.sigmoid()
         keep = (scores.amax(-1) >= self._asking.least).nonzero()
         picture, patch = keep.unbind(1)

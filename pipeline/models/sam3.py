@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame, Hw
 from pipeline.models.grids.outputs import logit
 from pipeline.models.network.forward import autocast
@@ -134,6 +135,7 @@ class ConceptFinder:
             text_embeds=SimpleNamespace(pooler_output=self._prompts[some]),
             attention_mask=self._mask[some],
         )
+        check_finite(answer.pred_logits, answer.presence_logits, answer.pred_boxes)
         scores = answer.pred_logits.float().sigmoid() * answer.presence_logits.float().sigmoid()
         place, query = (scores >= self._asking.least).nonzero().unbind(1)
         found = (
@@ -141,7 +143,9 @@ class ConceptFinder:
             scores[place, query][:, None],
             answer.pred_boxes[place, query].float(),
         )
-        return torch.cat(found, 1), answer.pred_masks[place, query]
+        masks = answer.pred_masks[place, query]
+        check_finite(masks)
+        return torch.cat(found, 1), masks
 
 
 class _OwnMasks:

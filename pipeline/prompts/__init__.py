@@ -38,7 +38,12 @@ def open_prompts(uri: str, storage: Storage, *, kind: str = "auto") -> PromptTab
     uri = absolute_uri(uri)
     kind = _guess(uri, storage) if kind == "auto" else kind
     module, _, name = FORMATS[kind].partition(":")
-    table: PromptTable = getattr(importlib.import_module(module), name)(uri, storage)
+    try:
+        table: PromptTable = getattr(importlib.import_module(module), name)(uri, storage)
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{uri} is no file of prompts: a value is of the wrong kind ({error})"
+        ) from error
     if not len(table):
         raise ValueError(f"{uri} holds no prompt")
     return table

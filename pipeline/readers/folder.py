@@ -60,8 +60,8 @@ class FolderReader:
 
     def read(self, record: ImageRecord) -> bytes:
         """See `pipeline.readers.Reader`."""
-        size = record.size if record.size >= 0 else None
-        return self._sources.storage.read(_real(record.uri), size=size)
+        size, token = record.size if record.size >= 0 else None, record.token
+        return self._sources.storage.read(_real(record.uri), size=size, etag=token)
 
     def _batch(self, page: Page) -> Batch:
         names = page.paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -21,9 +22,13 @@ from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.swap import rebuilt
+from pipeline.storage.swap import whole as current
+from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import ImagesConfig
 from schemas.containers import Container
+from schemas.manifest import DatasetManifest
+from schemas.names import below
 from schemas.records import ImageRecord, Task
 
 from .escape import data_script, script_json
@@ -109,6 +114,7 @@ class Shelf:
 
 
 _IN_FLIGHT = 64
+_FOLDERS = ("data", "full")
 
 _log = logging.getLogger(__name__)
 
@@ -122,8 +128,9 @@ def write_report(
     read: Read | None = None,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 4,
+    stamp: bytes | None = None,
 ) -> str:
-    """Writes a self-contained HTML report.
+    """Writes a self-contained HTML report; its folder is replaced as a whole (`storage.swap`).
 
     Counts and histograms cover every image; at most `max_images` labelled ones, evenly chosen, are
     shown as pictures, plus up to 1,000 that failed. The same dataset gives the same bytes.
@@ -137,6 +144,7 @@ def write_report(
             None finds the pictures again through the dataset's own input settings.
         progress: Called with pictures done and pictures in all.
         threads: That read, decode and draw.
+        stamp: Contents of report.json, which says what the report shows.
 
     Returns:
         URI of index.html.
@@ -156,6 +164,47 @@ def write_report(
             name: ImageRecord(file_name=name, uri="", image_id=image_id)
             for name, image_id in selection.chosen.items()
         }
+    digest = hashlib.sha256(f"{max_images} {task} {whole.to_json()}".encode()).hexdigest()
+    version = f"{whole.version:06d}-{digest[:12]}"
+    with rebuilt(ledger.storage, out, version=version, ours=_FOLDERS) as place:
+        _fill(
+            ledger,
+            place,
+            whole=whole,
+            tally=tally,
+            selection=selection,
+            records=records,
+            read=read,
+            progress=progress,
+            threads=threads,
+        )
+        if stamp is not None:
+            ledger.storage.write(join(place, "report.json"), stamp)
+    if place != out and local_path(out) is None:
+        _remove_unversioned(ledger.storage, out)
+    return join(current(ledger.storage, out), "index.html")
+
+
+def _remove_unversioned(storage: Storage, out: str) -> None:
+    """What an earlier program wrote beside the prefixes, where it would be taken for current."""
+    for name in ("index.html", "report.json"):
+        storage.remove(join(out, name))
+    Shelf(storage, out).sweep()
+
+
+def _fill(
+    ledger: Ledger,
+    out: str,
+    *,
+    whole: DatasetManifest,
+    tally: Tally,
+    selection: Selection,
+    records: dict[str, ImageRecord],
+    read: Read,
+    progress: Callable[[int, int], None] | None,
+    threads: int,
+) -> None:
+    """Writes page and pictures into a folder that may hold those of an earlier report."""
     shelf = Shelf(ledger.storage, out)
     with ThreadPoolExecutor(threads, thread_name_prefix="report") as pool:
         for done, picture in enumerate(_pictures(ledger, selection, records, read, out, pool), 1):
@@ -181,7 +230,6 @@ def write_report(
     ledger.storage.write(index, page.encode("utf-8", errors="replace"))
     if ours:
         shelf.sweep()
-    return index
 
 
 def _faulty(ledger: Ledger) -> list[Container]:
@@ -232,7 +280,7 @@ def _pictures(
     config = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
 
     def own(record: ImageRecord) -> bytes:
-        return ledger.storage.read(join(ledger.uri, record.file_name))
+        return ledger.storage.read(below(ledger.uri, record.file_name))
 
     def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> ShownImage:
         record = records.get(row["file_name"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Iterator
+
+from schemas.names import printable, without_credentials
 
 _TRANSIENT_NAMES = {
     "ClientConnectionError",
@@ -86,7 +87,8 @@ def explain(error: BaseException, uri: str, endpoint: str = "") -> StorageError:
     """
     if isinstance(error, StorageError):
         return error
-    where = re.sub(r"//[^/@]*@", "//", endpoint) or "the S3 service"
+    where = without_credentials(endpoint) or "the S3 service"
+    uri = printable(without_credentials(uri))
     code, status = next((found for e in _chain(error) if any(found := _response(e))), ("", 0))
     names = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
     if code == "NoSuchBucket":
@@ -115,13 +117,16 @@ def explain(error: BaseException, uri: str, endpoint: str = "") -> StorageError:
         return StorageError(f"the certificate of {where} is not trusted: {uri}")
     if isinstance(error, FileNotFoundError) or status == 404:
         return MissingError(f"no such file or folder: {uri}")
+    if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+        said = " ".join(filter(None, (str(status or ""), code)))
+        return StorageError(f"{where} answered {said}, also when asked again: {uri}")
     if names & _TRANSIENT_NAMES and not code:
         return StorageError(f"cannot reach {where}: {uri} ({type(error).__name__}, tried again)")
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         return StorageError(f"{_OS_ERRORS[error.errno]}: {uri}")
     if isinstance(error, PermissionError):
         return StorageError(f"permission denied: {uri}")
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = without_credentials(" ".join(str(error).split())) or type(error).__name__
     return StorageError(f"{uri}: {text[:300]}")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import tempfile
 from pathlib import Path
+
+from .processes import temporary_name
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _SHORT = 24
@@ -84,12 +85,8 @@ def publish_file(source: Path, path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder that no listing shows; the pid says whose it was.
-
-    Short whatever the file is called: a name may be 255 bytes long, and so may this one.
-    """
-    start = os.fsencode(path.name)[:100].decode(errors="ignore")
-    return path.with_name(f".{start}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    """A name in the same folder that no listing shows; the pid says whose it was."""
+    return path.with_name(temporary_name(path.name))
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

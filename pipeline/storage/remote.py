@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
@@ -125,6 +126,17 @@ def is_conflict(error: OSError) -> bool:
         return True
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
+
+
+def written(info: dict[str, Any]) -> float:
+    """When the bytes were written, seconds of the epoch; 0 where the store does not say."""
+    for key in ("LastModified", "mtime", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0
 
 
 def token(info: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from schemas.config.job import StorageConfig
 
 from . import local as local_files
 from . import remote
+from .bodies import listed_body
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
@@ -40,12 +41,14 @@ T = TypeVar("T")
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FIRST_CONTACT_S = (0.3, 1.0)
-_SHORT_BODY_S = (0.2, 1.0)
 _LATER_S = (0.3, 1.0, 3.0, 9.0, 27.0)
+_TOTAL_S = 120.0
+"""A call that has taken so long is not tried again, whatever attempts are left."""
 _log = logging.getLogger(__name__)
 _filesystems: dict[tuple[int, str, StorageConfig], Any] = {}
 _answered: set[tuple[str, StorageConfig]] = set()
 _lock = threading.Lock()
+_retried = [0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,25 @@ class Storage:
     def __hash__(self) -> int:
         return hash(self.config)
 
+    @staticmethod
+    def retries() -> int:
+        """Calls of this process that were tried again so far, of all its storages."""
+        return _retried[0]
+
+    def modified(self, uri: str) -> float:
+        """When a file was last written, seconds of the epoch; 0 where the store does not say."""
+        if (path := local_path(uri)) is not None:
+            return self._try(uri, path.stat).st_mtime
+        return remote.written(self._try(uri, lambda: self._filesystem(uri).info(uri)))
+
     def read(
-        self, uri: str, *, offset: int = 0, length: int | None = None, size: int | None = None
+        self,
+        uri: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        size: int | None = None,
+        etag: str = "",
     ) -> bytes:
         """The bytes of a file, or up to `length` of them from `offset`.
 
@@ -96,20 +116,21 @@ class Storage:
             length: At most; None = to the end.
             size: Bytes that must come, as a listing told; None = any number. Caches and gateways
                 cut bodies and call them whole: a remote one of another size is tried again.
+            etag: Of the listing, with `size`: where it can be an MD5 and is another, the body is
+                asked for again too. Two equal bodies are believed: then it is no MD5, as with
+                server-side encryption.
         """
-        data = self._read(uri, offset, length)
-        for delay in _SHORT_BODY_S:
-            if size is None or len(data) == size or local_path(uri) is not None:
-                break
-            _log.warning("%d of %d bytes, trying again: %s", len(data), size, uri)
-            time.sleep(delay)
-            data = self._read(uri, offset, length)
-        if size is None or len(data) == size:
-            return data
-        raise StorageError(
-            f"{len(data)} of {size} bytes came: {uri} (it has changed since it was listed, or "
-            "was cut on its way)"
-        )
+        if size is None:
+            return self._read(uri, offset, length)
+        remote_file = local_path(uri) is None
+
+        def fetch(again: bool) -> bytes:
+            if again:
+                _log.warning("a body that the listing does not know, trying again: %s", uri)
+                _retried[0] += 1
+            return self._read(uri, offset, length)
+
+        return listed_body(fetch, uri, size=size, etag=etag, patient=remote_file)
 
     def _read(self, uri: str, offset: int, length: int | None) -> bytes:
         if length == 0:
@@ -305,6 +326,7 @@ class Storage:
             return _filesystems[key]
 
     def _try(self, uri: str, action: Callable[[], T]) -> T:
+        started = time.monotonic()
         for attempt in count():
             try:
                 result = action()
@@ -312,9 +334,12 @@ class Storage:
                 delays = _LATER_S if self._has_answered(uri) else _FIRST_CONTACT_S
                 if not is_transient(error):
                     _answered.add((scheme(uri), self.config))
-                elif attempt < len(delays):
-                    delay = delays[attempt] * random.uniform(0.75, 1.25)
-                    _log.warning("%s, trying again in %.1f s: %s", type(error).__name__, delay, uri)
+                elif attempt < len(delays) and time.monotonic() - started < _TOTAL_S:
+                    # Many workers meet a busy store at once: they must not come back at once.
+                    delay = delays[attempt] * random.uniform(0.5, 1.5)
+                    why = explain(error, uri, self._endpoint())
+                    _log.warning("trying again in %.1f s: %s", delay, why)
+                    _retried[0] += 1
                     time.sleep(delay)
                     continue
                 raise explain(error, uri, self._endpoint()) from error

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from schemas.names import without_credentials
+
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -19,10 +21,15 @@ def absolute_uri(uri: str) -> str:
     """Makes a local path absolute and drops a trailing slash; leaves other schemes alone.
 
     Raises:
-        ValueError: The text is empty.
+        ValueError: The text is empty, or holds credentials, which would end up in logs and files.
     """
     if not uri:
         raise ValueError("an empty path names no file")
+    if (clean := without_credentials(uri)) != uri:
+        raise ValueError(
+            f"{clean}: a URI holds no credentials here; they come from the environment "
+            "(AWS_ACCESS_KEY_ID, …) or the [storage] section"
+        )
     plain = _SCHEME.sub("", uri)
     if scheme(uri) == "file":
         return os.path.abspath(os.path.expanduser(plain))

@@ -17,6 +17,7 @@ from pipeline.readers import Reader, open_reader
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import ImagesConfig, InputConfig
+from schemas.names import below
 from schemas.records import ImageRecord, Status, Task
 
 Rest = Literal["auto", "ignore", "background"]
@@ -160,7 +161,7 @@ class LabelSource:
                 continue
             record = records.get(name)
             if parent_id is not None:
-                uri = join(self._ledger.uri, name)
+                uri = below(self._ledger.uri, name)
                 record = ImageRecord(name, uri)
             if record is not None:
                 yield Pair(

@@ -11,10 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.manifest import SCHEMA_VERSION
+from schemas.names import without_credentials
 from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
@@ -43,7 +45,7 @@ _PLACEMENT = {
 """Keys that say where something is and how fast it runs; hashes and contents say what it is."""
 
 
-_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures"}
+_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures", "max_shrink"}
 """What changes no row of the tables: changing it alone publishes no new version."""
 
 
@@ -99,6 +101,18 @@ class ExecutionConfig(Section):
             "processors come closest to the same bytes; slower"
         ),
     ] = False
+    shard_timeout: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="seconds after which a worker that has not finished its shard is ended; "
+            "0 = from measured speed: 20 times the slowest shard, at least 15 minutes",
+        ),
+    ] = 0
+    worker_timeout: Annotated[
+        float,
+        Field(ge=0, description="seconds to wait for the first worker; 0 = without end"),
+    ] = 1800
     ray_logs: bool = False
 
 
@@ -106,13 +120,28 @@ class StorageConfig(Section):
     """S3 access; unset values come from the environment (AWS_ACCESS_KEY_ID, …)."""
 
     endpoint_url: str = ""
-    key: str = ""
+    key: Annotated[str, Field(repr=False)] = ""
     secret: Annotated[str, Field(repr=False)] = ""
     region: str = ""
     anonymous: bool = False
     max_download: Annotated[
         int, Field(ge=1, description="bytes that one http:// or https:// picture may have")
     ] = 1 << 28
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials_in_the_address(cls, data: Any) -> Any:
+        """`http://key:secret@host` becomes `http://host` and its key and secret, as in `mc`.
+
+        The address is kept in job.json and named in messages; key and secret are not.
+        """
+        address = data.get("endpoint_url") if isinstance(data, dict) else None
+        if not isinstance(address, str) or without_credentials(address) == address:
+            return data
+        parts = urlsplit(address)
+        key, secret = unquote(parts.username or ""), unquote(parts.password or "")
+        given = {"key": data.get("key") or key, "secret": data.get("secret") or secret}
+        return {**data, **given, "endpoint_url": without_credentials(address)}
 
 
 class ReportConfig(Section):
@@ -134,7 +163,16 @@ class JobConfig(Section):
     max_failures: Annotated[
         str,
         Field(
-            description="failed images allowed: a count, '5%', or 'any' (all but every one)",
+            description="failed images with which a version is still published: a count, '5%', or "
+            "'any' (all but every one); 'auto' = 5%, or 10 where that is more, at most half",
+            pattern=r"^(any|auto|\d+|\d+(\.\d+)?%)$",
+        ),
+    ] = "auto"
+    max_shrink: Annotated[
+        str,
+        Field(
+            description="images that the input may have lost since the last version: a count, "
+            "'20%', or 'any'",
             pattern=r"^(any|\d+|\d+(\.\d+)?%)$",
         ),
     ] = "any"
@@ -153,7 +191,17 @@ class JobConfig(Section):
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
 
-    @field_validator("max_failures", mode="before")
+    @model_validator(mode="after")
+    def _no_credentials_in_uris(self) -> Self:
+        for key, uri in (("input.uri", self.input.uri), ("output", self.output)):
+            if (clean := without_credentials(uri)) != uri:
+                raise ValueError(
+                    f"{key}: {clean} came with credentials, which would end up in logs and files; "
+                    "they belong into the environment (AWS_ACCESS_KEY_ID, …) or [storage]"
+                )
+        return self
+
+    @field_validator("max_failures", "max_shrink", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -253,10 +301,22 @@ def config_fingerprint(label_config: Mapping[str, Any]) -> str:
 def failure_limit(max_failures: str, images: int) -> int:
     """How many failed images a run of `images` may have and still exit 0.
 
-    "any" allows all but every single one: a run in which nothing worked is no success.
+    "any" allows all but every single one: a run in which nothing worked is no success. "auto"
+    allows 5 %, or 10 where that is more, but never more than half.
     """
     if max_failures == "any":
         return max(images - 1, 0)
-    if max_failures.endswith("%"):
-        return int(images * Decimal(max_failures[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
-    return int(max_failures)
+    if max_failures == "auto":
+        return min(max(images // 20, 10), images // 2)
+    return _share(max_failures, images)
+
+
+def shrink_limit(max_shrink: str, images: int) -> int | None:
+    """How many of `images` the input may have lost; None = any number."""
+    return None if max_shrink == "any" else _share(max_shrink, images)
+
+
+def _share(text: str, whole: int) -> int:
+    if text.endswith("%"):
+        return int(whole * Decimal(text[:-1]) / 100)  # 0.57 % of 10,000 is 57, not 56
+    return int(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from jobs.console import BAD_USAGE, FAILED, INTERRUPTED, exit_codes
+from jobs.console import BAD_USAGE, FAILED, INTERRUPTED, exit_codes, seconds_of
 from pipeline.errors import ExecutionError
 from pipeline.storage.errors import StorageError
 
@@ -142,3 +142,97 @@ def test_a_signal_ends_in_3_and_says_how_to_go_on(number: signal.Signals) -> Non
         _, err = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED
     assert err == "interrupted; the same command goes on where it stopped\n"
+
+
+def test_a_second_signal_ends_at_once_in_3() -> None:
+    body = (
+        "try:\n"
+        "            print('up', flush=True); time.sleep(60)\n"
+        "        finally:\n"
+        "            print('cleaning', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        script(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in ("up\n", "cleaning\n"):
+            assert process.stdout.readline() == line
+            time.sleep(0.05)
+            os.kill(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert err == "interrupted twice, left at once; the same command goes on\n"
+
+
+def guarded_by(body: str) -> subprocess.CompletedProcess[str]:
+    text = f"import os, signal, sys\nfrom jobs.console import guarded\ndef job():\n    {body}\n"
+    return subprocess.run(
+        [sys.executable, "-c", text + "guarded(job)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("os._exit(1)", "was ended by Ray with code 1"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9 (often: out of memory)"),
+        ("os.kill(os.getpid(), signal.SIGABRT)", "was killed by signal 6"),
+    ],
+)
+def test_an_end_that_nobody_catches_is_3_and_one_sentence(body: str, says: str) -> None:
+    done = guarded_by(body)
+    assert done.returncode == INTERRUPTED
+    assert done.stderr == (
+        f"the run's process {says}; finished shards are kept, the same command goes on\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("pass", 0), ("sys.exit(0)", 0), ("sys.exit(1)", 1), ("sys.exit(2)", 2), ("sys.exit(15)", 3)],
+)
+def test_a_guarded_job_keeps_its_own_code(body: str, code: int) -> None:
+    assert guarded_by(body).returncode == code
+
+
+def test_a_guarded_job_gets_the_signal_once_and_dies_with_its_parent() -> None:
+    body = (
+        "import time\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
+        "    print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    text = f"import os, signal, sys\nfrom jobs.console import guarded\ndef job():\n    {body}\n"
+    for number, code in ((signal.SIGTERM, 3), (signal.SIGKILL, -signal.SIGKILL)):
+        with subprocess.Popen(
+            [sys.executable, "-c", text + "guarded(job)"], cwd=ROOT, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            process.send_signal(number)
+            assert process.wait(30) == code
+        for _ in range(100):
+            if not Path(f"/proc/{child}").exists():
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the child lives on")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400), ("2d", 172800)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert seconds_of(text, flag="--older-than") == seconds
+    with pytest.raises(ValueError, match="--older-than"):
+        seconds_of(text + "x", flag="--older-than")
+
+
+def test_log_lines_and_errors_obey_no_escapes_and_hold_no_secret() -> None:
+    body = (
+        "logging.getLogger('x').warning('a\\x1b[2Jb s3://K:SECRET@b'); raise ValueError('c\\x9b')"
+    )
+    assert run(body).stderr == "WARNING: a\\x1b[2Jb s3://b\nerror: c\\x9b\n"

@@ -148,13 +148,20 @@ def test_bad_usage_exits_2_with_one_line(tmp_path: Path, more: list[str], messag
     assert message in errors[0]
 
 
-def test_too_many_failures_exit_1_after_publishing(tmp_path: Path) -> None:
+def test_too_many_failures_exit_1_and_readers_keep_what_they_had(tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", 2)
-    (tmp_path / "in/broken.jpg").write_bytes(b"\xff\xd8\xff")
     assert call(tmp_path, "--inline", "--no-report").returncode == 0
-    done = call(tmp_path, "--inline", "--no-report", "--max-failures", "0")
-    assert done.returncode == 1
-    assert "1 images failed, 0 allowed" in done.stderr
+    before = published(tmp_path, "out")
+    (tmp_path / "in/bro\x1b[31mken.jpg").write_bytes(b"\xff\xd8\xff")
+    for _ in range(2):
+        done = call(tmp_path, "--inline", "--no-report", "-q", "--max-failures", "0")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: 1 images failed, 0 allowed")
+        assert "bro\\x1b[31mken.jpg: truncated:" in done.stderr.splitlines()[-2]
+        assert published(tmp_path, "out") == before
+    done = call(tmp_path, "--inline", "--no-report", "--max-failures", "1")
+    assert done.returncode == 0
+    assert "0 computed" in done.stdout
     assert json.loads((tmp_path / "out/manifest.json").read_bytes())["counts"]["failed"] == 1
 
 

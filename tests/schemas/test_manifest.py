@@ -24,7 +24,7 @@ MANIFEST = DatasetManifest(
     config={"model": {"threshold": 0.5}},
     config_fingerprint="f",
     packages={"numpy": "2"},
-    counts={"images": 3},
+    counts={"images": 6, "annotations": 8, "ok": 4, "empty": 0, "failed": 2, "skipped": 0},
     category_counts={"1": 4},
     error_counts={"truncated": 1},
     parts=(PART, dataclasses.replace(PART, name="00000002-cd")),
@@ -166,3 +166,44 @@ def test_a_newer_schema_is_named_before_anything_else_is_looked_at() -> None:
 def test_what_is_no_receipt_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's own message, or ours
         ShardReceipt.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["../../esc", "a/b", "", "a.b", "ünï", 3, None])
+def test_a_part_whose_name_is_no_file_name_is_refused(name):
+    part = {**PART.plain(), "name": name}
+    with pytest.raises(ValueError, match="not a maskmill manifest"):
+        DatasetManifest.from_json(changed(MANIFEST.to_json(), parts=[part]))
+    with pytest.raises(ValueError, match="not a shard receipt"):
+        ShardReceipt.from_json(changed(RECEIPT.to_json(), part=part))
+
+
+@pytest.mark.parametrize("key", ["shard", "token"])
+def test_a_receipt_names_no_file_outside(key):
+    with pytest.raises(ValueError, match="not a shard receipt"):
+        ShardReceipt.from_json(changed(RECEIPT.to_json(), **{key: "../x"}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counts": {}},
+        {"counts": []},
+        {"config": ["a", "list"]},
+        {"parts": {"name": "x"}},
+        {"parts": [[]]},
+        {"categories": [{"id": "one"}]},
+        {"categories": None},
+        {"version": "first"},
+        {"error_counts": {"read_error": "many"}},
+        {"tasks": "panoptic"},
+        {"stranger": 1},
+    ],
+)
+def test_a_damaged_manifest_is_one_error(change):
+    with pytest.raises(ValueError, match="not a maskmill manifest"):
+        DatasetManifest.from_json(changed(MANIFEST.to_json(), **change))
+
+
+def test_a_deeply_nested_manifest_is_one_error():
+    with pytest.raises(ValueError, match="not a maskmill manifest"):
+        DatasetManifest.from_json("[" * 100_000 + "]" * 100_000)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import join
+from schemas.names import below
 from schemas.records import Task
 
 from . import fields
@@ -93,9 +93,9 @@ class PanopticSource:
         place = slice(self._place[same_key(key)], self._place[same_key(key)] + 1)
         (annotation,) = self._file.read(self._starts[place], self._ends[place])
         name = fields.file_name(annotation)
-        path = join(self._folder, name)
+        path = below(self._folder, name)
         if "\\" in name and not self._storage.exists(path):  # written by Windows
-            path = join(self._folder, name.replace("\\", "/"))
+            path = below(self._folder, name.replace("\\", "/"))
         id_map = read_id_map(self._storage.read(path), path)
         infos = {fields.whole(item, "id"): item for item in annotation["segments_info"]}
         found = set(np.unique(id_map).tolist()) - {0}

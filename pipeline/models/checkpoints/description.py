@@ -91,6 +91,20 @@ def map_chosen(names: Sequence[str], chosen: str | Sequence[Any]) -> CategoryMap
     return _user(names, rows, where=f"model.categories: {path}")
 
 
+def beside_weights(path: Path, given: Any) -> Any:
+    """The table that a checkpoint's own file holds or names: entries, or a built-in table.
+
+    Raises:
+        ValueError: It names a file; a checkpoint opens none outside its folder.
+    """
+    if isinstance(given, str) and given not in TABLES:
+        raise ValueError(
+            f"{path}: categories must be a list of entries or one of {', '.join(TABLES)}, "
+            f"not {given!r}"
+        )
+    return given
+
+
 def _own(names: Sequence[str], isthing: Sequence[bool]) -> CategoryMap:
     items: list[Category] = []
     ids: list[int] = []

@@ -14,6 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from schemas.names import is_below
+
 from .hf_preprocessor import FILES
 
 SAFE = ("model.safetensors", "model.safetensors.index.json")
@@ -70,6 +72,8 @@ def weight_files(
             allowed.
     """
     if named:
+        if not _plain(named):
+            raise ValueError(f"{folder}: config.json names weights outside its folder: {named!r}")
         files = [folder / named]
         pickled = not named.endswith((".safetensors", ".onnx"))
     else:
@@ -148,7 +152,7 @@ def _others(folder: Path) -> str:
 
 def _plain(name: Any) -> bool:
     """Whether it is a file of the folder itself."""
-    return isinstance(name, str) and bool(name) and Path(name).name == name
+    return is_below(name) and Path(name).name == name
 
 
 def count_parameters(files: Sequence[Path]) -> int:

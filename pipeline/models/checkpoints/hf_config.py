@@ -11,7 +11,15 @@ from schemas.records import TASKS, Task
 from schemas.suggest import nearest
 
 from .category_tables import plain_name
-from .description import CategoryMap, Described, in_order, map_chosen, map_outputs, named_task
+from .description import (
+    CategoryMap,
+    Described,
+    beside_weights,
+    in_order,
+    map_chosen,
+    map_outputs,
+    named_task,
+)
 from .families import FAMILIES, OBJECT, family_of, promptable
 from .files import TOKENIZERS, class_info_files, read_json
 from .hf_preprocessor import preprocessor, read_fit_rule
@@ -50,7 +58,7 @@ def read_transformers(
     names = output_names(folder / "config.json", config)
     # jobs.train writes it: ids and colours, which transformers' own file has no place for.
     beside = json_table(folder / SIDECAR)
-    chosen = categories or beside.get("categories")
+    chosen = categories or beside_weights(folder / SIDECAR, beside.get("categories"))
     if chosen:
         outputs = map_chosen(names, chosen)
         sure = True
@@ -109,6 +117,11 @@ def _family(path: Path, config: Mapping[str, Any]) -> str:
             "keys of segmentation-models-pytorch; other formats are not supported"
         )
     family = family_of(kind)
+    if family is None and "AutoConfig" in (config.get("auto_map") or ()):
+        raise ValueError(
+            f"{path}: model_type {kind!r} brings code of its own (auto_map), and code of a "
+            "checkpoint is never run"
+        )
     painters = FAMILIES["semantic"].heads
     if family is None and any(str(head).endswith(painters) for head in heads):
         family = "semantic"  # whatever AutoModelForSemanticSegmentation loads

@@ -208,6 +208,7 @@ def load_pretrained(
         None if where else info.folder,
         **where,
         local_files_only=True,
+        trust_remote_code=False,  # unset, transformers asks on the terminal whether to run it
         use_safetensors=True,
         weights_only=True,
         output_loading_info=True,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pipeline.models.grids.geometry import Filter, FitRule, Padding, Size
 from schemas.suggest import nearest
 
-from .description import Described, map_chosen, map_outputs
+from .description import Described, beside_weights, map_chosen, map_outputs
 
 # What a checkpoint of segmentation-models-pytorch is and finds. No torch here.
 #
@@ -156,7 +156,7 @@ def read_smp_folder(folder: Path, config: Mapping[str, Any], *, categories: str 
     names = [f"category {index + 1}" for index in range(own.classes)]
     if own.adds_background:
         names.append("background")
-    chosen = categories or own.settings.get("categories")
+    chosen = categories or beside_weights(folder / SIDECAR, own.settings.get("categories"))
     outputs = (
         map_chosen(names, chosen) if chosen else map_outputs(names, isthing=[False] * len(names))
     )

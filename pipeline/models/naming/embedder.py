@@ -19,6 +19,7 @@ from pipeline.models.checkpoints.files import TOKENIZERS, read_json
 from pipeline.models.checkpoints.hf_preprocessor import EmbedderInput, read_embedder_input
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.network.forward import Forward
 from pipeline.models.text.phrases import known_tokens
 from schemas.config.model import ModelConfig
@@ -88,7 +89,9 @@ def _clip_reader(folder: Path) -> tuple[Reader, int, bool]:
 
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise ValueError(f"{folder} holds no tokenizer ({' or '.join(TOKENIZERS)})")
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
 
     def read(text: str) -> list[int]:
         found = tokenizer(text)["input_ids"]
@@ -203,6 +206,7 @@ class Embedder:
         if self._forward is None:
             raise RuntimeError("load() has to be called first")
         (pooled,) = self._forward(pixels)
+        check_finite(pooled)
         return normalize(pooled, dim=-1)
 
     def texts(self) -> Tensor:

@@ -8,7 +8,7 @@ Everything stays on the device until the runs of a whole batch come back in one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import FitRule, Frame
 from pipeline.models.grids.outputs import TileAnswer
 from pipeline.models.postprocess.merge import Merging, Outputs
@@ -156,23 +157,34 @@ class TorchSegmenter:
         tasks: tuple[Task, ...],
     ) -> tuple[list[Segmentation], Outputs]:
         """Pictures whose inputs have the same shapes, and what the network said of them."""
-        outputs = self._outputs(net, samples)
+        outputs, flag = self._outputs(net, samples)
         with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
             self.fitter.ahead(after, self._views[0])
         maps = [each for task in tasks for each in self._merging(task, outputs[task])]
         found = self._merging.segments(maps) if maps else []
+        refuse_unless(flag)  # here the device has been waited for anyway
         return [
             answer(*sample.original_hw, dict(zip(tasks, found[i :: len(samples)], strict=True)))
             for i, sample in enumerate(samples)
         ], outputs
 
-    def _outputs(self, net: Net, samples: Sequence[Sample]) -> Outputs:
+    def _outputs(self, net: Net, samples: Sequence[Sample]) -> tuple[Outputs, Tensor]:
+        """What the network said, and whether all of it is numbers."""
         if len(self._views) == 1:
-            return self._look(net, samples, self._views[0])
+            outputs = self._look(net, samples, self._views[0])
+            return outputs, finite(outputs)
         from .tta import merge_views
 
-        seen = (self._look(net, samples, view) for view in self._views)
-        return merge_views(seen, self._views, tasks=self._tasks)
+        flags: list[Tensor] = []
+
+        def seen() -> Iterator[Outputs]:
+            for view in self._views:
+                outputs = self._look(net, samples, view)
+                flags.append(finite(outputs))
+                yield outputs
+
+        merged = merge_views(seen(), self._views, tasks=self._tasks)
+        return merged, torch.stack(flags).all()
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
         pixels, frames = self.fitter.batch(samples, view)

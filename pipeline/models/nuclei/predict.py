@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.images.stretch import histogram
+from pipeline.models.grids.finite import check_finite
 from pipeline.tiling.grid import map_tiles
 
 from .net import UNet, normalise
@@ -73,7 +74,9 @@ def predict_maps(
 
     def run(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         x = _padded(_normalised(part, device, bounds), net.stride)
-        maps = net(x.contiguous(memory_format=torch.channels_last)).sigmoid()
+        logits = net(x.contiguous(memory_format=torch.channels_last))
+        check_finite(logits)
+        maps = logits.sigmoid()
         return maps[0, :, : part.shape[0], : part.shape[1]].cpu().numpy()
 
     with torch.inference_mode():
@@ -112,7 +115,9 @@ def predict_batch(
                 for row, index in enumerate(chunk):
                     part = _normalised(pictures[index], device, bounds[index])
                     x[row] = _padded(part, net.stride)[0]
-                maps = net(x).sigmoid().cpu().numpy()
+                logits = net(x)
+                check_finite(logits)
+                maps = logits.sigmoid().cpu().numpy()
                 for row, index in enumerate(chunk):
                     height, width = pictures[index].shape[:2]
                     results[index] = np.ascontiguousarray(maps[row, :, :height, :width])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.maps import Found, MaskStack, place_rectangles
 from pipeline.models.grids.transfer import fetch
@@ -164,11 +165,13 @@ def alternatives(
     """
     if reference:
         logits, quality = net.reference(picture, prompts)
+        check_finite(logits, quality)
         if net.hq_token is not None:  # the best comes first
             logits, quality = logits[:, :1], quality[:, :1]
         keep = _above(quality, least)
         return SmallMasks(logits[keep], quality[keep].float(), keep.nonzero()[:, 0])
     decoded = net.fast.decode(picture.embedding, prompts)
+    check_finite(decoded.predicted_iou)
     quality = decoded.predicted_iou[:, 1 : net.mask_tokens]
     keep = _above(quality, least)
     if net.hq_token is not None:
@@ -194,6 +197,7 @@ def best_masks(
             alternative where it is not stable.
     """
     decoded = net.fast.decode(picture.embedding, prompts)
+    check_finite(decoded.predicted_iou)
     quality = decoded.predicted_iou[:, : net.mask_tokens].float()
     every = torch.arange(len(prompts), device=prompts.device)
     single = single and not ambiguous
@@ -216,7 +220,10 @@ def _logits(net: SamNet, picture: Encoded, decoded: DecodedPrompts, tokens: rang
     """N×M×h×w of these mask tokens, HQ-SAM's own mask added to each."""
     wanted = list(tokens) if net.hq_token is None else [*tokens, net.hq_token]
     logits = net.fast.masks(picture.embedding, decoded, torch.tensor(wanted))
-    return logits if net.hq_token is None else logits[:, :-1] + logits[:, -1:]
+    if net.hq_token is not None:
+        logits = logits[:, :-1] + logits[:, -1:]
+    check_finite(logits)
+    return logits
 
 
 def numbered_segments(

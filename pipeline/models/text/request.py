@@ -153,7 +153,9 @@ def read_texts(info: ModelInfo, asking: TextRequest, *, longest: int) -> Texts:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(info.folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     settings = info.config.get("text_config") or {}
     limit = asking.limit(int(settings.get("max_position_embeddings") or longest))
     return Texts(

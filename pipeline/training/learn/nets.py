@@ -121,7 +121,7 @@ def build_semantic(config: Any) -> TrainableNet:
     """A network of transformers from its configuration."""
     from transformers import AutoModelForSemanticSegmentation
 
-    net: Any = AutoModelForSemanticSegmentation.from_config(config)
+    net: Any = AutoModelForSemanticSegmentation.from_config(config, trust_remote_code=False)
     return TrainableNet(net, "semantic", config.to_dict())
 
 
@@ -230,7 +230,9 @@ def _torchvision_net(info: ModelInfo, outputs: int) -> TrainableNet:
 def _transformers(info: ModelInfo, outputs: int) -> TrainableNet:
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(info.folder, local_files_only=True)
+    config: Any = AutoConfig.from_pretrained(
+        info.folder, local_files_only=True, trust_remote_code=False
+    )
     if config.model_type != "segformer":
         raise ValueError(
             f"init: {info.name!r} is a {config.model_type}; of transformers' networks SegFormer "

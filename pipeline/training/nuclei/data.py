@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.nuclei.predict import picture_range, sample_range
+from schemas.names import below
 
 from .augment import draw_geometry, draw_intensity, recolour_crop, source_grid, warp
 from .synthetic import draw_negative, restain
@@ -68,10 +69,10 @@ def read_pictures(folder: Path, split: str) -> list[TrainingImage]:
         raise ValueError(f"{index} names no picture of the split {split!r}")
     pictures = []
     for row in rows:
-        label_map = cv2.imread(str(folder / row["label"]), cv2.IMREAD_UNCHANGED)
+        label_map = cv2.imread(below(str(folder), row["label"]), cv2.IMREAD_UNCHANGED)
         if label_map is None:
             raise ValueError(f"{folder / row['label']} cannot be read as a picture")
-        pixels = _read_rgb(folder / row["image"])
+        pixels = _read_rgb(Path(below(str(folder), row["image"])))
         pictures.append(
             _picture(
                 row.get("id", row["image"]),

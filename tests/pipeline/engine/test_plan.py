@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from pictures import write_pictures
 
+from pipeline.engine.lease import Lease
 from pipeline.engine.plan import Plan, Works, make_plan, standing_manifest
 from pipeline.engine.progress import RunProgress
 from pipeline.ledger.ledger import receipt_uri, write_receipt
 from pipeline.readers import EmptyInputError
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
 from schemas.config.job import JobConfig
 from schemas.manifest import Part, ShardReceipt
 
@@ -36,13 +38,15 @@ def plan(folder: Path, *, retry_failed: bool = False, **changes: Any) -> Plan:
     }
     for key, value in changes.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
-    return make_plan(JobConfig.parse(data), RunProgress(), retry_failed=retry_failed)
+    job = JobConfig.parse(data)
+    with Lease(Storage(), absolute_uri(job.output)) as lease:
+        return make_plan(job, RunProgress(), retry_failed=retry_failed, lease=lease)
 
 
 def finish(plan: Plan, at: int, **errors: int) -> Path:
     """Pretends that a shard is done: its receipt and two files, returns the images file."""
     shard = plan.shards[at]
-    part = Part(f"{shard.id}-x", len(shard), 0, {}, errors, {}, "", "", 0)
+    part = Part(f"{shard.id}-x", len(shard), 0, {}, errors, {}, "", "", 2)
     receipt = ShardReceipt(shard.id, shard.token, plan.spec.run, part, len(shard), 0, 0.0)
     write_receipt(plan.storage, plan.spec.dataset, receipt)
     for table in ("annotations", "images"):
@@ -192,6 +196,18 @@ def test_a_shard_whose_file_is_gone_is_done_again(folder: Path, table: str) -> N
     name = finish(first, 1).name
     (folder / "out" / table / name).unlink()
     assert set(plan(folder).receipts) == {first.shards[0].id}
+
+
+@pytest.mark.parametrize("table", ["images", "annotations"])
+def test_a_part_that_was_cut_short_is_named_removed_and_done_again(
+    folder: Path, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = plan(folder)
+    name = finish(first, 1).name
+    (folder / "out" / table / name).write_bytes(b"")
+    assert plan(folder).receipts == {}
+    assert f"part {name.removesuffix('.parquet')} has 1 bytes, not 2" in caplog.text
+    assert not list((folder / "out").glob("[ia]*/*.parquet"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "null"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.engine.pool import Pool, WorkerLostError
+from pipeline.engine.pool import SHORTEST_TIMEOUT_S, Pool, WorkerLostError
 from pipeline.engine.prepare import ShardWork
 from pipeline.errors import ExecutionError
 from schemas.manifest import Part, ShardReceipt
@@ -92,6 +92,9 @@ class PretendCrew:
 
     def stop(self, worker: int) -> None:
         self.alive.discard(worker)
+
+    def missing(self) -> str:
+        return "0 CPU free"
 
 
 class HastyCrew(PretendCrew):
@@ -184,3 +187,97 @@ def test_a_lost_read_task_keeps_its_worker() -> None:
 
     crew = Reads(set(), places=1)
     assert len(drive(crew, works([1, 1]))) == 2
+
+
+class Clock:
+    """Goes on by itself with each wait."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class HangingCrew(PretendCrew):
+    """A call with one of these images never ends; a wait takes 5 s."""
+
+    def __init__(self, hangs: set[str], clock: Clock, **more: int) -> None:
+        super().__init__(set(), **more)
+        self.hangs, self.clock = hangs, clock
+
+    def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+        self.clock.now += timeout_s
+        return [c for c in calls if not self._hangs(c)][:1]
+
+    def _hangs(self, call: int) -> bool:
+        work = self.calls[call][1]
+        return work is not None and any(
+            r.file_name in self.hangs and r.file_name not in work.poison for r in work.records
+        )
+
+
+def test_a_picture_that_hangs_is_found_and_the_rest_is_done() -> None:
+    clock = Clock()
+    crew = HangingCrew({"1/3.png"}, clock)
+    receipts: list[ShardReceipt] = []
+    pool = Pool(
+        crew,
+        works([4, 6, 4]),
+        receipts.append,
+        workers=0,
+        max_crashes=3,
+        shard_timeout_s=60,
+        clock=clock,
+    )
+    pool.drive()
+    assert sorted(receipt.shard for receipt in receipts) == [f"{n:08x}" for n in range(3)]
+    assert {receipt.token for receipt in receipts} == {"", "1/3.png"}
+
+
+def test_without_a_limit_the_measured_speed_gives_one() -> None:
+    clock = Clock()
+    crew = HangingCrew({"2/0.png"}, clock, places=1)
+    receipts: list[ShardReceipt] = []
+    pool = Pool(crew, works([2, 2, 1]), receipts.append, workers=0, max_crashes=1, clock=clock)
+    pool.drive()
+    assert len(receipts) == 3
+    assert SHORTEST_TIMEOUT_S < clock.now < 5 * SHORTEST_TIMEOUT_S
+
+
+class FullCrew(PretendCrew):
+    """There is room in all, but none now: `ready` never ends."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(set())
+        self.clock = clock
+
+    def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+        self.clock.now += timeout_s
+        return []
+
+
+def test_waiting_for_workers_has_an_end_and_says_what_is_missing(caplog) -> None:
+    clock = Clock()
+    pool = Pool(
+        FullCrew(clock),
+        works([1]),
+        lambda _: None,
+        workers=1,
+        max_crashes=3,
+        worker_timeout_s=300,
+        clock=clock,
+    )
+    with pytest.raises(ExecutionError, match=r"no worker was ready within 3\d\d s \(0 CPU free\)"):
+        pool.drive()
+    assert sum("0 CPU free" in text for text in caplog.messages) == 4
+
+
+def test_a_number_of_workers_asks_for_room_as_its_absence_does() -> None:
+    class NoRoom(PretendCrew):
+        def capacity(self) -> int:
+            raise ExecutionError("no room for a worker of 1 CPU and 1 GPU")
+
+    pool = Pool(NoRoom(set()), works([1]), lambda _: None, workers=2, max_crashes=3)
+    with pytest.raises(ExecutionError, match="no room for a worker"):
+        pool.drive()

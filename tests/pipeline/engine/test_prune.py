@@ -27,7 +27,7 @@ def files(root: Path) -> set[str]:
 def test_a_fresh_dataset_has_nothing_to_prune(ledger: Ledger) -> None:
     root = Path(ledger.uri)
     before = files(root)
-    assert prune(ledger.uri, STORAGE) == 0
+    assert len(prune(ledger.uri, STORAGE)) == 0
     assert files(root) == before
 
 
@@ -45,7 +45,7 @@ def test_what_killed_runs_left_goes(ledger: Ledger) -> None:
         (root / name).write_text("left")
     (root / "exports").mkdir()
     (root / "exports" / "mine.txt").write_text("not looked at")
-    assert prune(ledger.uri, STORAGE) == len(left)
+    assert len(prune(ledger.uri, STORAGE)) == len(left)
     assert files(root) == before | {"exports/mine.txt"}
     assert len(list(open_ledger(ledger.uri).rows())) == ledger.manifest.counts["images"]
 
@@ -54,10 +54,10 @@ def test_parts_of_old_versions_stay_as_long_as_their_version(ledger: Ledger) -> 
     root = Path(ledger.uri)
     shorter = replace(ledger.manifest, parts=ledger.manifest.parts[:1])
     publish(STORAGE, ledger.uri, shorter)
-    assert prune(ledger.uri, STORAGE) == 0
+    assert len(prune(ledger.uri, STORAGE)) == 0
     (root / "versions" / "000001.json").unlink()
     gone = len(ledger.manifest.parts) - 1
-    assert prune(ledger.uri, STORAGE) == 3 * gone  # images, annotations, receipt
+    assert len(prune(ledger.uri, STORAGE)) == 3 * gone  # images, annotations, receipt
     assert {path.stem for path in (root / "images").iterdir()} == {shorter.parts[0].name}
     assert len(list(open_ledger(ledger.uri).images())) == 1
 
@@ -65,7 +65,7 @@ def test_parts_of_old_versions_stay_as_long_as_their_version(ledger: Ledger) -> 
 def test_the_current_version_stays_without_its_numbered_copy(ledger: Ledger) -> None:
     root = Path(ledger.uri)
     (root / "versions" / "000001.json").unlink()
-    assert prune(ledger.uri, STORAGE) == 0
+    assert len(prune(ledger.uri, STORAGE)) == 0
     assert len(list(open_ledger(ledger.uri).rows())) == ledger.manifest.counts["images"]
 
 

@@ -18,7 +18,7 @@ from s3_server import S3Server
 
 from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import open_ledger
 from pipeline.models.checkpoints.locate import WEIGHTS_ROOT
 from pipeline.readers import EmptyInputError
@@ -245,7 +245,6 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
     }
     assert result.manifest.error_counts == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
     assert [(i["suffix"], i["files"]) for i in result.manifest.left_out] == [(".txt", 1)]
-    assert not result.over_budget
     assert all(r["error_message"] for r in rows(folder).values() if r["error_code"])
 
 
@@ -255,13 +254,20 @@ def test_bad_files_become_failed_rows_and_nothing_else(folder: Path) -> None:
 def test_the_failure_budget(folder: Path, allowed: str, over: bool) -> None:
     for name in ("x.jpg", "y.jpg"):
         (folder / "in" / name).write_bytes(b"")
-    assert run(folder, max_failures=allowed).over_budget is over
+    if not over:
+        assert run(folder, max_failures=allowed).new_version
+        return
+    with pytest.raises(OverBudgetError, match=r"2 images failed, \d allowed"):
+        run(folder, max_failures=allowed)
+    assert not (folder / "out/manifest.json").exists()
 
 
 def test_a_run_in_which_everything_failed_is_over_any_budget(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.jpg").write_bytes(b"")
-    assert run(tmp_path).over_budget
+    for budget in ("any", "auto", "0", "50%"):
+        with pytest.raises(OverBudgetError, match="1 images failed, 0 allowed"):
+            run(tmp_path, max_failures=budget)
 
 
 def test_only_failures_that_may_pass_are_tried_again(folder: Path) -> None:
@@ -291,9 +297,9 @@ def test_lost_receipts_and_parts_are_made_again(folder: Path) -> None:
 def test_prune_removes_what_no_version_names(folder: Path) -> None:
     run(folder)
     run(folder, model={"threshold": 0.5})
-    assert prune(str(folder / "out"), Storage()) == 0  # version 1 still names its parts
+    assert prune(str(folder / "out"), Storage()) == []  # version 1 still names its parts
     (folder / "out/versions/000001.json").unlink()
-    assert prune(str(folder / "out"), Storage()) > 0
+    assert len(prune(str(folder / "out"), Storage())) > 0
     names = {
         part["name"] for part in json.loads((folder / "out/manifest.json").read_bytes())["parts"]
     }
@@ -392,8 +398,13 @@ def test_from_s3_to_s3_equals_local(folder: Path, s3_server: S3Server) -> None:
     assert (again.computed, again.new_version) == (0, False)
     ledger = open_ledger(f"{bucket}/out", storage)
     assert ledger.manifest.parts == open_ledger(str(folder / "out")).manifest.parts
-    for name in ("exports/coco/instances.json", "exports/coco/panoptic.json", "report/index.html"):
-        assert storage.exists(f"{bucket}/out/{name}")
+    pointer = json.loads(storage.read(f"{bucket}/out/exports/current.json"))
+    assert first.exports == f"{bucket}/out/exports/{pointer['prefix']}"
+    for name in ("coco/instances.json", "coco/panoptic.json", "exports.json"):
+        assert storage.exists(f"{first.exports}/{name}")
+    assert storage.exists(first.report)
+    assert again.report == first.report
+    assert not again.report_written
     secrets = (s3_server.config.secret.encode(), b'"secret"')
     for entry in storage.list(f"{bucket}/out"):
         if entry.path.endswith(".json"):

@@ -20,6 +20,7 @@ from recording_model import (
     worker_spec,
 )
 
+from pipeline.engine.device import DeviceLostError
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.worker import ShardWorker
 from pipeline.errors import ModelLoadError
@@ -523,3 +524,51 @@ def test_the_model_is_told_the_lowest_limits(
     monkeypatch.setattr(RecordingSegmenter, "__init__", noted)
     ShardWorker(replace(spec, config=job))
     assert (seen[0].min_score, seen[0].min_area) == (0.2, 4)
+
+
+@pytest.mark.parametrize(("scheme", "once_more"), [("s3://b/", 1), ("/local/", 0)])
+def test_a_picture_of_a_store_that_cannot_be_decoded_is_looked_at_once_more(
+    monkeypatch, tmp_path, scheme, once_more
+):
+    files = {"a.png": png(1), "b.png": png(2)[:60]}
+    spec, _ = worker_spec(monkeypatch, tmp_path / "out", files)
+    work = shard_work(list(files))
+    records = tuple(replace(record, uri=scheme + record.file_name) for record in work.records)
+    work = replace(work, records=records)
+    worker = ShardWorker(spec)
+    receipt = worker.run(work, map(worker.preparer.prepare, records))
+    assert receipt.part.errors == {"truncated": 1}
+    assert receipt.once_more == once_more
+    again = worker.run(replace(work, second=True), map(worker.preparer.prepare, records))
+    assert (again.once_more, again.part) == (0, receipt.part)
+
+
+def test_a_device_that_is_lost_ends_the_worker_and_writes_nothing(monkeypatch, tmp_path):
+    def answer(batch):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    spec, _ = worker_spec(monkeypatch, tmp_path / "out", {"a.png": png(1)}, answer=answer)
+    work = shard_work(["a.png"])
+    worker = ShardWorker(spec)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        worker.run(work, map(worker.preparer.prepare, work.records))
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_fails_its_picture_alone(monkeypatch, tmp_path, score):
+    def answer(batch):
+        found = answer_all(batch)
+        spoilt = replace(found[0].segments[0], score=score)
+        return [
+            replace(one, segments=(spoilt,)) if s.record.file_name == "b.png" else one
+            for one, s in zip(found, batch, strict=True)
+        ]
+
+    files = {"a.png": png(1), "b.png": png(2)}
+    spec, _ = worker_spec(monkeypatch, tmp_path / "out", files, answer=answer)
+    work = shard_work(list(files))
+    worker = ShardWorker(spec)
+    receipt = worker.run(work, map(worker.preparer.prepare, work.records))
+    assert receipt.part.errors == {"model_error": 1}
+    assert receipt.part.statuses == {"failed": 1, "ok": 1}

@@ -150,9 +150,11 @@ def test_pngs_of_images_that_are_gone_go(tmp_path):
     assert not problems(ledger)
 
 
-def test_a_broken_off_export_is_noticed_and_made_good(tmp_path, monkeypatch):
+def test_a_broken_off_export_leaves_the_old_one_as_it_was(tmp_path, monkeypatch):
     ledger = small_dataset(tmp_path / "data")
     export_all(ledger)
+    newer = replace(ledger.manifest, version=2)
+    ledger = Ledger(ledger.uri, newer, Storage())
     before = tree(tmp_path / "data" / "exports")
     cls = type(open_exporter("coco-panoptic", tasks=("panoptic",)))
 
@@ -163,10 +165,12 @@ def test_a_broken_off_export_is_noticed_and_made_good(tmp_path, monkeypatch):
         patch.setattr(cls, "export", die)
         with pytest.raises(KeyboardInterrupt):
             export_all(ledger)
+    assert tree(tmp_path / "data" / "exports") == before
     assert not exports_current(ledger)
     assert {rule for rule, _ in problems(ledger)} == {"export-current"}
     export_all(ledger)
-    assert tree(tmp_path / "data" / "exports") == before
+    assert exports_current(ledger)
+    assert problems(ledger) == []
 
 
 def test_a_damaged_stamp_is_no_stamp(tmp_path):
@@ -234,6 +238,30 @@ def test_semantic_pngs_do_not_share_a_folder_with_another_format(tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no"):
         export(ledger, "semantic-png-stuffthing", out)
     assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../victim/precious.txt", "../../victim/pics/", "/{victim}/precious.txt", "notes.txt"],
+)
+def test_a_stamp_that_somebody_wrote_removes_nothing(path, tmp_path):
+    ledger = small_dataset(tmp_path / "data")
+    export_all(ledger)
+    victim = tmp_path / "victim"
+    (victim / "pics").mkdir(parents=True)
+    kept = [victim / "precious.txt", victim / "pics" / "a.png", tmp_path / "data/exports/notes.txt"]
+    for file in kept:
+        file.write_text("mine")
+    stamp = tmp_path / "data/exports/exports.json"
+    data = json.loads(stamp.read_text())
+    artifact = {"path": path.format(victim=victim), "kind": "coco-results", "count": 1}
+    data["formats"]["coco-results"] = {"dataset": "x", "artifacts": [artifact]}
+    stamp.write_text(json.dumps(data))
+    assert not exports_current(ledger)
+    export_all(ledger)
+    assert [file.read_text() for file in kept] == ["mine"] * 3
+    assert exports_current(ledger)
+    assert problems(ledger) == []
 
 
 def test_what_an_option_changes_is_not_current_and_checked_with_it(tmp_path):

@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_is_warned_of_and_moved_away(tmp_path):
     run(tmp_path)
     assert counted(tmp_path / "out") == due(result)
     assert validate(result.dataset).stale == 0
-    assert prune(result.dataset, STORAGE) == 2
+    assert len(prune(result.dataset, STORAGE)) == 2
     assert not list((tmp_path / "out" / "versions" / "images").iterdir())
 
 

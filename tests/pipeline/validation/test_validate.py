@@ -119,6 +119,7 @@ def publish(ledger: Ledger, **changes: Any) -> Ledger:
             counts={
                 "images": sum(part.images for part in manifest.parts),
                 "annotations": sum(part.annotations for part in manifest.parts),
+                **dict.fromkeys(("ok", "empty", "failed", "skipped"), 0),
                 **totals["statuses"],
             },
             error_counts=totals["errors"],

@@ -17,6 +17,7 @@ from schemas.config.job import (
     StorageConfig,
     config_fingerprint,
     failure_limit,
+    shrink_limit,
 )
 from schemas.config.model import ModelConfig
 from schemas.config.section import Section
@@ -114,6 +115,14 @@ def test_failure_budgets_that_are_taken(value: Any) -> None:
         ("any", 10, 9),
         ("any", 1, 0),
         ("any", 0, 0),
+        ("auto", 0, 0),
+        ("auto", 1, 0),
+        ("auto", 2, 1),
+        ("auto", 10, 5),
+        ("auto", 20, 10),
+        ("auto", 200, 10),
+        ("auto", 219, 10),
+        ("auto", 10_000, 500),
         ("0", 10, 0),
         ("3", 10, 3),
         ("30", 10, 30),
@@ -127,6 +136,29 @@ def test_failure_budgets_that_are_taken(value: Any) -> None:
 )
 def test_failure_limit(budget: str, images: int, limit: int) -> None:
     assert failure_limit(budget, images) == limit
+
+
+@pytest.mark.parametrize(("allowed", "limit"), [("any", None), ("0", 0), ("20%", 2), ("7", 7)])
+def test_shrink_limit(allowed: str, limit: int | None) -> None:
+    assert shrink_limit(allowed, 10) == limit
+
+
+def test_an_address_gives_its_credentials_to_the_keys_beside_it() -> None:
+    for own in ({}, {"key": "K", "secret": "hidden"}):
+        storage = StorageConfig.parse({"endpoint_url": "http://U%40:hush@host:9000", **own})
+        assert storage.endpoint_url == "http://host:9000"
+        assert (storage.key, storage.secret) == (("K", "hidden") if own else ("U@", "hush"))
+        assert "hush" not in repr(storage)
+        assert "hidden" not in repr(storage)
+
+
+@pytest.mark.parametrize(
+    "place", [{"input": {"uri": "s3://K:SECRET@b"}}, {"output": "s3://K:SECRET@b"}]
+)
+def test_a_uri_with_credentials_is_refused_without_showing_them(place: dict[str, Any]) -> None:
+    text = complaint(**place)
+    assert "s3://b came with credentials" in text
+    assert "SECRET" not in text
 
 
 @given(st.integers(0, 9999), st.integers(0, 10**8))

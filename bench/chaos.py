@@ -1,0 +1,305 @@
+"""Proof by force: runs are killed, starved and disturbed; what is published must not show it.
+
+    python -m bench.chaos --trials 40 --json chaos.json           # in one process each
+    python -m bench.chaos --trials 20 --workers 2                 # on a local Ray of its own
+
+Each trial labels the same pictures into a fresh folder, does one bad thing at a random moment,
+then repeats the command until it succeeds. It holds that
+
+- every exit code is one of the table (0, 1, 2, 3; -9 where the trial itself killed the run),
+- a reader beside it never finds a version that names a missing file, nor exports of two versions,
+- manifest, parts, exports and report are byte for byte those of an undisturbed run,
+- nothing is lost or doubled, and no temporary file stays after a prune.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = (
+    "kill the driver",
+    "terminate the driver",
+    "interrupt twice",
+    "two runs",
+    "prune beside it",
+    "no space",
+    "half a part",
+    "lost part",
+    "lost receipts",
+    "read-only output",
+)
+_TRIES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What happened in one.
+
+    Attributes:
+        number: Of the trial.
+        kind: Of `KINDS`.
+        after_s: When the bad thing was done.
+        codes: Exit codes of all runs.
+        wrong: What did not hold, a line each.
+        seconds: Wall time.
+    """
+
+    number: int
+    kind: str
+    after_s: float
+    codes: list[int]
+    wrong: list[str]
+    seconds: float
+
+
+class Field:
+    """The pictures, the undisturbed result and how long it took.
+
+    Args:
+        folder: Where everything is made.
+        images: How many pictures.
+        workers: 0 = in one process, else actors of a local Ray.
+    """
+
+    def __init__(self, folder: Path, *, images: int = 24, workers: int = 0) -> None:
+        self.folder, self.images, self.workers = folder, images, workers
+        self._write_pictures()
+        started = time.monotonic()
+        code = self.run(folder / "calm").wait()
+        self.seconds = time.monotonic() - started
+        if code:
+            raise RuntimeError(f"the undisturbed run ended with {code}")
+        self.truth = published(folder / "calm")
+
+    def command(self, out: Path, *more: str) -> list[str]:
+        """The job's command."""
+        where = ["--workers", str(self.workers)] if self.workers else ["--inline"]
+        return [
+            *(sys.executable, "-m", "jobs.label", "--input", str(self.folder / "in")),
+            *("--output", str(out), "--model", "otsu", "--quiet", *where),
+            *("--set", "execution.shard_size=2", *more),
+        ]
+
+    def run(self, out: Path, *more: str, largest_kib: int = 0) -> subprocess.Popen[bytes]:
+        """Starts it; with a limit, larger files cannot be written."""
+        command = self.command(out, *more)
+        if largest_kib:
+            command = ["bash", "-c", f'ulimit -f {largest_kib}; exec "$@"', "bash", *command]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _write_pictures(self) -> None:
+        rng = np.random.default_rng(0)
+        (self.folder / "in").mkdir(parents=True)
+        for number in range(self.images):
+            picture = np.full((96, 96, 3), 30, np.uint8)
+            for x, y in rng.integers(10, 86, (5, 2)).tolist():
+                cv2.circle(picture, (x, y), 7, (200, 180, 160), -1)
+            cv2.imwrite(str(self.folder / f"in/{number:04d}.png"), picture)
+
+
+def published(out: Path) -> dict[str, bytes]:
+    """Everything that is promised to be the same."""
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    files = [out / "manifest.json"]
+    for part in manifest["parts"]:
+        files += [out / table / f"{part['name']}.parquet" for table in ("images", "annotations")]
+    for folder in ("exports", "report"):
+        files += [path for path in (out / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(files)}
+
+
+class Reader(threading.Thread):
+    """Opens the dataset again and again and notes what no reader may see."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(daemon=True)
+        self.out, self.ended, self.wrong = out, threading.Event(), Counter[str]()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.01):
+            try:
+                manifest = json.loads((self.out / "manifest.json").read_bytes())
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                self.wrong["half a manifest"] += 1
+                continue
+            for part in manifest["parts"]:
+                for table in ("images", "annotations"):
+                    if not (self.out / table / f"{part['name']}.parquet").exists():
+                        self.wrong["a version names a missing file"] += 1
+
+
+def disturb(field: Field, number: int, kind: str, rng: random.Random) -> Trial:
+    """One trial."""
+    started = time.monotonic()
+    out = field.folder / f"trial-{number}"
+    after = rng.uniform(0.2, 1.0) * field.seconds
+    reader = Reader(out)
+    reader.start()
+    codes, allowed, wrong = _bad_thing(field, out, kind, after)
+    for _ in range(_TRIES):
+        code = field.run(out).wait()
+        codes.append(code)
+        if code == 0:
+            break
+    reader.ended.set()
+    reader.join()
+    if kind not in ("lost part", "half a part"):  # there the trial itself took them away
+        wrong += [f"{text} ({count} times)" for text, count in reader.wrong.items()]
+    wrong += [f"exit code {code}" for code in codes if code not in (0, 1, 2, 3, *allowed)]
+    if codes[-1]:
+        wrong.append("the same command never succeeded")
+    else:
+        wrong += _differences(field.truth, published(out))
+        pruned = field.run(out, "--prune").wait()
+        if pruned:
+            wrong.append(f"prune ended with {pruned}")
+        left = [path.name for path in out.rglob(".*")]
+        wrong += [f"left behind: {name}" for name in left]
+    seconds = time.monotonic() - started
+    return Trial(number, kind, round(after, 2), codes, wrong, round(seconds, 1))
+
+
+def _bad_thing(
+    field: Field, out: Path, kind: str, after: float
+) -> tuple[list[int], tuple[int, ...], list[str]]:
+    """Exit codes so far, further codes that are allowed, and what went wrong."""
+    match kind:
+        case "kill the driver" | "terminate the driver" | "interrupt twice":
+            process = field.run(out)
+            time.sleep(after)
+            if kind == "kill the driver":
+                process.kill()
+                return [process.wait()], (-signal.SIGKILL,), []
+            number = signal.SIGTERM if kind == "terminate the driver" else signal.SIGINT
+            process.send_signal(number)
+            if kind == "interrupt twice":
+                time.sleep(0.05)
+                process.send_signal(number)
+            code = process.wait()
+            wrong = [] if code in (0, 3) else [f"{kind}: exit code {code}, not 3"]
+            return [code], (), wrong
+        case "two runs":
+            first = field.run(out)
+            time.sleep(after / 4)
+            second = field.run(out, "--wait")
+            return [first.wait(), second.wait()], (), []
+        case "prune beside it":
+            field.run(out).wait()
+            process = field.run(out, "--set", "model.min_area=30")
+            time.sleep(after / 2)
+            pruned = subprocess.run(
+                [sys.executable, "-m", "jobs.label", "--output", str(out), "--prune"],
+                cwd=ROOT,
+                capture_output=True,
+                check=False,
+            ).returncode
+            code = process.wait()
+            again = field.run(out, "--set", "model.min_area=30").wait()
+            back = _without_versions(out)
+            return [pruned, code, again], (), back
+        case "no space":
+            code = field.run(out, largest_kib=6).wait()
+            return [code], (), [] if code == 3 else [f"no space: exit code {code}, not 3"]
+        case "read-only output":
+            field.run(out, "--no-report", "--no-export").wait()
+            (out / "exports").write_text("in the way")
+            code = field.run(out).wait()
+            (out / "exports").unlink()
+            return [code], (), [] if code in (2, 3) else [f"exit code {code}, not 2 or 3"]
+    field.run(out).wait()
+    victims = sorted((out / "annotations").iterdir())
+    if kind == "lost receipts":
+        victims = sorted((out / "receipts").iterdir())
+    for path in victims[::3]:
+        if kind == "half a part":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        else:
+            path.unlink()
+    return [], (), []
+
+
+def _without_versions(out: Path) -> list[str]:
+    """Lets the dataset begin anew after a trial that changed the config, versions and all."""
+    for path in [*(out / "versions").iterdir(), out / "manifest.json"]:
+        path.unlink()
+    return []
+
+
+def _differences(truth: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+    wrong = [f"lost: {name}" for name in truth.keys() - found.keys()]
+    wrong += [f"doubled or left: {name}" for name in found.keys() - truth.keys()]
+    wrong += [f"other bytes: {n}" for n in truth.keys() & found.keys() if truth[n] != found[n]]
+    return sorted(wrong)[:10]
+
+
+def run_trials(
+    folder: Path, *, trials: int, workers: int = 0, seed: int = 0, images: int = 24
+) -> list[Trial]:
+    """Trials of all kinds in turn.
+
+    Args:
+        folder: Empty; datasets are made in it.
+        trials: How many.
+        workers: See `Field`.
+        seed: Of the moments.
+        images: Pictures a trial.
+    """
+    field = Field(folder, images=images, workers=workers)
+    rng = random.Random(seed)
+    return [disturb(field, n, KINDS[n % len(KINDS)], rng) for n in range(trials)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs trials, prints what each did; 1 where something did not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=len(KINDS))
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a cluster of this machine alone
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        done = run_trials(
+            Path(folder),
+            trials=given.trials,
+            workers=given.workers,
+            seed=given.seed,
+            images=given.images,
+        )
+    for trial in done:
+        state = "; ".join(trial.wrong) or "as it should be"
+        print(f"{trial.number:4} {trial.kind:22} {trial.codes!s:18} {trial.seconds:6} s  {state}")
+    bad = sum(bool(trial.wrong) for trial in done)
+    print(f"{len(done)} trials, {bad} with something wrong")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(trial) for trial in done], indent=1) + "\n")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What a run did, as plain data: run.json, the last line, and the phases that took its time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.exporters import Artifact
+from pipeline.ledger.diff import ImagesDiff
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
+from schemas.containers import Container
+from schemas.manifest import DatasetManifest
+from schemas.records import Status
+
+FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        dataset: Absolute URI.
+        manifest: The version that is current now.
+        new_version: Whether this run published it.
+        computed: Images that the model looked at (or that failed) in this run.
+        reused: Images whose labels were copied because their bytes were labelled before.
+        containers: Tars, tables, lists and folders that could not be read, or not to their end.
+        artifacts: What was exported.
+        exports: URI of the folder that their paths are relative to.
+        report: Path of the HTML report, "" without one.
+        report_written: Whether this run wrote it.
+        failure_limit: Failed images and containers allowed.
+        seconds: Wall time.
+        phases: Phase → seconds.
+        workers: Actors that were asked for, 0 = as many as fit; 1 in one process.
+        deaths: Workers that were lost.
+        retries: Calls of the store that were tried again, by driver and workers.
+        since: What became of the pictures since the version before; None for the first one.
+        run: Random, of this run; also in the lease.
+        absent: Pictures that the file of prompts names and the input lacks.
+    """
+
+    dataset: str
+    manifest: DatasetManifest
+    new_version: bool
+    computed: int
+    reused: int
+    containers: tuple[Container, ...]
+    artifacts: tuple[Artifact, ...]
+    exports: str
+    report: str
+    failure_limit: int
+    seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+    workers: int = 0
+    deaths: int = 0
+    retries: int = 0
+    since: ImagesDiff | None = None
+    run: str = ""
+    report_written: bool = False
+    absent: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Failed images of the current version."""
+        return self.manifest.counts[Status.FAILED]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the object of run.json, and of the line that `--json` prints."""
+        return {
+            "run": self.run,
+            "dataset": self.dataset,
+            "version": self.manifest.version,
+            "new_version": self.new_version,
+            "counts": dict(self.manifest.counts),
+            "errors": dict(self.manifest.error_counts),
+            "computed": self.computed,
+            "reused": self.reused,
+            "failure_limit": self.failure_limit,
+            "since": self.since.to_json() if self.since is not None else None,
+            "seconds": round(self.seconds, 3),
+            "phases": {name: round(value, 3) for name, value in self.phases.items()},
+            "workers": self.workers,
+            "deaths": self.deaths,
+            "retries": self.retries,
+            "bytes": sum(part.size for part in self.manifest.parts),
+            "report": self.report,
+        }
+
+
+class PhaseClock:
+    """Seconds of each phase of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the block's time under this name."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def write_summary(storage: Storage, result: RunResult, *, inline: bool) -> None:
+    """Leaves run.json in the dataset: of the last run alone, with clocks, unlike the data.
+
+    Its `speed` is that of the last run that computed something.
+    """
+    data = result.to_json()
+    speed = read_summary(storage, result.dataset).get("speed")
+    seconds = result.phases.get("label", 0.0)
+    workers = 1 if inline else result.workers
+    if result.computed and seconds and workers:
+        speed = {"images_per_second": round(result.computed / seconds, 3), "workers": workers}
+    text = json.dumps({**data, "speed": speed}, indent=1) + "\n"
+    storage.write(join(result.dataset, FILE), text.encode())
+
+
+def read_summary(storage: Storage, dataset: str) -> dict[str, Any]:
+    """The last run's object; empty where there is none or a damaged one."""
+    try:
+        data = json.loads(storage.read(join(dataset, FILE)))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,141 @@
+"""One writer a dataset: the second is told who holds it, waits, or takes over from the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine import lease as module
+from pipeline.engine.lease import FILE, Holder, Lease
+from pipeline.errors import ExecutionError
+from pipeline.storage.storage import Storage
+
+STORAGE = Storage()
+
+
+def held_by(folder: Path, **changes: object) -> Path:
+    """A lease file of somebody else."""
+    now = time.time()
+    other = {"host": "elsewhere", "pid": 7, "born": "1", "run": "r", "since": now, "beat": now}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(json.dumps({**other, **changes}))
+    return folder / FILE
+
+
+def test_a_lease_is_a_file_while_it_is_held(tmp_path):
+    with Lease(STORAGE, str(tmp_path / "out")) as lease:
+        assert not (tmp_path / "out").exists()
+        lease.take()
+        lease.take()
+        lease.check()
+        data = json.loads((tmp_path / "out" / FILE).read_text())
+        assert data["pid"] == os.getpid()
+    assert not (tmp_path / "out" / FILE).exists()
+
+
+def test_the_second_run_is_told_who_holds_it(tmp_path):
+    with Lease(STORAGE, str(tmp_path)) as first:
+        first.take()
+        with (
+            Lease(STORAGE, str(tmp_path)) as second,
+            pytest.raises(ExecutionError, match=rf"pid {os.getpid()}, for 0 min.*--wait"),
+        ):
+            second.take()
+        first.check()
+
+
+def test_waiting_ends_when_the_first_lets_go(tmp_path):
+    order: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with Lease(STORAGE, str(tmp_path), wait=True) as lease:
+            entered.set()
+            lease.take()
+            order.append("second")
+
+    with Lease(STORAGE, str(tmp_path)) as first:
+        first.take()
+        thread = threading.Thread(target=second)
+        thread.start()
+        entered.wait(10)
+        order.append("first")
+    thread.join(20)
+    assert order == ["first", "second"]
+
+
+def test_a_dead_process_of_this_machine_holds_nothing(tmp_path):
+    code = (
+        "import os, signal, sys; from pipeline.engine.lease import Lease;"
+        "from pipeline.storage.storage import Storage; Lease(Storage(), sys.argv[1]).take();"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert (tmp_path / FILE).exists()
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+        lease.check()
+
+
+def test_a_pid_that_was_given_out_again_is_another_process(tmp_path):
+    here = Holder.here()
+    held_by(tmp_path, host=here.host, pid=here.pid, born="1")
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+
+
+def test_another_machine_is_believed_as_long_as_it_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_S", 0.2)
+    monkeypatch.setattr(module, "_POLL_S", 0.05)
+    held_by(tmp_path)
+    with (
+        Lease(STORAGE, str(tmp_path)) as lease,
+        pytest.raises(ExecutionError, match="elsewhere, pid 7"),
+    ):
+        lease.take()
+    held_by(tmp_path, beat=time.time() - 1000)
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+
+
+def test_a_holder_with_a_slow_clock_is_not_robbed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_S", 0.5)
+    monkeypatch.setattr(module, "_POLL_S", 0.05)
+    ended = threading.Event()
+
+    def writes() -> None:
+        while not ended.wait(0.1):
+            held_by(tmp_path, beat=time.time() - 1000)
+
+    held_by(tmp_path, beat=time.time() - 1001)
+    thread = threading.Thread(target=writes)
+    thread.start()
+    try:
+        with Lease(STORAGE, str(tmp_path)) as lease, pytest.raises(ExecutionError):
+            lease.take()
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_who_was_robbed_notices_and_leaves_the_thief_s_file(tmp_path):
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+        held_by(tmp_path)
+        with pytest.raises(ExecutionError, match="another run took over"):
+            lease.check()
+    assert json.loads((tmp_path / FILE).read_text())["host"] == "elsewhere"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 1}', "[" * 9999])
+def test_a_damaged_lease_is_nobody_s(text, tmp_path):
+    (tmp_path / FILE).write_text(text)
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
