@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tiny_checkpoints import checkpoint
 from tiny_sam import sam_checkpoint
 
 from pipeline.masks import codec
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import describe
 from schemas.config.model import ModelConfig
 from schemas.records import ImageRecord, Prompt, Sample, Segment
@@ -36,9 +35,8 @@ SOURCES: dict[str, Callable[[], Path]] = {
 
 def labels(model: Path, *, allow_pickle: bool = False) -> tuple[Segment, ...]:
     info = describe(str(model), allow_pickle=allow_pickle)
-    module, _, name = FAMILIES[info.family].partition(":")
     options = ModelConfig(name="m", allow_pickle=allow_pickle)
-    net = getattr(import_module(module), name)(info, options, info.tasks[:1])
+    net = segmenter_class(info.family)(info, options, info.tasks[:1])
     net.load("cpu")
     pixels = np.random.default_rng(3).integers(0, 255, (50, 70, 3), np.uint8)
     prompts = (Prompt(1, bbox_xyxy=(5, 6, 40, 30)),) if info.family == "sam" else ()
