@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -242,6 +243,12 @@ class Segment:
     task: Task | None = None
     iscrowd: bool = False
     evidence: Evidence | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether its scores are numbers; the stability of an empty mask is NaN by definition."""
+        quality = self.evidence.predicted_iou if self.evidence is not None else None
+        return all(isfinite(x) for x in (self.score, self.tta_agreement, quality) if x is not None)
 
     @property
     def sure(self) -> float:

@@ -18,6 +18,7 @@ from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import bring_back
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
 from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
@@ -36,7 +37,6 @@ from schemas.records import ErrorCode, Task
 
 from .budget import check_shrink
 from .execute import resolve_device
-from .lease import Lease
 from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress

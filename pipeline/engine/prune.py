@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
 from pipeline.ledger.containers import FOLDER as CONTAINERS
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.ledger.parts import TABLES
 from pipeline.storage.processes import is_abandoned, is_temporary
@@ -14,7 +15,6 @@ from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import Part
 
-from .lease import Lease
 from .plan import listed, standing_manifest
 
 SWEPT = ("", "versions", "exports", "report")

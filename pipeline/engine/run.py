@@ -15,13 +15,14 @@ from pipeline.exporters import Artifact, export_all, exports_current
 from pipeline.ledger.containers import left_out_json, write_containers
 from pipeline.ledger.current import show_current
 from pipeline.ledger.diff import ImagesDiff, diff_images
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import sweep_asides, whole
+from pipeline.storage.swap import current_folder, sweep_asides
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
@@ -29,7 +30,6 @@ from schemas.records import Status
 
 from .budget import FailureBudget, over_budget
 from .execute import run_inline, run_on_ray
-from .lease import Lease
 from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
@@ -134,7 +134,7 @@ def _run(
             reused=sum(receipt.reused for receipt in fresh),
             containers=tuple(plan.spec.reader.inventory.faults),
             artifacts=tuple(artifacts),
-            exports=whole(plan.storage, join(ledger.uri, "exports")),
+            exports=current_folder(plan.storage, join(ledger.uri, "exports")),
             report=page,
             report_written=drawn,
             failure_limit=_limit(plan),
@@ -258,7 +258,7 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, boo
     """The report's page, and whether it was written: not where it shows this version already."""
     out = join(ledger.uri, "report")
     storage = plan.storage
-    standing = whole(storage, out)
+    standing = current_folder(storage, out)
     page, stamp = join(standing, "index.html"), join(standing, "report.json")
     shown = {
         "manifest": hashlib.sha256(ledger.manifest.to_json().encode()).hexdigest(),

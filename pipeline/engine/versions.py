@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.ledger.current import bring_back, show_current
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, open_ledger, publish, read_manifest, version_numbers
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
 
-from .lease import Lease
 from .plan import listed
 
 

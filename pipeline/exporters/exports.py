@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import rebuilt, whole
+from pipeline.storage.swap import current_folder, rebuilt
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.export import ExportConfig
 from schemas.manifest import DatasetManifest
@@ -195,7 +195,7 @@ def exports_current(
     Raises:
         ValueError: An unknown format, or one that the task does not yield.
     """
-    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
+    out = current_folder(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     wanted = {
         name: _identity(ledger.manifest, options_of(exporter, config or ExportConfig()))
         for name, exporter in _exporters(ledger, formats, config).items()
@@ -224,7 +224,7 @@ def check_exports(ledger: Ledger, report: Report, out: str | None = None) -> tup
     Returns:
         The formats that were compared: there, finished, and of the ledger's version.
     """
-    out = whole(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
+    out = current_folder(ledger.storage, absolute_uri(out) if out else join(ledger.uri, "exports"))
     storage = ledger.storage
     stamp = ExportStamp.read(storage, out) or ExportStamp()
     checked: list[str] = []

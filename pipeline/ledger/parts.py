@@ -6,9 +6,8 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -26,7 +25,6 @@ from schemas.records import (
     Evidence,
     Failure,
     ImageRecord,
-    Segment,
     Segmentation,
     Status,
     Task,
@@ -213,7 +211,7 @@ def annotation_rows(
             raise ValueError(f"segment of unknown category {segment.category_id}")
         if segment.task != task and not (only and segment.task is None):
             task = _next_task(segment.task, tasks[tasks.index(task) :])
-        if not all(map(isfinite, _numbers(segment))):
+        if not segment.finite:
             raise ValueError("a segment's score is not finite (NaN or infinity)")
         category = table[segment.category_id]
         row = {
@@ -238,15 +236,6 @@ def annotation_rows(
             row.update(_evidence(segment.evidence))
         rows.append(row)
     return rows
-
-
-def _numbers(segment: Segment) -> Iterator[float]:
-    """What a model said of a segment; where a mask is empty its stability is NaN by definition."""
-    seen = segment.evidence
-    quality = seen.predicted_iou if seen is not None else None
-    for value in (segment.score, segment.tta_agreement, quality):
-        if value is not None:
-            yield value
 
 
 def _evidence(evidence: Evidence) -> Row:

@@ -22,8 +22,7 @@ from pipeline.ledger.parts import rows_by_image
 from pipeline.ledger.views import is_copy
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import rebuilt
-from pipeline.storage.swap import whole as current
+from pipeline.storage.swap import current_folder, rebuilt
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import ImagesConfig
 from schemas.containers import Container
@@ -182,7 +181,7 @@ def write_report(
             ledger.storage.write(join(place, "report.json"), stamp)
     if place != out and local_path(out) is None:
         _remove_unversioned(ledger.storage, out)
-    return join(current(ledger.storage, out), "index.html")
+    return join(current_folder(ledger.storage, out), "index.html")
 
 
 def _remove_unversioned(storage: Storage, out: str) -> None:

@@ -24,6 +24,14 @@ def socket_folder() -> str:
     return tempfile.mkdtemp(prefix="mm", dir=root if len(os.fsencode(root)) <= _SHORT else "/tmp")
 
 
+def read(path: Path, offset: int, length: int | None) -> bytes:
+    """The bytes of a file, or up to `length` of them from `offset`."""
+    with path.open("rb") as file:
+        if offset:
+            file.seek(offset)
+        return file.read() if length is None else file.read(length)
+
+
 def write(path: Path, data: bytes) -> None:
     """Replaces `path` in one step: readers see the old bytes or the new ones.
 

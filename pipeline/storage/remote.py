@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO, cast
+
+from schemas.config.job import StorageConfig
 
 from .errors import MissingError
 from .walk import HIDDEN, LeftOut, Page
@@ -126,6 +129,25 @@ def is_conflict(error: OSError) -> bool:
         return True
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412
+
+
+def s3_options(config: StorageConfig) -> dict[str, Any]:
+    """What s3fs is opened with."""
+    region = config.region or os.environ.get("AWS_REGION", "")
+    return {
+        "anon": config.anonymous,
+        "config_kwargs": {
+            # Trying again is our own business (`Storage._try`), in one place.
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "connect_timeout": 5,
+            "read_timeout": 20,
+            "max_pool_connections": 64,
+        },
+        **({"client_kwargs": {"region_name": region}} if region else {}),
+        **({"endpoint_url": config.endpoint_url} if config.endpoint_url else {}),
+        **({"key": config.key} if config.key else {}),
+        **({"secret": config.secret} if config.secret else {}),
+    }
 
 
 def written(info: dict[str, Any]) -> float:

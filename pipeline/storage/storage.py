@@ -136,7 +136,7 @@ class Storage:
         if length == 0:
             return b""
         if (path := local_path(uri)) is not None:
-            return self._try(uri, lambda: _read_local(path, offset, length))
+            return self._try(uri, lambda: local_files.read(path, offset, length))
         if _is_web(uri):
             limit = self.config.max_download
             return self._try(uri, lambda: download(uri, offset=offset, length=length, limit=limit))
@@ -374,21 +374,7 @@ class Storage:
 def _connect(protocol: str, config: StorageConfig) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol in ("s3", "s3a"):
-        region = config.region or os.environ.get("AWS_REGION", "")
-        options |= {
-            "anon": config.anonymous,
-            "config_kwargs": {
-                # Trying again is our own business (`Storage._try`), in one place.
-                "retries": {"mode": "standard", "total_max_attempts": 1},
-                "connect_timeout": 5,
-                "read_timeout": 20,
-                "max_pool_connections": 64,
-            },
-            **({"client_kwargs": {"region_name": region}} if region else {}),
-            **({"endpoint_url": config.endpoint_url} if config.endpoint_url else {}),
-            **({"key": config.key} if config.key else {}),
-            **({"secret": config.secret} if config.secret else {}),
-        }
+        options |= remote.s3_options(config)
     try:
         cls = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
@@ -407,13 +393,6 @@ def _is_web(uri: str) -> bool:
 
 def _under(uri: str, root: str) -> bool:
     return uri.startswith(root + "/")
-
-
-def _read_local(path: Path, offset: int, length: int | None) -> bytes:
-    with path.open("rb") as file:
-        if offset:
-            file.seek(offset)
-        return file.read() if length is None else file.read(length)
 
 
 def _discard(_: Any) -> None:

@@ -69,7 +69,7 @@ def rebuilt(
         shutil.rmtree(aside, ignore_errors=True)  # by now the old folder, or the failed new one
 
 
-def whole(storage: Storage, folder: str) -> str:
+def current_folder(storage: Storage, folder: str) -> str:
     """URI of the folder's files: its own, or on object stores the prefix that is whole."""
     if local_path(folder) is not None:
         return folder

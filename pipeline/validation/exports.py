@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from pipeline.exporters import check_exports
 from pipeline.ledger.ledger import Ledger
-from pipeline.storage.swap import whole
+from pipeline.storage.swap import current_folder
 from pipeline.storage.uris import join
 
 from .findings import Findings
@@ -63,7 +63,9 @@ def check_exports_of(ledger: Ledger, findings: Findings) -> tuple[str, ...]:
     """
     checked = check_exports(ledger, lambda rule, text: findings.add(rule, "", [text]))
     if "coco-instances" in checked and not findings.violations():  # pycocotools trusts its input
-        uri = join(whole(ledger.storage, join(ledger.uri, "exports")), "coco", "instances.json")
+        uri = join(
+            current_folder(ledger.storage, join(ledger.uri, "exports")), "coco", "instances.json"
+        )
         if ledger.storage.info(uri).size <= _PYCOCOTOOLS_BYTES:
             check_with_pycocotools(ledger.storage.read(uri), findings)
         else:

@@ -31,7 +31,7 @@ from pipeline.exporters.table import Traits, make_exporter
 from pipeline.ledger.ledger import Ledger, write_dataset
 from pipeline.masks import codec
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import whole
+from pipeline.storage.swap import current_folder
 from pipeline.storage.uris import join
 from schemas import coco as shapes
 from schemas.categories import Categories, Category
@@ -231,7 +231,7 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     export_all(local, formats=(name,))
     there = {
         entry.path: storage.read(entry.uri)
-        for entry in storage.list(whole(storage, join(remote.uri, "exports")), hidden=True)
+        for entry in storage.list(current_folder(storage, join(remote.uri, "exports")), hidden=True)
     }
     assert there == tree(tmp_path / "data" / "exports")
     problems: list[tuple[str, str]] = []
@@ -240,7 +240,7 @@ def test_on_s3_as_on_disk(name, tmp_path, s3_server):
     fewer = replace(local.manifest, version=2, parts=local.manifest.parts[:1])
     export_all(Ledger(remote.uri, fewer, storage), formats=(name,))
     export_all(Ledger(local.uri, fewer, local.storage), formats=(name,))
-    now = whole(storage, join(remote.uri, "exports"))
+    now = current_folder(storage, join(remote.uri, "exports"))
     left = {entry.path for entry in storage.list(now, hidden=True)}
     assert left == tree(tmp_path / "data" / "exports").keys()
     several = sum(path.endswith((".png", ".txt", ".jpg", ".geojson")) for path in there)

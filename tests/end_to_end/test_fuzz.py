@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_datasets import small_dataset
 
-from pipeline.engine.lease import FILE, Lease
 from pipeline.evaluation.sources.open import open_source
 from pipeline.exporters.exports import ExportStamp
 from pipeline.images.decode import decode_image
+from pipeline.ledger.lease import FILE, Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.prompts import open_prompts
 from pipeline.readers import open_reader

@@ -11,10 +11,10 @@ import pytest
 from pictures import write_pictures
 
 from pipeline.engine import run as module
-from pipeline.engine.lease import FILE, Lease
 from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
 from pipeline.errors import ExecutionError
+from pipeline.ledger.lease import FILE, Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.storage import swap
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import rebuilt, sweep_asides, whole
+from pipeline.storage.swap import current_folder, rebuilt, sweep_asides
 
 STORAGE = Storage()
 ROOT = Path(__file__).resolve().parents[3]
@@ -159,14 +159,14 @@ def test_the_old_folder_comes_back_after_a_kill_between_two_renames(tmp_path):
 def test_on_an_object_store_a_pointer_names_the_prefix_that_is_whole():
     out = "memory://bucket/exports"
     STORAGE.write(f"{out}/mine.txt", b"mine")
-    assert whole(STORAGE, out) == out
+    assert current_folder(STORAGE, out) == out
     for number, version in enumerate(("000001-a", "000002-b", "000003-c"), 1):
         with rebuilt(STORAGE, out, version=version) as place:
-            assert whole(STORAGE, out) != place
+            assert current_folder(STORAGE, out) != place
             fill(place, number)
-        assert whole(STORAGE, out) == f"{out}/{version}" == place
-        assert STORAGE.read(f"{whole(STORAGE, out)}/a.json") == str(number).encode()
+        assert current_folder(STORAGE, out) == f"{out}/{version}" == place
+        assert STORAGE.read(f"{current_folder(STORAGE, out)}/a.json") == str(number).encode()
     paths = {entry.path.partition("/")[0] for entry in STORAGE.list(out)}
     assert paths == {"mine.txt", "current.json", "000002-b", "000003-c"}
     STORAGE.write(f"{out}/current.json", json.dumps({"prefix": "../../x"}).encode())
-    assert whole(STORAGE, out) == out
+    assert current_folder(STORAGE, out) == out

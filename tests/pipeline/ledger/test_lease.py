@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import lease as module
-from pipeline.engine.lease import FILE, Holder, Lease
 from pipeline.errors import ExecutionError
+from pipeline.ledger import lease as module
+from pipeline.ledger.lease import FILE, Holder, Lease
 from pipeline.storage.storage import Storage
 
 STORAGE = Storage()
@@ -73,7 +73,7 @@ def test_waiting_ends_when_the_first_lets_go(tmp_path):
 
 def test_a_dead_process_of_this_machine_holds_nothing(tmp_path):
     code = (
-        "import os, signal, sys; from pipeline.engine.lease import Lease;"
+        "import os, signal, sys; from pipeline.ledger.lease import Lease;"
         "from pipeline.storage.storage import Storage; Lease(Storage(), sys.argv[1]).take();"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
