@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pydicom import dcmwrite
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.measuring.units import PixelSize, parse_pixel_size, pixel_size_of
 
@@ -135,3 +138,42 @@ def test_what_screens_and_printers_have_is_believed_only_on_demand(dots):
 )
 def test_nothing_usable(data):
     assert pixel_size_of(data, likely=False) is None
+
+
+def test_the_distance_of_planes():
+    stack = np.zeros((3, 4, 6), np.uint16)
+    file = io.BytesIO()
+    sizes = {
+        "PhysicalSizeX": 0.2,
+        "PhysicalSizeY": 0.2,
+        "PhysicalSizeZ": 700,
+        "PhysicalSizeZUnit": "nm",
+    }
+    tifffile.imwrite(file, stack, ome=True, metadata={"axes": "ZYX", **sizes})
+    found = pixel_size_of(file.getvalue(), likely=True)
+    assert found is not None
+    assert (found.um, found.source, found.z_um) == (0.2, "ome", pytest.approx(0.7))
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file,
+        stack,
+        imagej=True,
+        resolution=(5, 5),
+        metadata={"axes": "ZYX", "unit": "um", "spacing": 1.5},
+    )
+    found = pixel_size_of(file.getvalue(), likely=True)
+    assert found is not None
+    assert (found.um, found.source, found.z_um) == (pytest.approx(0.2), "imagej", 1.5)
+    assert PixelSize(1, "given").z_um is None
+
+
+def test_dicom_says_it_in_millimetres():
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    data.PixelSpacing, data.SliceThickness = [0.5, 0.5], 2
+    file = io.BytesIO()
+    dcmwrite(file, data, enforce_file_format=True)
+    assert pixel_size_of(file.getvalue(), likely=True) == PixelSize(500.0, "dicom", 2000.0)
