@@ -147,9 +147,7 @@ class Preparer:
             run = f"{run} {self._prompts.key(record.file_name)}"
         how = (decoding_path(data), record.plane)
         fingerprint = image_fingerprint(sha256, run, *how)
-        # A plane shares its file's bytes: who corrected the file did not mean each plane.
-        locked = None if record.plane else self._locked(sha256)
-        rows = locked or self._standing.get(fingerprint)
+        rows = self._locked(sha256, record) or self._standing.get(fingerprint)
         if rows is None or rows[0]["error_code"] in UNREADABLE:
             # What could not be decoded is kept under the decoders' version: a later one may.
             failed = image_fingerprint(sha256, run, *how, _DECODERS)
