@@ -25,9 +25,9 @@ _NAMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from .command import version_text
 
-        return version("maskmill")
+        return version_text()
     target = _NAMES.get(name)
     if target is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

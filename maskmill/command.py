@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if first in ("-h", "--help", "help"):
         print(usage(), end="")
     elif first in ("-V", "--version", "version"):
-        print(f"maskmill {_version()}")
+        print(f"maskmill {version_text()}")
     elif first in ("--install-completion", "--show-completion"):
         from .completion import install, script
 
@@ -90,10 +90,18 @@ Example: maskmill label --input photos/ --output out/ --model unet-nuclei
 """
 
 
-def _version() -> str:
-    from importlib.metadata import version
+def version_text() -> str:
+    """The version, of the installed package or of the sources."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("maskmill")
+    try:
+        return version("maskmill")
+    except PackageNotFoundError:  # run from its sources
+        import tomllib
+        from pathlib import Path
+
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+        return f"{tomllib.loads(text)['project']['version']} (sources)"
 
 
 def _shell() -> str:

@@ -135,7 +135,7 @@ ELSEWHERE = {
 
 
 def test_no_root_folder_hides_a_library():
-    own = {*OURS, "tests", "bench", "docs", "examples", "demo", "out", "build", "dist"}
+    own = {*OURS, "tests", "bench", "docs", "examples", "demo", "out", "build", "dist", "deploy"}
     for folder in ROOT.iterdir():
         if folder.is_dir() and not folder.name.startswith(".") and folder.name not in own:
             spec = importlib.util.find_spec(folder.name)
@@ -158,7 +158,8 @@ def test_init_files_hold_no_code_that_runs():
     wrong = [
         f"{relative(path)}:{node.lineno}"
         for path in sources()
-        if path.name == "__init__.py"
+        # jobs/ answers a signal that comes while a job's imports take seconds.
+        if path.name == "__init__.py" and path.parent.name != "jobs"
         for node in tree(path).body
         if not isinstance(node, allowed)
         and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
@@ -238,7 +239,7 @@ def test_tests_mirror_the_source():
             own[(test.parent / "_".join(words[:end])).as_posix()].add(test)
     excused = {name for names in ELSEWHERE.values() for name in names}
     bare = {name for name, path in modules().items() if not own[path.removesuffix(".py")]}
-    assert not bare - excused, "no test_<file>.py, and no reason"
+    assert not bare - excused, f"no test_<file>.py, and no reason: {sorted(bare - excused)}"
     assert not excused - modules().keys(), "no such file any more"
     gone = [test for test in ELSEWHERE if test and not (ROOT / test).is_file()]
     assert not gone, gone

@@ -19,7 +19,7 @@ from .decoded import UndecodableError
 from .memory import check_size
 from .sniff import sniff
 from .tiff import TiffSource
-from .tiff_page import APERIO_YCC, check_parts, name_of
+from .tiff_page import APERIO_YCC, check_strips, name_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ class SlidePixels:
         if self._page is None or not _is_plain(source.key):
             raise ValueError("not a plain image of tiles")
         check_size(*source.hw, config, bytes_a_pixel=_BYTES_A_PIXEL)
-        self.notes = (*source.notes, *check_parts(self._page, source.key, len(data)))
+        self.notes = (*source.notes, *check_strips(self._page, source.key, len(data)))
         self.shape = (*source.hw, 3)
         self.dtype = np.dtype(np.uint8)
         self.ndim = 3

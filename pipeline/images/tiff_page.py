@@ -59,7 +59,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     """
     key = page.keyframe
     photometric = _photometric(key)
-    notes = check_parts(page, key, len(data))
+    notes = check_strips(page, key, len(data))
     if key.dtype is None or key.dtype.kind == "c":
         raise unsupported(key)
     if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
@@ -102,7 +102,7 @@ def _extra(page: Any) -> tuple[int, ...]:
     return tuple(int(kind) for kind in page.extrasamples or ())
 
 
-def check_parts(page: Any, key: Any, size: int) -> tuple[str, ...]:
+def check_strips(page: Any, key: Any, size: int) -> tuple[str, ...]:
     """Makes sure that every strip or tile is listed and inside the file; notes what is odd.
 
     Memory that no strip is written to would otherwise become pixels.
