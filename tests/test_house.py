@@ -135,7 +135,7 @@ ELSEWHERE = {
 
 
 def test_no_root_folder_hides_a_library():
-    own = {*OURS, "tests", "bench", "docs", "examples", "demo", "out", "build", "dist", "deploy"}
+    own = {*OURS, "tests", "bench", "deploy", "docs", "examples", "demo", "out", "build", "dist"}
     for folder in ROOT.iterdir():
         if folder.is_dir() and not folder.name.startswith(".") and folder.name not in own:
             spec = importlib.util.find_spec(folder.name)
