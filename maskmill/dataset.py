@@ -244,7 +244,7 @@ def label(
         ValueError: Bad usage or configuration; names the key and the allowed values.
         StorageError: Input or output cannot be reached.
         ExecutionError: Workers cannot do their work; the same call goes on.
-        RuntimeError: More images failed than `max_failures` allows.
+        OverBudgetError: More images failed than `max_failures` allows; nothing is published.
     """
     from pipeline.engine.run import label as run_label
 
@@ -261,10 +261,6 @@ def label(
         },
     )
     result = run_label(config, export=export, report=report)
-    if result.over_budget:
-        raise RuntimeError(
-            f"{result.failed} images failed, {result.failure_limit} are allowed (max_failures)"
-        )
     return Dataset(open_ledger(result.dataset, Storage(config.storage)), result)
 
 

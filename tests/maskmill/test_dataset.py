@@ -11,6 +11,7 @@ import pytest
 from pictures import write_pictures
 
 import maskmill
+from pipeline.errors import OverBudgetError
 from pipeline.masks import codec
 
 
@@ -95,5 +96,5 @@ def test_too_many_failures_raise(tmp_path: Path) -> None:
     (photos / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     write_pictures(photos, 1)
     keys = {"execution.inline": True, "max_failures": "0"}
-    with pytest.raises(RuntimeError, match="1 images failed, 0 are allowed"):
+    with pytest.raises(OverBudgetError, match="1 images failed, 0 allowed"):
         maskmill.label(str(photos), str(tmp_path / "out"), model="otsu", **keys)
