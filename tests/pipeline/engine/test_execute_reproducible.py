@@ -14,8 +14,9 @@ import pytest
 from pictures import write_pictures
 from ray_cluster import RayCluster
 
-from pipeline.engine.execute import INSTRUCTIONS, ray_session, run_inline, run_on_ray
+from pipeline.engine.execute import INSTRUCTIONS, run_inline, run_on_ray
 from pipeline.engine.prepare import ShardWork, WorkerSpec
+from pipeline.engine.session import ray_session
 from pipeline.engine.shards import Listing
 from pipeline.errors import ExecutionError
 from pipeline.ledger.reuse import EMPTY_INDEX
