@@ -281,6 +281,8 @@ def test_planes_of_one_file_are_locked_each_by_itself(folder):
 
 
 def test_another_page_of_the_file_is_another_picture(folder, caplog):
+    shutil.rmtree(folder / "in")  # files without a second page
+    (folder / "in").mkdir()
     stack = np.stack([disc_picture(seed, size=48)[:, :48, 0] for seed in (1, 2)])
     tifffile.imwrite(folder / "in" / "stack.tif", stack, photometric="minisblack")
     run(folder, images={"page": 1})
