@@ -1,11 +1,11 @@
-"""One GPU against two of one host: labelling, a worker killed in mid-run, training over NCCL.
+"""One GPU against two of one host: labelling, a killed worker, training over NCCL.
 
-    python -m bench.two_gpus --work FOLDER [--images 800] [--minutes 9] [--only label,kill,nuclei,train]
+    python -m bench.two_gpus --work FOLDER [--images 800] [--minutes 9] [--only label,kill,train]
 
-Weights are random and of true size: what is measured is rate and equality, not labels. Pictures are
-drawn here. Without GPUs the same script runs on CPUs with tiny nets (two Ray workers, gloo), so that
-it is known to work before a machine is lent. Rates are marginal, (many − few) / (seconds of many −
-seconds of few), so that start-up drops out. A table is printed last.
+Weights are random and of true size: what is measured is rate and equality, not labels. Pictures
+are drawn here. Without GPUs the same script runs on CPUs with tiny nets (two Ray workers, gloo), so
+that it is known to work before a machine is there. Rates are marginal, (many − few) / (seconds of
+many − seconds of few), so that start-up drops out. A table is printed last.
 """
 
 from __future__ import annotations
@@ -261,13 +261,12 @@ def train(lines: Lines, work: Path, images: int, small: bool) -> None:
         draw_pictures(learn / "images", 64, (256, 256))
         (learn / "labels").mkdir()
         for path in sorted((learn / "images").iterdir()):
-            grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            assert grey is not None  # noqa: S101
-            cv2.imwrite(
-                str(learn / "labels" / f"{path.stem}.png"), (grey > 127).astype(np.uint8) + 1
-            )
-        table = {"categories": [{"pixel": p, "id": p, "name": n, "isthing": 0, "color": c}
-                                for p, n, c in ((1, "dark", "#204080"), (2, "light", "#e0c060"))]}  # fmt: skip
+            grey = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            label_map = (grey > 127).astype(np.uint8) + 1
+            cv2.imwrite(str(learn / "labels" / f"{path.stem}.png"), label_map)
+        named = ((1, "dark", "#204080"), (2, "light", "#e0c060"))
+        rows = [{"pixel": p, "id": p, "name": n, "isthing": 0, "color": c} for p, n, c in named]
+        table = {"categories": rows}
         (learn / "labels" / "categories.json").write_text(json.dumps(table))
     steps = 8 if small else 50
     found: dict[int, tuple[list[float], float]] = {}
