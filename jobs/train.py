@@ -99,9 +99,10 @@ def main(
         ),
     ] = False,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Folder with index.json, pictures and label maps.", rich_help_panel=_EMBEDDED
+            help="Folder with index.json, pictures and label maps; may be repeated.",
+            rich_help_panel=_EMBEDDED,
         ),
     ] = None,
     negatives: Annotated[
@@ -133,9 +134,9 @@ def main(
         own = {"--dataset": dataset, "--images": images, "--val": val, "--model": model}
         own |= {"--locked-only": locked_only}
         own |= {"--workers": workers, "--task": task, "--val-images": val_images}
-        if bool(dataset) == (data is not None):
+        if bool(dataset) == bool(data):
             raise ValueError("name either --dataset or --data")
-        if data is not None:
+        if data:
             _refuse(own, "--dataset")
             values = TrainConfig.parse(layered(config, settings or (), flags))
             with _shown(values.epochs, _embedded_figures) as report:

@@ -117,6 +117,8 @@ class Intensity:
 
     Attributes:
         gamma: Exponent on values stretched to 0…1.
+        dyes: Factors on the optical densities of haematoxylin, eosin and the rest, see
+            `_change_dyes`; None = as they are.
         mix: 3x3, output channels from input channels (rows); None = identity.
         dark_bright: 2x3, the colours that 0 and 1 become; None = as they are.
         shading: Gy x Gx, log of an illumination that varies over the picture; None = even.
@@ -131,6 +133,7 @@ class Intensity:
     """
 
     gamma: float = 1.0
+    dyes: Floats | None = None
     mix: Floats | None = None
     dark_bright: Floats | None = None
     shading: Floats | None = None
@@ -144,20 +147,26 @@ class Intensity:
     seed: int = 0
 
 
-def draw_intensity(rng: np.random.Generator, *, recolour: float = 0.25) -> Intensity:
+def draw_intensity(
+    rng: np.random.Generator, *, recolour: float = 0.25, stained: bool = False
+) -> Intensity:
     """A random intensity change.
 
     Args:
         rng: Source of all randomness.
         recolour: Probability that darkness and brightness get two random colours (grey, inverted,
             tinted or stain-like).
+        stained: The picture shows dyes on a bright ground, whose amounts may change too.
     """
 
     def chance(probability: float) -> bool:
         return bool(rng.random() < probability)
 
+    dyes = None
+    if stained and chance(0.6):
+        dyes = np.exp(rng.normal(0, 0.35, 3)).astype(np.float32)
     mix = None
-    if chance(0.5):
+    if chance(0.3 if stained else 0.5):
         mix = np.eye(3) + rng.normal(0, 0.12, (3, 3))
         if chance(0.3):
             mix = rng.dirichlet((2.0, 2.0, 2.0), 1).repeat(3, 0)
@@ -171,6 +180,7 @@ def draw_intensity(rng: np.random.Generator, *, recolour: float = 0.25) -> Inten
     high = min(255.0, low + np.exp(rng.uniform(np.log(20), np.log(255))))
     return Intensity(
         gamma=float(np.exp(rng.normal(0, 0.35))) if chance(0.7) else 1.0,
+        dyes=dyes,
         mix=mix,
         dark_bright=dark_bright,
         shading=rng.normal(0, 0.35 * rng.random(), (4, 4)).astype(np.float32)
@@ -219,6 +229,8 @@ def recolour_crop(
     """
     height, width = pixels.shape[:2]
     flat = np.concatenate([pixels.reshape(-1, 3), sample])
+    if intensity.dyes is not None:
+        flat = _change_dyes(flat, intensity.dyes)
     if intensity.mix is not None:
         flat = cv2.transform(flat[None], intensity.mix)[0]  # one thread, unlike a BLAS product
     np.clip(flat, 0.0, 4.0, out=flat)
@@ -240,6 +252,21 @@ def recolour_crop(
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         eight = np.asarray(decoded, np.uint8)
     return eight, np.clip(sample * (high - low) + low, 0, 255)
+
+
+_DYES = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+_DYES /= np.linalg.norm(_DYES, axis=1, keepdims=True)
+"""Optical density of haematoxylin, eosin and DAB in red, green and blue, each of length 1.
+
+Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001.
+"""
+
+
+def _change_dyes(flat: Floats, factors: Floats) -> Floats:
+    """More or less of each dye: densities add, so they are scaled in the basis of the dyes."""
+    density = -np.log(np.clip(flat, 0.01, None))
+    change = np.linalg.inv(_DYES) @ np.diag(factors) @ _DYES
+    return np.exp(-cv2.transform(density[None], change.T.astype(np.float32))[0])
 
 
 def _degrade(out: Floats, intensity: Intensity) -> Floats:

@@ -23,6 +23,7 @@ from .synthetic import draw_negative, restain
 from .targets import rim_distance, target_planes
 
 NEGATIVE = "negative"
+STAINED = "stained_colour"
 
 _SAMPLE = 2048
 """Pixels that stand for a whole picture when its percentiles are needed."""
@@ -79,15 +80,20 @@ def read_pictures(folder: Path, split: str) -> list[TrainingImage]:
                 row.get("kind", ""),
                 pixels,
                 label_map.astype(np.uint16),
-                row.get("field", row["image"]),
+                row.get("field", row.get("group", row["image"])),
             )
         )
     return pictures
 
 
-def read_training(folder: Path, negatives: Path | None) -> list[TrainingImage]:
-    """The training split, and the pictures without nuclei, if any."""
-    return read_pictures(folder, "train") + (read_negatives(negatives) if negatives else [])
+def read_split(folders: Sequence[Path], split: str) -> list[TrainingImage]:
+    """One split of several folders, in their order."""
+    return [picture for folder in folders for picture in read_pictures(folder, split)]
+
+
+def read_training(folders: Sequence[Path], negatives: Path | None) -> list[TrainingImage]:
+    """The training splits, and the pictures without nuclei, if any."""
+    return read_split(folders, "train") + (read_negatives(negatives) if negatives else [])
 
 
 def read_negatives(folder: Path) -> list[TrainingImage]:
@@ -195,7 +201,7 @@ class CropBatches:
     def _crop(
         self, rng: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[float, float]]:
-        size = self._size
+        size, stained = self._size, False
         if rng.random() < self._drawn:
             pixels = draw_negative(rng, size)
             nothing = np.zeros((size, size), np.uint16)
@@ -205,11 +211,12 @@ class CropBatches:
             index = int(rng.choice(len(self._pictures), p=self._odds))
             picture = self._pictures[index]
             pixels, label_map, planes = _cut(picture, size, rng)
-            sample = picture.sample
+            sample, stained = picture.sample, picture.kind == STAINED
             if picture.diameter and rng.random() < self._restain:
                 pixels = restain(label_map, pixels, rng)
                 sample = pixels.reshape(-1, 3)[:: max(1, size * size // _SAMPLE)]
-        image, changed = recolour_crop(pixels, sample, draw_intensity(rng))
+        intensity = draw_intensity(rng, stained=stained)
+        image, changed = recolour_crop(pixels, sample, intensity)
         # A whole picture that looks like this crop, or the picture that it was cut from.
         low, high = picture_range(image) if rng.random() < 0.3 else sample_range(changed)
         span = (high - low) * float(np.exp(rng.normal(0, 0.1)))

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.models.nuclei.decode import Decoding
 from pipeline.models.nuclei.net import MAPS, UNet, load_unet, normalise, save_unet
 from schemas.config.training import TrainConfig
 
-from .data import CropBatches, TrainingImage, read_pictures, read_training
+from .data import CropBatches, TrainingImage, read_split, read_training
 from .targets import map_loss
 from .validate import picture_maps, score_maps, tune
 
@@ -28,7 +28,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def train_nuclei(
-    data: Path,
+    data: Sequence[Path],
     output: Path,
     config: TrainConfig,
     *,
@@ -41,7 +41,7 @@ def train_nuclei(
     """Trains a `unet` and leaves a folder that `--model OUTPUT` loads.
 
     Args:
-        data: Folder with index.json, pictures and 16-bit label maps; splits "train" and "val".
+        data: Folders with index.json, pictures and 16-bit label maps; splits "train" and "val".
         output: Gets config.json and model.safetensors (the best epoch so far), log.jsonl (a line
             an epoch) and last.pt (everything needed to go on).
         config: How.
@@ -71,7 +71,7 @@ def train_nuclei(
         run.restore()
     elif init is not None:
         run.start_from(init)
-    return run.fit(partial(read_training, data, negatives), read_pictures(data, "val"))
+    return run.fit(partial(read_training, data, negatives), read_split(data, "val"))
 
 
 class _Run:

@@ -17,7 +17,7 @@ from pipeline.training.nuclei.data import (
 
 def batches(folder, *, negatives=None, seed=3, restain=0.3, shares=None):
     return CropBatches(
-        partial(read_training, folder, negatives),
+        partial(read_training, [folder], negatives),
         shares=shares or {"fluorescence": 0.8, NEGATIVE: 0.2},
         restain=restain,
         size=64,

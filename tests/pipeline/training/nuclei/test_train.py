@@ -26,10 +26,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
     def kill(line):
         raise KilledError
 
-    train_nuclei(folder, tmp_path / "whole", CONFIG, device="cpu")
+    train_nuclei([folder], tmp_path / "whole", CONFIG, device="cpu")
     with pytest.raises(KilledError):
-        train_nuclei(folder, tmp_path / "killed", CONFIG, device="cpu", report=kill)
-    train_nuclei(folder, tmp_path / "killed", CONFIG, device="cpu", resume=True)
+        train_nuclei([folder], tmp_path / "killed", CONFIG, device="cpu", report=kill)
+    train_nuclei([folder], tmp_path / "killed", CONFIG, device="cpu", resume=True)
     whole, killed = (
         load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed")
     )
@@ -41,24 +41,24 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
 
 
 def test_the_output_is_a_model(folder, tmp_path):
-    best = train_nuclei(folder, tmp_path / "out", CONFIG, device="cpu")
+    best = train_nuclei([folder], tmp_path / "out", CONFIG, device="cpu")
     assert set(best["accuracy"]) == {"all", "fluorescence"}
     info = describe(str(tmp_path / "out"))
     assert info.family == "unet"
     assert info.config["training"]["config"]["steps"] == 3
-    again = train_nuclei(folder, tmp_path / "tuned", CONFIG, device="cpu", init=tmp_path / "out")
+    again = train_nuclei([folder], tmp_path / "tuned", CONFIG, device="cpu", init=tmp_path / "out")
     assert again["epoch"] in (1, 2)
 
 
 def test_refusals(folder, tmp_path):
-    train_nuclei(folder, tmp_path / "out", CONFIG, device="cpu")
+    train_nuclei([folder], tmp_path / "out", CONFIG, device="cpu")
     with pytest.raises(ValueError, match="holds a run already"):
-        train_nuclei(folder, tmp_path / "out", CONFIG, device="cpu")
+        train_nuclei([folder], tmp_path / "out", CONFIG, device="cpu")
     other = CONFIG.model_copy(update={"epochs": 3})
     with pytest.raises(ValueError, match="another configuration"):
-        train_nuclei(folder, tmp_path / "out", other, device="cpu", resume=True)
+        train_nuclei([folder], tmp_path / "out", other, device="cpu", resume=True)
     with pytest.raises(ValueError, match=r"no last\.pt"):
-        train_nuclei(folder, tmp_path / "new", CONFIG, device="cpu", resume=True)
+        train_nuclei([folder], tmp_path / "new", CONFIG, device="cpu", resume=True)
     wide = CONFIG.model_copy(update={"widths": (8, 16)})
     with pytest.raises(ValueError, match="other widths"):
-        train_nuclei(folder, tmp_path / "wide", wide, device="cpu", init=tmp_path / "out")
+        train_nuclei([folder], tmp_path / "wide", wide, device="cpu", init=tmp_path / "out")
