@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import fields
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import pytest
@@ -19,16 +20,20 @@ import typer
 from source_tree import ROOT
 
 from examples.simulate import render_field
+from maskmill.command import COMMANDS
+from pipeline.exporters import EXPORTERS
+from pipeline.models.checkpoints.catalog import catalog
+from pipeline.models.checkpoints.families import BUNDLED
 from schemas.config.export import ExportConfig
 from schemas.config.job import JobConfig
-from schemas.config.training import SemanticTrainConfig
+from schemas.config.keys import keys_of
+from schemas.config.training import Architecture, SemanticTrainConfig
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.prompts import Ontology
 from schemas.records import ErrorCode, Status
 from schemas.tables import ANNOTATIONS, IMAGES
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-README = ROOT / "README.md"
 DATA_FORMAT = (ROOT / "docs" / "data-format.md").read_text(encoding="utf-8")
 
 
@@ -38,28 +43,71 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def commands(start: str) -> list[list[str]]:
-    """Every command of the documents that begins with `start`, split as a shell does."""
+def commands(start: str, *, after: str = " ") -> list[list[str]]:
+    """Every command of the documents that begins with `start`, split as a shell does.
+
+    Args:
+        start: First words of the command.
+        after: Regular expression of what may stand before it in its line, where anything does.
+    """
     found = []
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         inline = re.findall(rf"`({re.escape(start)}[^`]*)`", text)
         for line in [*"".join(blocks(path, "bash")).replace("\\\n", " ").splitlines(), *inline]:
-            at = line.find(start)
-            if at >= 0 and (at == 0 or line[at - 1] == " "):
-                found.append(shlex.split(line[at:], comments=True))
+            code = re.sub(r"(^|\s)#.*", "", line)
+            for hit in re.finditer(rf"(?:^|{after}){re.escape(start)}", code):
+                words = shlex.split(code[hit.end() - len(start) :])
+                found.append(list(takewhile(lambda word: word != "&&", words)))
     return found
 
 
-JOB_COMMANDS = [c for c in commands("python -m jobs.") if "<" not in c[2]]
+JOB_COMMANDS = [
+    c for c in commands("python -m jobs.") if "<" not in c[2] and c[2] != "jobs.COMMAND"
+]
+# `maskmill` is also the name of an image and of a secret: the command begins what it commands.
+TOOL_COMMANDS = [c for c in commands("maskmill ", after="(?:&&|--) ") if c[1] != "COMMAND"]
+SHOWN = JOB_COMMANDS + [c for c in TOOL_COMMANDS if not c[1].startswith("-")]
 
 
-@pytest.mark.parametrize("command", JOB_COMMANDS, ids=" ".join)
+def job_of(command: list[str]) -> str:
+    """The module of a command, in either spelling."""
+    return COMMANDS[command[1]][0] if command[0] == "maskmill" else command[2]
+
+
+def values(command: list[str], flag: str) -> list[str]:
+    """What stands behind each `flag`."""
+    return [value for word, value in pairwise(command) if word == flag]
+
+
+@pytest.mark.parametrize("command", SHOWN, ids=" ".join)
 def test_jobs_and_flags_exist(command):
-    job = typer.main.get_command(importlib.import_module(command[2]).app)
+    job = typer.main.get_command(importlib.import_module(job_of(command)).app)
     known = {name for param in job.params for name in (*param.opts, *param.secondary_opts)}
     used = {word.split("=")[0] for word in command if re.match(r"-{1,2}[a-z]", word)} - {"-m"}
     assert used <= known | {"--help"}
+
+
+def test_both_spellings_are_shown_and_the_tool_s_own_flags_exist():
+    assert len(TOOL_COMMANDS) > 40
+    own = {command[1] for command in TOOL_COMMANDS if command[1].startswith("-")}
+    assert own == {"--help", "--install-completion"}
+
+
+@pytest.mark.parametrize("command", [c for c in SHOWN if "--model" in c], ids=" ".join)
+def test_models_exist(command):
+    names = BUNDLED | catalog().keys()
+    if job_of(command) == "jobs.train":
+        names = frozenset(get_args(Architecture))
+    for model in values(command, "--model"):
+        if "/" not in model and not model.endswith(("…", ".onnx")) and model != "NAME":
+            assert {part.strip() for part in model.split("+")} <= names, model
+
+
+@pytest.mark.parametrize("command", [c for c in SHOWN if "--format" in c], ids=" ".join)
+def test_formats_exist(command):
+    names = {"jobs.export": EXPORTERS, "jobs.review": ("label-studio", "cvat", "coco")}
+    assert set(values(command, "--format")) <= set(names[job_of(command)])
 
 
 def test_the_readme_shows_every_job():
@@ -67,15 +115,12 @@ def test_the_readme_shows_every_job():
     assert {command[2].removeprefix("jobs.") for command in JOB_COMMANDS} == jobs
 
 
-@pytest.mark.parametrize("command", [c for c in JOB_COMMANDS if "--set" in c], ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in SHOWN if "--set" in c], ids=" ".join)
 def test_keys_of_set_exist(command):
-    for flag, setting in pairwise(command):
-        if flag == "--set":
-            own = {"jobs.train": SemanticTrainConfig, "jobs.export": ExportConfig}
-            node = own.get(command[2], JobConfig)
-            for key in setting.partition("=")[0].split("."):
-                assert key in node.model_fields, setting
-                node = node.model_fields[key].annotation
+    own = {"jobs.train": SemanticTrainConfig, "jobs.export": ExportConfig}
+    names = {key.name for key in keys_of(own.get(job_of(command), JobConfig))}
+    for setting in values(command, "--set"):
+        assert setting.partition("=")[0] in names, setting
 
 
 def test_toml_examples_are_valid_jobs():
@@ -106,9 +151,27 @@ def test_make_targets_exist():
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_relative_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(\s*([^)#\s]+)", path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(\s*([^)#\s]*)(?:#([^)\s]*))?\)", text):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """What links to the headings of a document are called."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+SNIPPETS = [
+    (path, number)
+    for path in ("README.md", "docs/results.md")
+    for number in range(len(blocks(ROOT / path, "python")))
+]
+"""Documents whose Python stands alone, beside a dataset `out/` of `photos/`."""
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +179,9 @@ def labelled(tmp_path_factory) -> Path:
     """A folder in which the README's first labelling command has been run, without Ray."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photos").mkdir()
-    for seed in (1, 2):
+    for seed, name in enumerate(("a.jpg", "b.png"), 1):
         pixels = render_field(seed, size_hw=(96, 96), nuclei=4).pixels
-        cv2.imwrite(str(folder / "photos" / f"{seed}.png"), pixels)
+        cv2.imwrite(str(folder / "photos" / name), pixels)
     command = next(c for c in JOB_COMMANDS if "photos/" in c)
     done = subprocess.run(
         [sys.executable, *command[1:], "--inline"],
@@ -132,13 +195,18 @@ def labelled(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
-def test_python_snippets_run(labelled, number):
-    code = blocks(README, "python")[number]
+@pytest.mark.parametrize(("path", "number"), SNIPPETS, ids=str)
+def test_python_snippets_run(labelled, path, number):
+    code = blocks(ROOT / path, "python")[number]
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=labelled,
-        env={**os.environ, "HF_HOME": str(labelled / "hf"), "HF_HUB_OFFLINE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HF_HOME": str(labelled / "hf"),
+            "HF_HUB_OFFLINE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -154,7 +222,7 @@ def test_the_dataset_holds_what_the_format_says(labelled):
         name = path.relative_to(labelled / "out").as_posix()
         if path.is_file():
             parents = {name, *(parent.as_posix() for parent in Path(name).parents)}
-            assert parents & described or name == "versions/000001.json", name
+            assert parents & described or re.fullmatch(r"versions/\d{6}\.json", name), name
 
 
 def table_keys(heading: str) -> set[str]:
