@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock format lint types test check demo clean
+.PHONY: help setup lock format lint types test check demo docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ check: lint types ## Lint, types and the quick tests
 demo: setup ## Label example pictures end to end, into demo/
 	$(BIN)/python -m examples.demo
 
+docs: setup ## Write docs/reference/ anew and build the site into build/site
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --clean --strict
+
 clean: ## Remove everything that the targets made, but not .venv/
-	rm -rf demo dist build .hypothesis .ruff_cache
-	find pipeline jobs schemas tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf demo dist build .cache .hypothesis .ruff_cache
+	find pipeline jobs schemas maskmill tests bench docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
