@@ -6,9 +6,10 @@ import re
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from importlib.metadata import packages_distributions
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pathspec
 import pytest
@@ -27,7 +28,7 @@ def requirement_name(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
+def wheel_file(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
@@ -35,7 +36,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         check=True,
         capture_output=True,
     )
-    return zipfile.ZipFile(next(out.glob("maskmill-*.whl")))
+    return next(out.glob("maskmill-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
 
 
 def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
@@ -70,6 +76,75 @@ def test_the_wheel_says_what_the_project_says(wheel):
     assert f"\nRequires-Python: {PROJECT['requires-python']}\n" in metadata
     needed = re.findall("^Requires-Dist: (.*)$", metadata, re.MULTILINE)
     assert sum("extra ==" not in text for text in needed) == len(PROJECT["dependencies"])
+
+
+@pytest.fixture(scope="module")
+def installed(wheel_file, tmp_path_factory) -> Path:
+    """An environment that holds the wheel, and sees the libraries of this one."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder / "venv", with_pip=False)
+    ours = ["--python", str(folder / "venv" / "bin" / "python")]
+    line = [sys.executable, "-m", "pip", *ours, "install", "--quiet", "--no-deps", "--no-index"]
+    done = subprocess.run(
+        [*line, "--disable-pip-version-check", str(wheel_file)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    # Behind its own packages: what the wheel lacks is not found in the sources.
+    (site / "libraries.pth").write_text("\n".join(site_packages()) + "\n", encoding="utf-8")
+    return folder
+
+
+def site_packages() -> list[str]:
+    """Where the libraries of this environment lie."""
+    return [path for path in sys.path if path.endswith("site-packages")]
+
+
+def in_other_folder(installed: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the installed wheel, from a folder that knows nothing of the sources."""
+    elsewhere = installed / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    return subprocess.run(
+        [str(installed / "venv" / "bin" / words[0]), *words[1:]],
+        cwd=elsewhere,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(elsewhere)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_installed_command_runs_from_another_folder(installed):
+    version = in_other_folder(installed, "maskmill", "--version")
+    assert version.stdout == f"maskmill {PROJECT['version']}\n", version.stderr
+    usage = in_other_folder(installed, "maskmill", "--help")
+    assert usage.returncode == 0, usage.stderr
+    assert "maskmill label --input photos/" in usage.stdout
+    models = in_other_folder(installed, "maskmill", "models")
+    assert models.returncode == 0, models.stderr
+    assert re.search(r"^  unet-nuclei .*here", models.stdout, re.MULTILINE)
+    keys = in_other_folder(installed, "maskmill", "config", "--toml")
+    assert "[tiling]" in keys.stdout, keys.stderr
+    wrong = in_other_folder(installed, "maskmill", "label", "--input", "none", "--output", "out")
+    assert wrong.returncode == 2
+
+
+def test_the_installed_package_is_the_wheel_s_and_labels(installed):
+    code = (
+        "import maskmill, jobs, pipeline, schemas, numpy as np\n"
+        "print(*(package.__file__ for package in (maskmill, jobs, pipeline, schemas)), sep='\\n')\n"
+        "pixels = np.zeros((64, 64), np.uint8); pixels[16:32, 16:32] = 200\n"
+        "print(len(maskmill.load('otsu', task='instance')(pixels)))"
+    )
+    done = in_other_folder(installed, "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    *files, count = done.stdout.split()
+    assert all(Path(file).is_relative_to(installed) for file in files), files
+    assert count == "1"
 
 
 def test_the_upload_to_a_cluster_holds_the_program_alone():
