@@ -202,6 +202,7 @@ def main(
         "execution.workers": workers,
         "execution.address": address,
         "execution.inline": inline,
+        "execution.engine": "inline" if inline else None,  # over what a file says
         "storage.endpoint_url": endpoint_url,
         "storage.anonymous": anonymous,
     }
@@ -344,6 +345,8 @@ def _say(result: RunResult) -> None:
     if said := in_part_line(result.manifest.in_part):
         say(f"  {said}")
     _say_input(result)
+    if told := str(result.time):
+        say(f"  {told}")
     say(f"  {'dataset':<14} {result.dataset}")
     for artifact in result.artifacts:
         say(f"  {artifact.kind:<14} {result.exports}/{artifact.path}")

@@ -117,6 +117,8 @@ class ShardReceipt:
         computed: Images the model looked at.
         reused: Images whose labels were copied from an earlier part.
         seconds: Wall time, information only.
+        busy: Of it, seconds in which the model was at work; information only.
+        waited: Of it, seconds in which the worker waited for pictures; information only.
         once_more: Pictures of an object store that could not be decoded: the next run looks at
             them once more, as a store may have sent them damaged.
         retries: Calls of the store that were tried again, information only.
@@ -131,6 +133,8 @@ class ShardReceipt:
     seconds: float
     once_more: int = 0
     retries: int = 0
+    busy: float = 0.0
+    waited: float = 0.0
 
     def to_json(self) -> str:
         """One JSON object."""

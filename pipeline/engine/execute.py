@@ -16,7 +16,9 @@ from typing import Any
 
 from pipeline.errors import ExecutionError, ModelLoadError
 from pipeline.images.memory import share_memory
+from pipeline.ledger.processes import processors
 from pipeline.ledger.reuse import ReuseIndex
+from pipeline.models.checkpoints.processor import count_gpus, torch_threads
 from pipeline.storage.errors import StorageError
 from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
@@ -66,6 +68,23 @@ def run_inline(
             work = upcoming
     finally:
         caller.close()
+
+
+def run_alone(
+    spec: WorkerSpec, index: ReuseIndex, works: Iterable[ShardWork], on_receipt: OnReceipt
+) -> None:
+    """As `run_inline`, on the device and with the threads that a worker of Ray here would have.
+
+    So the labels are those of Ray: a GPU or other threads may move a border pixel.
+    """
+    device = spec.config.model.device
+    gpus = count_gpus() if device != "cpu" else 0
+    cpus = _cpus_beside(float(gpus > 0), gpus=gpus, cpus=processors())
+    settled = {"execution": spec.config.execution.model_copy(update={"cpus_per_worker": cpus})}
+    config = spec.config.model_copy(update=settled)
+    with torch_threads(int(cpus)):
+        placed = replace(spec, config=config, device=resolve_device(device, float(gpus > 0)))
+        run_inline(placed, index, works, on_receipt)
 
 
 def _hold_instructions(device: str) -> None:
@@ -136,15 +155,21 @@ def _placed(spec: WorkerSpec) -> WorkerSpec:
     if gpus is None:
         gpus = 1.0 if device != "cpu" and total.get("GPU", 0) >= 1 else 0.0
     if cpus is None:
-        # Beside a GPU one core is not enough to read and decode; more than eight are not used.
-        share = total.get("CPU", 1) * gpus // max(total.get("GPU", 0), 1)
-        cpus = min(8.0, max(1.0, share))
+        cpus = _cpus_beside(gpus, gpus=total.get("GPU", 0), cpus=total.get("CPU", 1))
     settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
     config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
     placed = replace(spec, config=config, device=resolve_device(device, gpus))
     if execution.reproducible:
         _refuse_gpu(placed.device)
     return placed
+
+
+def _cpus_beside(share: float, *, gpus: float, cpus: float) -> float:
+    """CPUs of a worker that holds `share` of the `gpus` of a machine or cluster of `cpus`.
+
+    Beside a GPU one core is not enough to read and decode; more than eight are not used.
+    """
+    return min(8.0, max(1.0, cpus * share // max(gpus, 1)))
 
 
 def resolve_device(device: str, gpus: float | None) -> str:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import ExecutionError
 from pipeline.exporters import Artifact, export_all, exports_current
 from pipeline.ledger.containers import left_out_json, write_containers
@@ -19,6 +21,7 @@ from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
 from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.models.checkpoints.processor import count_gpus
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -29,13 +32,14 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
 from .budget import FailureBudget, over_budget
-from .execute import run_inline, run_on_ray
+from .execute import run_alone, run_inline, run_on_ray
 from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
 from .prune import sweep
-from .session import ray_session
-from .summary import PhaseClock, RunResult, write_summary
+from .session import is_small, load_ahead, on_ray, ray_session
+from .shards import Shard
+from .summary import PhaseClock, RunResult, WorkerTime, write_summary
 
 _log = logging.getLogger(__name__)
 _PACKAGES = (
@@ -85,6 +89,7 @@ def label(
     """
     started = time.monotonic()
     progress = progress or RunProgress()
+    load_ahead(config.execution)
     with Lease(Storage(config.storage), absolute_uri(config.output), wait=wait) as lease:
         plan = make_plan(
             config,
@@ -113,7 +118,8 @@ def _run(
         sweep(plan.storage, plan.spec.dataset)
         sweep_asides(plan.spec.dataset)
         with clock.phase("label"):
-            fresh, deaths = _execute(plan, progress)
+            alone = _alone(plan, after_death=lease.after_death)
+            fresh, deaths = _execute(plan, progress, alone=alone)
         lease.check()
         with clock.phase("publish"):
             before = standing_manifest(plan.storage, plan.spec.dataset)
@@ -140,14 +146,16 @@ def _run(
             failure_limit=_limit(plan),
             seconds=time.monotonic() - started,
             phases=clock.seconds,
-            workers=1 if plan.config.execution.inline else plan.config.execution.workers,
+            workers=1 if alone else plan.config.execution.workers,
+            engine="inline" if alone else "ray",
+            time=WorkerTime.of(fresh),
             deaths=deaths,
             retries=plan.storage.retries() - retries + sum(receipt.retries for receipt in fresh),
             since=since,
             run=lease.run,
             absent=plan.absent,
         )
-        write_summary(plan.storage, result, inline=plan.config.execution.inline)
+        write_summary(plan.storage, result)
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
@@ -165,9 +173,28 @@ def _since(before: DatasetManifest | None, after: Ledger) -> ImagesDiff | None:
         return None
 
 
-def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int]:
+def _todo(plan: Plan) -> list[Shard]:
+    return [shard for shard in plan.shards if shard.id not in plan.receipts]
+
+
+def _alone(plan: Plan, *, after_death: bool) -> bool:
+    """Whether this process does the work, as the job asks or as little is left to do.
+
+    What a killed run left is done on Ray, which finds the image that kills a process.
+    """
+    options = plan.config.execution
+    if options.in_process or on_ray(options) or after_death:
+        return options.in_process
+    sizes = plan.listing.table["size"].to_numpy()
+    left = [sizes[shard.start : shard.stop] for shard in _todo(plan)]
+    if not left:
+        return True  # nothing to do needs no Ray
+    return is_small(plan.config, plan.spec.info, np.concatenate(left), count_gpus=count_gpus)
+
+
+def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[ShardReceipt], int]:
     """Does the shards that have no receipt; this run's receipts, and workers that were lost."""
-    todo = [shard for shard in plan.shards if shard.id not in plan.receipts]
+    todo = _todo(plan)
     faults = len(plan.spec.reader.inventory.faults)
     budget = FailureBudget(_limit(plan), containers=faults)
     for receipt in plan.receipts.values():
@@ -196,10 +223,15 @@ def _execute(plan: Plan, progress: RunProgress) -> tuple[list[ShardReceipt], int
 
     works = Works(plan.listing, todo, plan.second)
     deaths = 0
-    if plan.config.execution.inline:
+    if plan.config.execution.in_process:
         progress.phase("loading the model")
         begin()
         run_inline(plan.spec, index, works, finished)
+    elif alone:
+        images = sum(len(shard) for shard in todo)
+        progress.phase(f"{images} images: one process, without Ray (execution.engine)")
+        begin()
+        run_alone(plan.spec, index, works, finished)
     else:
         progress.phase("starting Ray")
         with ray_session(plan.config.execution):

@@ -1,4 +1,4 @@
-"""A connection to Ray for the length of a run: the given cluster, or a local one of our own."""
+"""Whether a run wants Ray, and a connection to it: the given cluster, or one of our own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.errors import ExecutionError
+from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.storage.processes import process_born, process_lives
-from schemas.config.job import ExecutionConfig
+from schemas.config.job import ExecutionConfig, JobConfig
 
 from .prepare import one_line
 
@@ -26,6 +31,72 @@ _OWNER = "maskmill-owner"
 _PREFIX = "mm"
 _TEMP = Path("/tmp")
 """Ray puts Unix sockets under it, and their paths are limited to 107 bytes."""
+
+RAY_START_S = 8.0
+"""What Ray and its workers cost before the first picture, beyond loading the model: 8 to 10 s were
+measured on machines of 2 and 16 cores."""
+_IMAGE_S = 0.05
+"""Reading, rows and writing of an image, whatever the model."""
+_MEGABYTE_S = {"cpu": 0.02, "cuda": 0.0002}
+"""A network's time for an image goes with its weights, roughly: seconds a MB of them."""
+_FILE_BYTES = 1 << 21
+"""A file of so many bytes counts as an image, a larger one as several."""
+
+
+def on_ray(options: ExecutionConfig) -> bool:
+    """Whether the job asks for Ray, or its environment does."""
+    return options.on_ray or bool(os.environ.get("RAY_ADDRESS") and not options.in_process)
+
+
+def load_ahead(options: ExecutionConfig) -> None:
+    """Begins to import Ray, where a run is sure to want it, while it still lists its input."""
+    if on_ray(options):
+        _set_environment()
+        threading.Thread(target=import_module, args=("ray",), name="ray", daemon=True).start()
+
+
+def is_small(
+    config: JobConfig,
+    info: ModelInfo,
+    sizes: npt.NDArray[np.int64],
+    *,
+    count_gpus: Callable[[], int],
+) -> bool:
+    """Whether labelling takes less time in one process than Ray takes to start.
+
+    An estimate from the number of images, the sizes of their files and of the weights. A single
+    image is always small, Ray would give it one worker as well. Tiles never are: they say that
+    pictures are large.
+
+    Args:
+        config: The job.
+        info: Its model.
+        sizes: Bytes of each image that is left to do, int64; -1 = unknown.
+        count_gpus: GPUs of this machine; asked only where the answer depends on it.
+    """
+    if config.tiling.size:
+        return False
+    tta = config.model.tta
+    looks = len(tta.scales) * 2 ** len(tta.flips) + config.augment.copies
+    images = int(np.maximum(1, -(-sizes // _FILE_BYTES)).sum())
+    weights = _megabytes(info)
+
+    def quick(device: str) -> bool:
+        return images * looks * (_IMAGE_S + _MEGABYTE_S[device] * weights) <= RAY_START_S
+
+    if images == 1 or quick("cpu"):
+        return True
+    return config.model.device != "cpu" and quick("cuda") and count_gpus() > 0
+
+
+def _megabytes(info: ModelInfo) -> float:
+    """Of the weights of a model and its partner, as far as this machine has them."""
+    found = 0.0
+    for one in filter(None, (info, info.partner)):
+        for name in one.weights:
+            with suppress(OSError):
+                found += (Path(one.folder) / name).stat().st_size / 1e6
+    return found
 
 
 @contextmanager
@@ -39,10 +110,7 @@ def ray_session(options: ExecutionConfig) -> Iterator[None]:
     Raises:
         ExecutionError: Ray cannot be reached or started, or broke down meanwhile.
     """
-    # `uv run` would make Ray build an environment for each worker; they share ours.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    _set_environment()
     import ray
     from ray.exceptions import RayError
 
@@ -64,6 +132,14 @@ def ray_session(options: ExecutionConfig) -> Iterator[None]:
             ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_environment() -> None:
+    """What Ray reads when it is imported."""
+    # `uv run` would make Ray build an environment for each worker; they share ours.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 
 
 def sweep_ray_folders() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,46 @@ from pipeline.ledger.diff import ImagesDiff
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.containers import Container
-from schemas.manifest import DatasetManifest
+from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
 FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTime:
+    """What the workers' time went into, from the first picture to the last; loading is not in it.
+
+    Attributes:
+        seconds: Of all workers together.
+        busy: Of those, while the model was at work.
+        waited: Of those, while nothing but pictures was waited for.
+    """
+
+    seconds: float = 0.0
+    busy: float = 0.0
+    waited: float = 0.0
+
+    @classmethod
+    def of(cls, receipts: Iterable[ShardReceipt]) -> WorkerTime:
+        """The sum of what the workers measured."""
+        times = [(one.seconds, one.busy, one.waited) for one in receipts]
+        return cls(*map(sum, zip(*times, strict=True))) if times else cls()
+
+    def __str__(self) -> str:
+        """ "device busy 83 %, waiting for pictures 12 %"; "" where the model had nothing to do."""
+        if not (self.busy and self.seconds):
+            return ""
+        busy, waited = (round(100 * part / self.seconds) for part in (self.busy, self.waited))
+        return f"device busy {busy} %, waiting for pictures {waited} %"
+
+    def to_json(self) -> dict[str, float]:
+        """Plain data, seconds."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "busy": round(self.busy, 3),
+            "waited": round(self.waited, 3),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +80,8 @@ class RunResult:
         since: What became of the pictures since the version before; None for the first one.
         run: Random, of this run; also in the lease.
         absent: Pictures that the file of prompts names and the input lacks.
+        engine: "ray", or "inline" where this process did the work.
+        time: What the workers' time went into.
     """
 
     dataset: str
@@ -65,6 +103,8 @@ class RunResult:
     run: str = ""
     report_written: bool = False
     absent: tuple[str, ...] = ()
+    engine: str = "ray"
+    time: WorkerTime = WorkerTime()
 
     @property
     def failed(self) -> int:
@@ -86,7 +126,9 @@ class RunResult:
             "since": self.since.to_json() if self.since is not None else None,
             "seconds": round(self.seconds, 3),
             "phases": {name: round(value, 3) for name, value in self.phases.items()},
+            "engine": self.engine,
             "workers": self.workers,
+            "time": self.time.to_json(),
             "deaths": self.deaths,
             "retries": self.retries,
             "bytes": sum(part.size for part in self.manifest.parts),
@@ -110,7 +152,7 @@ class PhaseClock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def write_summary(storage: Storage, result: RunResult, *, inline: bool) -> None:
+def write_summary(storage: Storage, result: RunResult) -> None:
     """Leaves run.json in the dataset: of the last run alone, with clocks, unlike the data.
 
     Its `speed` is that of the last run that computed something.
@@ -118,9 +160,9 @@ def write_summary(storage: Storage, result: RunResult, *, inline: bool) -> None:
     data = result.to_json()
     speed = read_summary(storage, result.dataset).get("speed")
     seconds = result.phases.get("label", 0.0)
-    workers = 1 if inline else result.workers
-    if result.computed and seconds and workers:
-        speed = {"images_per_second": round(result.computed / seconds, 3), "workers": workers}
+    if result.computed and seconds and result.workers:
+        rate = round(result.computed / seconds, 3)
+        speed = {"images_per_second": rate, "workers": result.workers}
     text = json.dumps({**data, "speed": speed}, indent=1) + "\n"
     storage.write(join(result.dataset, FILE), text.encode())
 

@@ -44,6 +44,7 @@ from schemas.records import (
 from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
 from .splits import split_of
+from .summary import PhaseClock
 
 _log = logging.getLogger(__name__)
 BATCHES = 4
@@ -95,6 +96,7 @@ class ShardWorker:
             else None
         )
         self._device = DeviceWatch()
+        self._clock = PhaseClock()
         self._model = load_model(config, spec.info, spec.tasks, spec.device)
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -109,6 +111,7 @@ class ShardWorker:
             DeviceLostError: This process cannot compute any more.
         """
         started, retries = time.monotonic(), Storage.retries()
+        self._clock = PhaseClock()
         reused = doubtful = 0
         arriving = self._labelled(prepared)
         with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
@@ -145,6 +148,8 @@ class ShardWorker:
             seconds=round(time.monotonic() - started, 3),
             once_more=0 if work.second else doubtful,
             retries=Storage.retries() - retries,
+            busy=round(self._clock.seconds.get("model", 0.0), 3),
+            waited=round(self._clock.seconds.get("pictures", 0.0), 3),
         )
         write_receipt(self._storage, self.spec.dataset, receipt)
         return receipt
@@ -171,7 +176,7 @@ class ShardWorker:
         """
         window: list[Prepared] = []
         held = 0
-        for item in prepared:
+        for item in self._waited_for(prepared):
             window.append(item)
             held += _held(item)
             del item  # or its pixels live until the next is there
@@ -179,6 +184,17 @@ class ShardWorker:
                 yield from self._finish(window)
                 window, held = [], 0
         yield from self._finish(window)
+
+    def _waited_for(self, prepared: Iterable[Prepared]) -> Iterator[Prepared]:
+        """The same, and the time until each was there is counted."""
+        arriving = iter(prepared)
+        while True:
+            with self._clock.phase("pictures"):
+                item = next(arriving, None)
+            if item is None:
+                return
+            yield item
+            del item  # or its pixels live until the next is there
 
     def _finish(self, window: Sequence[Prepared]) -> Iterator[Labelled]:
         samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
@@ -268,7 +284,8 @@ class ShardWorker:
         if not samples:
             return []
         try:
-            found = self._model.segment(samples)
+            with self._clock.phase("model"):
+                found = self._model.segment(samples)
             self._device.succeeded()
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")

@@ -90,6 +90,8 @@ class Lease:
         self._own: Holder | None = None
         self._ended = threading.Event()
         self._lost = False
+        self.after_death = False
+        """Whether it was taken over: the run before did not end, it was killed or it crashed."""
 
     @property
     def run(self) -> str:
@@ -130,6 +132,7 @@ class Lease:
             if holder is None or holder.dead or self._stale(holder):
                 _log.warning("taking over the lease of a run that is gone: %s", holder)
                 self._storage.remove(self._uri)
+                self.after_death = holder is not None
                 continue
             if not self._wait:
                 raise ExecutionError(

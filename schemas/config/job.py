@@ -72,7 +72,14 @@ class InputConfig(Section):
 class ExecutionConfig(Section):
     """Where and how wide a job runs. Never changes a label."""
 
-    inline: Annotated[bool, Field(description="no Ray: one process, for debugging")] = False
+    engine: Annotated[
+        Literal["auto", "ray", "inline"],
+        Field(
+            description="auto = in one process where the work is less than the start of Ray, and "
+            "no other key asks for Ray"
+        ),
+    ] = "auto"
+    inline: Annotated[bool, Field(description="the same as engine = 'inline'")] = False
     address: Annotated[
         str, Field(description="Ray address; '' = RAY_ADDRESS, else a cluster of its own")
     ] = ""
@@ -114,6 +121,30 @@ class ExecutionConfig(Section):
         Field(ge=0, description="seconds to wait for the first worker; 0 = without end"),
     ] = 1800
     ray_logs: bool = False
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.inline and self.engine == "ray":
+            raise ValueError("inline and engine = 'ray' exclude one another")
+        return self
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the job asks for one process without Ray."""
+        return self.inline or self.engine == "inline"
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the job asks for Ray, by name or by what only Ray can give.
+
+        A cluster, a number of workers, what each of them gets, what is done for them.
+        """
+        if self.in_process:
+            return False
+        shares = (self.cpus_per_worker, self.gpus_per_worker)
+        given = self.address or self.workers or self.shard_timeout or self.reproducible
+        named = self.engine == "ray" or self.read == "tasks" or self.ray_logs
+        return bool(given or named) or shares != (None, None)
 
 
 class StorageConfig(Section):

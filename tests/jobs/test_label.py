@@ -57,6 +57,11 @@ def published(folder: Path, output: str) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in paths}
 
 
+def engine(folder: Path) -> str:
+    """Where the last run worked."""
+    return json.loads((folder / "out/run.json").read_bytes())["engine"]
+
+
 def test_label_then_nothing_changed(tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", 8)
     first = call(tmp_path, "--inline")
@@ -68,6 +73,8 @@ def test_label_then_nothing_changed(tmp_path: Path) -> None:
     assert "8/8 images" in first.stderr
     again = call(tmp_path, "--inline")
     assert again.returncode == 0
+    assert "device busy" in first.stdout
+    assert "device busy" not in again.stdout
     assert "nothing changed" in again.stdout
 
 
@@ -83,6 +90,15 @@ def test_config_file_set_and_flags_lie_over_each_other(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     assert manifest["tasks"] == ["semantic"]
     assert manifest["config"]["model"]["threshold"] == 0.4
+
+
+def test_inline_lies_over_the_engine_of_a_file(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 1)
+    file = tmp_path / "job.toml"
+    file.write_text('[execution]\nengine = "ray"\n')
+    done = call(tmp_path, "--config", str(file), "--inline", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert engine(tmp_path) == "inline"
 
 
 def test_flags_are_the_keys_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +214,7 @@ def test_kill_the_driver_and_workers_and_go_on(tmp_path: Path, ray_cluster: RayC
         process.wait(120)
     last = call(tmp_path, *options, env=ray_cluster.environment())
     assert last.returncode == 0, last.stderr
+    assert engine(tmp_path) == "ray"
     assert published(tmp_path, "out") == published(tmp_path, "calm")
 
 
@@ -245,6 +262,7 @@ def test_inside_ray_job_submit(tmp_path: Path, ray_cluster: RayCluster) -> None:
         time.sleep(0.5)
     assert status == JobStatus.SUCCEEDED, client.get_job_logs(job)
     assert "6 computed" in client.get_job_logs(job)
+    assert engine(tmp_path) == "ray"
     call(tmp_path, "--inline", "--no-report", output="inline")
     assert published(tmp_path, "out") == published(tmp_path, "inline")
 

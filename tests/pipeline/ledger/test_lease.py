@@ -82,6 +82,10 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path):
     with Lease(STORAGE, str(tmp_path)) as lease:
         lease.take()
         lease.check()
+        assert lease.after_death
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+        assert not lease.after_death
 
 
 def test_a_pid_that_was_given_out_again_is_another_process(tmp_path):

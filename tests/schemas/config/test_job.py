@@ -59,6 +59,11 @@ def complaint(**changes: Any) -> str:
         ({"execution": {"cpus_per_worker": float("inf")}}, ["cpus_per_worker", "finite"]),
         ({"execution": {"prefetch": 0}}, ["execution.prefetch", "got 0"]),
         ({"execution": {"read": "task"}}, ["execution.read", "did you mean 'tasks'?", "'actor'"]),
+        ({"execution": {"engine": "Ray"}}, ["execution.engine", "'auto', 'ray' or 'inline'"]),
+        (
+            {"execution": {"engine": "ray", "inline": True}},
+            ["execution: inline and engine = 'ray' exclude one another"],
+        ),
         ({"export": {"formats": "coco"}}, ["export.formats", "'coco'"]),
         ({"export": {"formats": [1]}}, ["export.formats.0", "got 1"]),
         ({"output": ""}, ["output"]),
@@ -78,6 +83,30 @@ def test_bad_failure_budgets_name_the_allowed_forms(value: Any) -> None:
     text = complaint(max_failures=value)
     assert text.startswith("max_failures: ")
     assert "a count, '5%', or 'any'" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "on_ray", "in_process"),
+    [
+        ({}, False, False),
+        ({"prefetch": 2, "shard_size": 3, "max_crashes": 1}, False, False),
+        ({"engine": "ray"}, True, False),
+        ({"workers": 2}, True, False),
+        ({"address": "auto"}, True, False),
+        ({"read": "tasks"}, True, False),
+        ({"cpus_per_worker": 1}, True, False),
+        ({"gpus_per_worker": 0}, True, False),
+        ({"shard_timeout": 60}, True, False),
+        ({"reproducible": True}, True, False),
+        ({"inline": True}, False, True),
+        ({"engine": "inline", "workers": 2}, False, True),
+    ],
+)
+def test_keys_that_only_ray_can_obey_ask_for_it(
+    given: dict[str, Any], on_ray: bool, in_process: bool
+) -> None:
+    execution = job(execution=given).execution
+    assert (execution.on_ray, execution.in_process) == (on_ray, in_process)
 
 
 def test_every_problem_has_its_line() -> None:
@@ -219,6 +248,7 @@ ONLY_WHERE_AND_HOW_FAST: list[dict[str, Any]] = [
     {"model": {"revision": "the weights' hash says it", "allow_pickle": True}},
     {"max_failures": "5%"},
     {"execution": {"inline": True, "workers": 7, "read": "tasks", "prefetch": 2, "shard_size": 3}},
+    {"execution": {"engine": "ray"}},
     {"storage": {"endpoint_url": "http://x", "secret": "s"}},
     {"export": {"formats": ("coco-instances",)}},
     {"report": {"max_images": 3}},
