@@ -39,7 +39,9 @@ _AREA_STEPS, _SCORE_STEPS = 16, 1000
 """Bins of an octave of area, and of a score of 1."""
 _BINS = 2048
 _LEAST_SHARE = 1e-4
-"""Stands for an empty bin in a population stability index, whose logarithm it has not."""
+"""Stands for an empty bin in a population stability index, which takes logarithms."""
+_ROUNDING = 1e-9
+"""A mean of ten times 0.6 is a little less than 0.6."""
 
 
 def check_gold_set(gate: GateConfig, storage: Storage) -> None:
@@ -96,8 +98,8 @@ def _below(gate: GateConfig, candidate: Ledger) -> Iterator[str]:
         raise ValueError(f"gate.ground_truth: {error}; nothing is published") from error
     for metric, limit in least.items():
         figure = _FIGURES[metric](overall[metric])
-        if figure is None or not figure >= limit:
-            said = "cannot be measured" if figure is None else f"{figure:.4f}"
+        if figure is None or not figure >= limit - _ROUNDING:
+            said = "cannot be measured" if figure is None else f"{figure:.6g}"
             yield f"{metric} {said}, at least {limit:g} (gate.min_{metric})"
 
 
@@ -158,14 +160,14 @@ def _changes(limits: dict[str, float], before: _Facts, after: _Facts) -> Iterato
             old = _mean(getattr(before, total), getattr(before, count))
             new = _mean(getattr(after, total), getattr(after, count))
             change = _relative(old, new)
-            if not abs(change) <= limits[key]:
+            if not abs(change) <= limits[key] + _ROUNDING:
                 yield (
                     f"{what} {_said(old)} → {_said(new)}, {change:+.1%}, "
                     f"at most {limits[key]:.4g} (gate.{key})"
                 )
     if (most := limits.get("max_share_change")) is not None:
         name, old, new = _largest_shift(before, after)
-        if not abs(new - old) <= most:
+        if not abs(new - old) <= most + _ROUNDING:
             yield (
                 f"share of {name!r} {old:.3f} → {new:.3f}, {new - old:+.3f}, "
                 f"at most {most:g} (gate.max_share_change)"
@@ -173,7 +175,7 @@ def _changes(limits: dict[str, float], before: _Facts, after: _Facts) -> Iterato
     for key, what in (("max_area_psi", "areas"), ("max_score_psi", "scores")):
         if key in limits:
             index = stability_index(getattr(before, what), getattr(after, what))
-            if not index <= limits[key]:
+            if not index <= limits[key] + _ROUNDING:
                 yield (
                     f"population stability index of {what} {index:.4f}, "
                     f"at most {limits[key]:g} (gate.{key})"
@@ -258,7 +260,7 @@ def _largest_shift(before: _Facts, after: _Facts) -> tuple[str, float, float]:
         )
         for name in sorted({*before.categories, *after.categories})
     ]
-    return max(shares, key=lambda one: abs(one[2] - one[1]), default=("", 0.0, 0.0))
+    return max(shares, key=lambda one: round(abs(one[2] - one[1]), 9), default=("", 0.0, 0.0))
 
 
 def _mean(total: float, count: int) -> float | None:

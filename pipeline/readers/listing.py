@@ -145,7 +145,7 @@ def sampled(batches: Iterable[Batch], count: int) -> list[Batch]:
     at = 0
     for one in given:
         if (own := kept[at : at + len(one)]).any():
-            found.append(Batch(one.base, one.token, one.rows.filter(pa.array(own))))
+            found.append(Batch(one.base, one.token, one.rows.take(integers(np.flatnonzero(own)))))
         at += len(one)
     return found
 
