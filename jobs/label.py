@@ -106,6 +106,9 @@ def main(
         bool | None, typer.Option("--base64", help="Strings of a table are images in base64.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="First N images only.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="N images by chance only, the same ones in every run.")
+    ] = None,
     max_failures: Annotated[
         Text,
         typer.Option(
@@ -184,6 +187,7 @@ def main(
         "input.any_suffix": any_suffix,
         "input.base64": base64,
         "input.limit": limit,
+        "input.sample": sample,
         "output": output,
         "model.name": model,
         "model.revision": revision,

@@ -1,8 +1,8 @@
-"""The failure budget: how many failed images a version may have and still be published."""
+"""The budget of a version: what keeps it from readers, and how that is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import OverBudgetError
@@ -59,6 +59,19 @@ def over_budget(
         f"{budget.failed} images{beside} failed, {budget.limit} allowed (--max-failures): "
         f"nothing is published, finished parts are kept{early}",
         first=tuple(_first(storage, dataset, parts)),
+    )
+
+
+def held_back(dataset: str, broken: Sequence[str]) -> OverBudgetError:
+    """The error that names the limits of `[gate]` that a version breaks, and the way past them.
+
+    Args:
+        dataset: Absolute URI.
+        broken: A phrase a limit.
+    """
+    return OverBudgetError(
+        f"held back by the gate: {'; '.join(broken)}; nothing is published, finished parts are "
+        f"kept (python -m jobs.promote --dataset {dataset} publishes them)"
     )
 
 

@@ -27,7 +27,7 @@ from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
-from pipeline.readers.listing import batches_of
+from pipeline.readers.listing import batches_of, sampled
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
@@ -134,11 +134,13 @@ def make_plan(
     )
     reader = as_planes(reader, config.images)
     batches = reader.batches() if config.images.each == "file" else batches_of(reader.list())
+    if config.input.sample:
+        batches = sampled(batches, config.input.sample)
     listing = Listing.of(batches, limit=config.input.limit, copies=config.augment.copies)
     absent: tuple[str, ...] = ()
     if asked.prompts is not None:
-        # A limit leaves out pictures that the file names with every right.
-        least = 0.0 if config.input.limit else config.prompts.min_matched
+        # A limit or sample leaves out pictures that the file names with every right.
+        least = 0.0 if config.input.limit or config.input.sample else config.prompts.min_matched
         names = listing.table["file_name"].to_pylist()
         absent = asked.prompts.match(names, least=least).absent
         listing.take_ids(asked.prompts.image_id)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.augment.copies import FOLDER, copy_files
 from pipeline.ledger.containers import FOLDER as CONTAINERS
+from pipeline.ledger.held import HELD, read_held
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.ledger.parts import TABLES
@@ -17,7 +18,7 @@ from schemas.manifest import Part
 
 from .plan import listed, standing_manifest
 
-SWEPT = ("", "versions", "exports", "report")
+SWEPT = ("", "versions", "exports", "report", HELD)
 """Folders in which a killed run may leave temporary files, besides those of the parts."""
 
 
@@ -29,7 +30,7 @@ def prune(
     dry_run: bool = False,
     wait: bool = False,
 ) -> list[str]:
-    """Removes parts, receipts and temporary files that no published version names.
+    """Removes parts, receipts and temporary files that no published or held version names.
 
     It holds the dataset's lease meanwhile, so no run is making what it looks at.
 
@@ -76,6 +77,8 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     current = read_manifest(storage, join(dataset, "manifest.json"))
     versions = listed(storage, join(dataset, "versions"), recursive=False)
     named = [read_manifest(storage, e.uri) for e in versions if e.path.endswith(".json")]
+    if (held := read_held(storage, dataset)) is not None:
+        named.append(held)
     parts = {part.name: part for version in (current, *named) for part in version.parts}
     yield from _copies(storage, dataset, list(parts.values()))
     kept = parts.keys()

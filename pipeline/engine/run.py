@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ExecutionError
+from pipeline.evaluation.gate import check_gold_set, find_breaches
 from pipeline.exporters import Artifact, export_all, exports_current
 from pipeline.ledger.containers import left_out_json, write_containers
 from pipeline.ledger.current import show_current
 from pipeline.ledger.diff import ImagesDiff, diff_images
+from pipeline.ledger.held import drop_held, hold
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
@@ -31,7 +33,7 @@ from schemas.config.job import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
-from .budget import FailureBudget, over_budget
+from .budget import FailureBudget, held_back, over_budget
 from .execute import run_alone, run_inline, run_on_ray
 from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
@@ -83,14 +85,16 @@ def label(
     Raises:
         ValueError: Bad config, unknown model, empty input, output that is no dataset of ours.
         StorageError: Input or output cannot be reached, or no space is left.
-        OverBudgetError: More images failed than allowed, or the input lost more. Nothing is
-            published, finished shards are kept.
+        OverBudgetError: More images failed than allowed, the input lost more, or the version
+            breaks a limit of `[gate]`. Nothing is published, finished shards are kept.
         ExecutionError: Workers cannot do their work. Finished shards are kept.
     """
     started = time.monotonic()
     progress = progress or RunProgress()
+    storage = Storage(config.storage)
+    check_gold_set(config.gate, storage)
     load_ahead(config.execution)
-    with Lease(Storage(config.storage), absolute_uri(config.output), wait=wait) as lease:
+    with Lease(storage, absolute_uri(config.output), wait=wait) as lease:
         plan = make_plan(
             config,
             progress,
@@ -123,7 +127,13 @@ def _run(
         lease.check()
         with clock.phase("publish"):
             before = standing_manifest(plan.storage, plan.spec.dataset)
-            manifest = _publish(plan, progress)
+            manifest = _candidate(plan, progress)
+            broken = _judge_whole(plan, manifest, before, progress)
+            lease.check()
+            if broken:
+                hold(plan.storage, plan.spec.dataset, manifest, before)
+                raise held_back(plan.spec.dataset, broken)
+            manifest = _publish(plan, manifest)
         new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
         tell_conflicts(ledger)
@@ -255,11 +265,11 @@ def _judge(plan: Plan, budget: FailureBudget) -> None:
     raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
 
 
-def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
-    """The manifest that is current now."""
+def _candidate(plan: Plan, progress: RunProgress) -> DatasetManifest:
+    """The manifest that would be current next."""
     progress.phase("publishing")
     spec, inventory = plan.spec, plan.spec.reader.inventory
-    manifest = build_manifest(
+    return build_manifest(
         [plan.receipts[shard.id].part for shard in plan.shards],
         version=1,
         categories=spec.info.categories,
@@ -273,8 +283,25 @@ def _publish(plan: Plan, progress: RunProgress) -> DatasetManifest:
         containers=write_containers(plan.storage, spec.dataset, inventory.containers),
         left_out=left_out_json(inventory.left_out),
     )
-    manifest = publish(plan.storage, spec.dataset, manifest)
-    show_current(plan.storage, spec.dataset, manifest)
+
+
+def _judge_whole(
+    plan: Plan, manifest: DatasetManifest, standing: DatasetManifest | None, progress: RunProgress
+) -> list[str]:
+    """What a new version breaks of `[gate]`; what readers see already is not judged again."""
+    gate, storage, dataset = plan.config.gate, plan.storage, plan.spec.dataset
+    if not gate.active or (standing is not None and standing.same_dataset(manifest)):
+        return []
+    progress.phase("judging")
+    before = None if standing is None else Ledger(dataset, standing, storage)
+    return find_breaches(gate, Ledger(dataset, manifest, storage), before)
+
+
+def _publish(plan: Plan, manifest: DatasetManifest) -> DatasetManifest:
+    """The manifest that is current now."""
+    manifest = publish(plan.storage, plan.spec.dataset, manifest)
+    show_current(plan.storage, plan.spec.dataset, manifest)
+    drop_held(plan.storage, plan.spec.dataset)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""The published versions of a dataset: list them, go back to one, let old ones go."""
+"""The versions of a dataset: list them, go back to one, promote one, let old ones go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.ledger.current import bring_back, show_current
+from pipeline.ledger.held import drop_held, held_uri, read_held
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, open_ledger, publish, read_manifest, version_numbers
 from pipeline.storage.storage import Storage
@@ -80,6 +81,35 @@ def roll_back(uri: str, number: int, storage: Storage, *, wait: bool = False) ->
         manifest = publish(storage, old.uri, old.manifest)
         show_current(storage, old.uri, manifest)
         return manifest
+
+
+def promote(uri: str, storage: Storage, *, wait: bool = False) -> DatasetManifest:
+    """Publishes what a gate held back.
+
+    Exports and report are those of the version before until they are made anew.
+
+    Raises:
+        ValueError: `uri` holds nothing that was held back.
+        StorageError: Parts of it are gone.
+        ExecutionError: A run is writing the dataset.
+    """
+    uri = absolute_uri(uri)
+    _held(uri, storage)  # before a lease is written into what may be no dataset
+    with Lease(storage, uri, wait=wait) as lease:
+        lease.take()
+        manifest = _held(uri, storage)
+        bring_back(storage, uri, manifest.parts)
+        manifest = publish(storage, uri, manifest)
+        show_current(storage, uri, manifest)
+        drop_held(storage, uri)
+        return manifest
+
+
+def _held(uri: str, storage: Storage) -> DatasetManifest:
+    manifest = read_held(storage, uri)
+    if manifest is None:
+        raise ValueError(f"{uri} holds nothing that a gate held back: no {held_uri(uri)}")
+    return manifest
 
 
 def retire(

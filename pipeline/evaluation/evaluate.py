@@ -21,6 +21,7 @@ from pipeline.evaluation.sources.coco import CocoSource
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.evaluation.sources.open import open_source
 from pipeline.evaluation.sources.source import IouType, Source, iou_type_named
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.processes import map_in_order, processors
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
@@ -66,6 +67,7 @@ def evaluate(
     ground_truth: str,
     dataset: str | None = None,
     predictions: str | None = None,
+    ledger: Ledger | None = None,
     ground_truth_kind: str = "auto",
     predictions_kind: str = "auto",
     task: Task | None = None,
@@ -101,6 +103,7 @@ def evaluate(
         dataset: Dataset of ours to be judged; also where `save` writes.
         predictions: A COCO results, instances or panoptic file, or a folder of maps, to be judged
             instead.
+        ledger: An opened version of a dataset, published or not, to be judged instead.
         ground_truth_kind: One of `pipeline.evaluation.sources.source.KINDS`, or "auto".
         predictions_kind: Likewise of what is judged.
         task: Which labels of a dataset of several tasks to judge; None = those that compare best
@@ -142,7 +145,7 @@ def evaluate(
         ValueError: Bad arguments, unreadable contents, or sides that have nothing in common.
         StorageError: A file cannot be read or written.
     """
-    judged = predictions or dataset
+    judged = ledger.uri if ledger is not None else predictions or dataset
     if judged is None:
         raise ValueError("nothing to evaluate: name a dataset or a file of predictions")
     if save and dataset is None:
@@ -161,7 +164,10 @@ def evaluate(
         "skip_invalid": skip_invalid,
         "storage": storage,
     }
-    predicted = open_source(judged, predictions_kind, task=task, **how)
+    if ledger is not None:
+        predicted = LedgerSource(ledger, task)
+    else:
+        predicted = open_source(judged, predictions_kind, task=task, **how)
     truth = open_source(
         ground_truth, ground_truth_kind, other=predicted, locked_only=locked_only, **how
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
@@ -28,6 +29,7 @@ LISTING = pa.schema(
 for a whole file, the first byte of a tar's member, or −2 − row of a table. `plane` is null for a
 file as a whole."""
 
+_SEED = b"sample 0"
 ROWS = 65_536
 """Images a batch, about."""
 
@@ -117,6 +119,35 @@ def batches_of(records: Iterable[ImageRecord]) -> Iterator[Batch]:
             items=[row.item for row in rows],
             planes=[row.plane or None for row in rows],
         )
+
+
+def sampled(batches: Iterable[Batch], count: int) -> list[Batch]:
+    """Images by chance, always the same ones, in the order of the listing.
+
+    An image's place in the lot is a keyed hash of its name: a larger sample holds a smaller one,
+    and an image that comes or goes moves one other in or out.
+
+    Args:
+        batches: All images.
+        count: How many are kept; all, where there are fewer.
+    """
+    given = list(batches)
+    lots = np.zeros(sum(map(len, given)), np.uint64)
+    at = 0
+    for one in given:
+        names = one.rows.column("file_name").to_pylist()
+        digests = (blake2b(n.encode(), digest_size=8, key=_SEED).digest() for n in names)
+        lots[at : at + len(one)] = np.frombuffer(b"".join(digests), ">u8")
+        at += len(one)
+    kept = np.zeros(len(lots), bool)
+    kept[np.argsort(lots, kind="stable")[:count]] = True
+    found: list[Batch] = []
+    at = 0
+    for one in given:
+        if (own := kept[at : at + len(one)]).any():
+            found.append(Batch(one.base, one.token, one.rows.take(integers(np.flatnonzero(own)))))
+        at += len(one)
+    return found
 
 
 def strings(values: Sequence[str | None]) -> pa.Array:

@@ -21,6 +21,7 @@ from schemas.records import TASKS, Task
 
 from .augment import AugmentConfig, SplitConfig
 from .export import ExportConfig
+from .gate import GateConfig
 from .images import ImagesConfig
 from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
 from .preprocess import PreprocessConfig
@@ -45,7 +46,10 @@ _PLACEMENT = {
 """Keys that say where something is and how fast it runs; hashes and contents say what it is."""
 
 
-_UNPUBLISHED = {"output", "execution", "storage", "export", "report", "max_failures", "max_shrink"}
+_UNPUBLISHED = {
+    *("output", "execution", "storage", "export", "report"),
+    *("max_failures", "max_shrink", "gate"),
+}
 """What changes no row of the tables: changing it alone publishes no new version."""
 
 
@@ -67,6 +71,16 @@ class InputConfig(Section):
     ] = False
     base64: Annotated[bool, Field(description="strings of a table are images in base64")] = False
     limit: Annotated[int, Field(ge=0, description="first N images only; 0 = all")] = 0
+    sample: Annotated[
+        int,
+        Field(ge=0, description="N images by chance only, always the same ones; 0 = all"),
+    ] = 0
+
+    @model_validator(mode="after")
+    def _one_kind_of_few(self) -> Self:
+        if self.limit and self.sample:
+            raise ValueError("limit and sample exclude one another: the first N, or N by chance")
+        return self
 
 
 class ExecutionConfig(Section):
@@ -207,6 +221,7 @@ class JobConfig(Section):
             pattern=r"^(any|\d+|\d+(\.\d+)?%)$",
         ),
     ] = "any"
+    gate: GateConfig = GateConfig()
     images: ImagesConfig = ImagesConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     tiling: TilingConfig = TilingConfig()
@@ -224,7 +239,13 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _no_credentials_in_uris(self) -> Self:
-        for key, uri in (("input.uri", self.input.uri), ("output", self.output)):
+        uris = {
+            "input.uri": self.input.uri,
+            "output": self.output,
+            "gate.ground_truth": self.gate.ground_truth,
+            "gate.category_map": self.gate.category_map,
+        }
+        for key, uri in uris.items():
             if (clean := without_credentials(uri)) != uri:
                 raise ValueError(
                     f"{key}: {clean} came with credentials, which would end up in logs and files; "

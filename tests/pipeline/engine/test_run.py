@@ -66,6 +66,23 @@ def rows(folder: Path, output: str = "out") -> dict[str, dict[str, Any]]:
     return {image["file_name"]: {**image, "segments": found} for image, found in ledger.rows()}
 
 
+def test_a_sample_first_is_work_that_the_whole_takes_over(folder: Path) -> None:
+    first = run(folder, input={"sample": 10})
+    drawn = rows(folder)
+    assert (first.computed, len(drawn)) == (10, 10)
+    assert {name[0] for name in drawn} == {"a", "b"}
+    again = run(folder, input={"sample": 10})
+    assert (again.computed, again.reused, again.new_version) == (0, 0, False)
+    whole = run(folder)
+    assert (whole.computed, whole.manifest.counts["images"]) == (COUNT - 10, COUNT)
+    after = rows(folder)
+    assert {name: after[name]["image_id"] for name in drawn} == {
+        name: row["image_id"] for name, row in drawn.items()
+    }
+    with pytest.raises(ValueError, match="limit and sample exclude one another"):
+        run(folder, input={"sample": 10, "limit": 10})
+
+
 def test_every_image_has_one_row_and_counts_add_up(folder: Path) -> None:
     result = run(folder)
     counts = result.manifest.counts

@@ -9,7 +9,15 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.readers.listing import LISTING, batch, batches_of, integers, numpy_of, strings
+from pipeline.readers.listing import (
+    LISTING,
+    batch,
+    batches_of,
+    integers,
+    numpy_of,
+    sampled,
+    strings,
+)
 from schemas.records import ImageRecord
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -75,3 +83,20 @@ def test_a_listing_imports_no_pandas(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_sample_is_by_chance_and_always_the_same():
+    names = [f"{n // 100}/{n:04d}.png" for n in range(1000)]
+
+    def drawn(count, size=300):
+        given = [batch("/in", "", names[at : at + size]) for at in range(0, 1000, size)]
+        return [row.file_name for one in sampled(given, count) for row in one.records()]
+
+    found = drawn(100)
+    assert len(found) == 100
+    assert found == sorted(found)  # in the order of the listing
+    assert found == drawn(100, size=7)  # however it came
+    assert set(drawn(40)) < set(found)
+    assert len({name[0] for name in found}) == 10  # of every folder, not the first
+    assert drawn(5000) == names
+    assert sampled([], 3) == []
