@@ -19,6 +19,7 @@ from pipeline.engine.prune import prune
 from pipeline.engine.run import label
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.exporters import open_exporter
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.ledger.reuse import EMPTY_INDEX
 from pipeline.measuring.measure import measure
@@ -122,7 +123,8 @@ def test_a_split_never_leaks_and_only_its_pictures_are_copied(folder):
 def test_the_same_bytes_whoever_does_what_when(folder):
     run(folder, augment=AUGMENT, split=SPLIT)
     config = job(folder, "other", augment=AUGMENT, split=SPLIT)
-    plan = make_plan(config, RunProgress(), retry_failed=False)
+    with Lease(Storage(), config.output) as lease:
+        plan = make_plan(config, RunProgress(), retry_failed=False, lease=lease)
     shards = list(reversed(plan.shards))
     for half in (shards[::2], shards[1::2]):  # two workers, backwards, then the driver
         run_inline(plan.spec, EMPTY_INDEX, Works(plan.listing, half), lambda receipt: None)

@@ -101,13 +101,15 @@ def test_what_is_not_known_is_null() -> None:
     row = image_row(record())
     unknown = {"width", "height", "image_format", "note", "size_bytes", "sha256"}
     assert {key for key in unknown if row[key] is None} == unknown
-    assert set(row) == set(IMAGES.names)
+    corrected = {"locked", "locked_by", "locked_at", "locked_from"}  # of a person's rows alone
+    assert set(row) == set(IMAGES.names) - corrected
 
 
 def test_annotation_rows_fill_every_column() -> None:
     one, two = rows(5, 1, 3)
-    of_prompts = {item.name for item in fields(Evidence)} | {"source_key"}  # null without prompts
-    assert set(one) == set(ANNOTATIONS.names) - of_prompts
+    # null without prompts, and where no person corrected the picture
+    null = {item.name for item in fields(Evidence)} | {"source_key", "locked"}
+    assert set(one) == set(ANNOTATIONS.names) - null
     assert (one["segment_id"], two["segment_id"]) == (1, 2)
     assert two["annotation_id"] == one["annotation_id"] + 1
     assert (one["category"], one["isthing"], two["category"], two["isthing"]) == (
