@@ -19,7 +19,7 @@ MAY: dict[str, set[str]] = {
     # floor 2
     "images": {"storage"},
     "readers": {"storage"},
-    "ledger": {"storage"},
+    "ledger": {"storage", "errors"},
     "tiling": {"masks"},
     # floor 3
     "prompts": {"images", "ledger", "storage", "masks"},

@@ -53,7 +53,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 def test_a_command_keeps_the_job_s_exit_code_and_its_name(tmp_path: Path) -> None:
     done = run("label", "--model", "otsu", "--input", "none", "--output", "out", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.splitlines()[-1].startswith("error: no such file or folder")
     shown = run("label", "--help", cwd=tmp_path)
     assert "maskmill label" in shown.stdout
 
