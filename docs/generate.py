@@ -105,7 +105,12 @@ def python() -> str:
 
 def cell(text: str) -> str:
     """Text for a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return plain(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;")
+
+
+def plain(text: str) -> str:
+    """Help without the escapes that keep rich from reading [section] as a tag of its own."""
+    return text.replace("\\[", "[")
 
 
 def _is_there(module: str) -> bool:
@@ -122,9 +127,11 @@ def _command(name: str) -> str:
         names = [*param.opts, *param.secondary_opts] if option else [param.name or ""]
         shown = " ".join(f"`{word}`" for word in names)
         about = cell(getattr(param, "help", None) or "")
-        note = "required" if param.required else _default(param.default)
+        words = getattr(param, "show_default", None)  # where the value says less than words do
+        note = words if isinstance(words, str) else _default(param.default)
+        note = "required" if param.required else cell(note)
         rows.append(f"| {shown} | {_kind(hints.get(param.name or '', str))} | {note} | {about} |")
-    text = inspect.cleandoc(command.help or "")
+    text = plain(inspect.cleandoc(command.help or ""))
     example = (command.epilog or "").partition(": ")[2]
     return "\n".join(
         [

@@ -19,7 +19,9 @@ app = typer.Typer(add_completion=False)
     epilog="Example: python -m jobs.config model.   python -m jobs.config --toml > job.toml"
 )
 def main(
-    prefix: Annotated[str, typer.Argument(help="Only keys that begin so.  [default: all]")] = "",
+    prefix: Annotated[
+        str, typer.Argument(help="Only keys that begin so.", show_default="all")
+    ] = "",
     toml: Annotated[bool, typer.Option("--toml", help="A TOML file to start from.")] = False,
     schema: Annotated[
         bool, typer.Option("--json-schema", help="JSON schema, for editors.")

@@ -56,15 +56,15 @@ def main(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Of a dataset of several tasks: semantic, instance or panoptic.  [default: what "
-            "suits the ground truth]"
+            help="Of a dataset of several tasks: semantic, instance or panoptic.",
+            show_default="what suits the ground truth",
         ),
     ] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            help="matching, ap, boundary, pq, miou; repeatable or with commas.  [default: all that "
-            "fit, without boundary]"
+            help="matching, ap, boundary, pq, miou; repeatable or with commas.",
+            show_default="all that fit, without boundary",
         ),
     ] = None,
     ap_backend: Annotated[
@@ -78,7 +78,8 @@ def main(
         str | None,
         typer.Option(
             help="What makes images of both sides the same: path (without the extension), name, "
-            "stem or id.  [default: the first that pairs them]"
+            "stem or id.",
+            show_default="the first that pairs them",
         ),
     ] = None,
     min_paired: Annotated[
@@ -113,15 +114,15 @@ def main(
     unknown_categories: Annotated[
         str | None,
         typer.Option(
-            help="True categories that the predictions do not have: missed, background or void.  "
-            "[default: missed; background where objects are painted]"
+            help="True categories that the predictions do not have: missed, background or void.",
+            show_default="missed; background where objects are painted",
         ),
     ] = None,
     void: Annotated[
         str | None,
         typer.Option(
-            help="Unlabelled values of semantic PNG, e.g. 255 or none.  [default: as the folder's "
-            "categories.json says; without it 0,255; with an offset 255]"
+            help="Unlabelled values of semantic PNG, e.g. 255 or none.",
+            show_default="as categories.json there says; without it 0,255; with an offset 255",
         ),
     ] = None,
     pixel_offset: Annotated[

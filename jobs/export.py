@@ -34,14 +34,14 @@ def main(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help=f"a key of [export]: {', '.join(_KEYS)}; repeatable",
+            help=f"a key of \\[export]: {', '.join(_KEYS)}; repeatable",
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="of a dataset of several tasks: semantic, instance or panoptic  [default: what "
-            "suits the format best]"
+            help="of a dataset of several tasks: semantic, instance or panoptic",
+            show_default="what suits the format best",
         ),
     ] = None,
     endpoint_url: Annotated[str, typer.Option(help="S3 endpoint, if not Amazon's")] = "",

@@ -46,11 +46,11 @@ def main(
         typer.Option(help="Short name (python -m jobs.models), hub id, or checkpoint folder."),
     ] = None,
     revision: Annotated[
-        Text, typer.Option(help="Commit, tag or branch of a hub id.  [default: the pinned one]")
+        Text, typer.Option(help="Commit, tag or branch of a hub id.", show_default="the pinned one")
     ] = None,
     categories: Annotated[
         Text,
-        typer.Option(help="Category table: a name or a JSON file.  [default: the model's own]"),
+        typer.Option(help="Category table: a name or a JSON file.", show_default="the model's own"),
     ] = None,
     allow_pickle: Annotated[
         bool | None,
@@ -74,16 +74,16 @@ def main(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="semantic, instance or panoptic; repeatable or with commas.  [default: the "
-            "model's first]"
+            help="semantic, instance or panoptic; repeatable or with commas.",
+            show_default="the model's first",
         ),
     ] = None,
     tile_size: Annotated[
         int | None,
-        typer.Option(help="Side of tiles for large pictures, pixels.  [default: 0, no tiles]"),
+        typer.Option(help="Side of tiles for large pictures, pixels.", show_default="0, no tiles"),
     ] = None,
     tile_overlap: Annotated[
-        int | None, typer.Option(help="Pixels that tiles share.  [default: 128]")
+        int | None, typer.Option(help="Pixels that tiles share.", show_default="128")
     ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Look at the mirrored picture too (model.tta.flips).")
@@ -95,7 +95,7 @@ def main(
     ] = None,
     input_format: Annotated[
         Text,
-        typer.Option(help="auto, folder, webdataset, tar, parquet or list.  [default: auto]"),
+        typer.Option(help="auto, folder, webdataset, tar, parquet or list.", show_default="auto"),
     ] = None,
     column: Annotated[Text, typer.Option(help="Image column or field of the input.")] = None,
     any_suffix: Annotated[
@@ -113,21 +113,23 @@ def main(
         Text,
         typer.Option(
             help="Failed images with which a version is still published: a count, '5%', any, or "
-            "auto: 5%, or 10 if that is more, at most half.  [default: auto]"
+            "auto: 5%, or 10 if that is more, at most half.",
+            show_default="auto",
         ),
     ] = None,
     max_shrink: Annotated[
         Text,
         typer.Option(
             help="Images that the input may have lost since the last version: a count, '20%', or "
-            "any.  [default: any]"
+            "any.",
+            show_default="any",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes.  [default: as many as fit]")
+        int | None, typer.Option(help="Worker processes.", show_default="as many as fit")
     ] = None,
     address: Annotated[
-        Text, typer.Option(help="Ray cluster.  [default: RAY_ADDRESS, else a local one]")
+        Text, typer.Option(help="Ray cluster.", show_default="RAY_ADDRESS, else a local one")
     ] = None,
     endpoint_url: Annotated[Text, typer.Option(help="S3 endpoint.")] = None,
     anonymous: Annotated[bool | None, typer.Option(help="S3 without credentials.")] = None,
@@ -151,7 +153,7 @@ def main(
         bool, typer.Option("--wait", help="Wait for another run that writes the dataset.")
     ] = False,
     older_than: Annotated[
-        Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.  [default: 0s]")
+        Text, typer.Option(help="--prune: younger files stay, e.g. 12h or 30d.", show_default="0s")
     ] = None,
     plan: Annotated[
         bool,

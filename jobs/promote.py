@@ -24,7 +24,7 @@ def main(
     anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without credentials.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Logs, tracebacks.")] = False,
 ) -> None:
-    """Publish the version that a limit of `[gate]` held back, after a person looked at it.
+    """Publish the version that a limit of \\[gate] held back, after a person looked at it.
 
     All of its parts must still be there. Exit code 0: published; 2: nothing is held back, or parts
     are gone; 3: another run writes the dataset.

@@ -32,8 +32,8 @@ def main(
     task: Annotated[
         str | None,
         typer.Option(
-            help="of a dataset of several tasks: semantic, instance or panoptic  [default: "
-            "panoptic, else instance]"
+            help="of a dataset of several tasks: semantic, instance or panoptic",
+            show_default="panoptic, else instance",
         ),
     ] = None,
     endpoint_url: Annotated[str, typer.Option(help="S3 endpoint, if not Amazon's")] = "",

@@ -71,10 +71,10 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the chance.")] = 0,
     output: Annotated[str, typer.Option(metavar="DIR", help="Where the selection goes.")] = "",
     by: Annotated[
-        str, typer.Option(help="Who corrected, where the file does not say.  [default: you]")
+        str, typer.Option(help="Who corrected, where the file does not say.", show_default="you")
     ] = "",
     at: Annotated[
-        str, typer.Option(help="When, where the file does not say, ISO 8601.  [default: now]")
+        str, typer.Option(help="When, where the file does not say, ISO 8601.", show_default="now")
     ] = "",
     selection: Annotated[
         str,

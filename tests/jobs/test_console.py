@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.text import Text
 
 from jobs.console import BAD_USAGE, FAILED, INTERRUPTED, exit_codes, seconds_of
+from maskmill.command import COMMANDS
 from pipeline.errors import ExecutionError
 from pipeline.storage.errors import StorageError
 
@@ -236,3 +239,27 @@ def test_log_lines_and_errors_obey_no_escapes_and_hold_no_secret() -> None:
         "logging.getLogger('x').warning('a\\x1b[2Jb s3://K:SECRET@b'); raise ValueError('c\\x9b')"
     )
     assert run(body).stderr == "WARNING: a\\x1b[2Jb s3://b\nerror: c\\x9b\n"
+
+
+@pytest.mark.parametrize("module", [module for module, _ in COMMANDS.values()])
+def test_no_word_of_a_help_is_taken_for_a_tag(module):
+    """rich reads "[export]" as a tag and shows nothing: such words are escaped."""
+    app = importlib.import_module(module).app
+    command = typer.main.get_command(app)
+    texts = [command.help, command.epilog, *(getattr(item, "help", "") for item in command.params)]
+    for text in filter(None, texts):
+        if app.rich_markup_mode == "rich":
+            assert Text.from_markup(text).plain == text.replace("\\[", "["), text
+
+
+def test_defaults_in_words_are_shown():
+    shown = subprocess.run(
+        [sys.executable, "-m", "jobs.label", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "160"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "[default: (the pinned one)]" in shown
+    assert "[default: (as many as fit)]" in shown
