@@ -90,8 +90,8 @@ def test_an_engine_of_the_environment_is_taken(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
     assert run(folder).engine == "ray"
-    for given in ({"engine": "inline"}, {"inline": True}):
-        assert run(folder, next(iter(given)), **given).engine == "inline"
+    assert run(folder, "engine", engine="inline").engine == "inline"
+    assert run(folder, "inline", inline=True).engine == "inline"
 
 
 def test_a_worker_of_this_process_has_the_threads_of_one_of_ray(
