@@ -162,7 +162,7 @@ def test_class_info_without_a_file_is_our_table_and_transformers_reads_it(
         ({"id2label": {"a": "b"}}, "no table of numbers and names"),
         ({"id2label": 5}, "no table of numbers and names"),
         ({"id2label": {"0": "void"}}, "no output of the model is a category"),
-        ({"format": "onnx"}, "has the format 'onnx'"),
+        ({"format": "tflite"}, "has the format 'tflite'"),
     ],
 )
 def test_a_config_that_is_no_use_is_named(

@@ -74,7 +74,7 @@ def test_a_licence_that_is_not_given_is_unknown(folder: Path) -> None:
     [
         ({"format": "left out"}, '"format": "maskmill"'),
         ({"format": "left out", "model_type": 5}, "a model_type of transformers"),
-        ({"format": "onnx"}, '"format": "maskmill"'),
+        ({"format": "tflite"}, '"format": "maskmill"'),
         ({"family": "otsuu"}, "unknown family 'otsuu'; did you mean 'otsu'?"),
         ({"family": "left out"}, f"known: {', '.join(FAMILIES)}"),
         ({"family": ["otsu"]}, "unknown family"),

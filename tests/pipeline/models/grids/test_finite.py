@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tiny_sam import sam_checkpoint
 from tiny_text import text_checkpoint
 
 from pipeline.engine.run import label
-from pipeline.models.checkpoints.families import FAMILIES
+from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import describe
 from pipeline.models.grids.finite import NonFiniteError, check_finite, finite
 from pipeline.prompts.request import Request
@@ -68,9 +67,8 @@ def spoiled(folder: Path, to: Path) -> Path:
 
 def loaded(folder: Path, **asking: Any) -> Any:
     info = describe(str(folder))
-    module, _, cls = FAMILIES[info.family].partition(":")
     config = ModelConfig(name=info.folder, threshold=0.0)
-    model = getattr(import_module(module), cls)(replace(info, **asking), config, info.tasks[:1])
+    model = segmenter_class(info.family)(replace(info, **asking), config, info.tasks[:1])
     model.load("cpu")
     return model
 
@@ -130,6 +128,7 @@ def test_a_finder_of_nan_finds_nothing_and_says_so(name, tmp_path):
             "model": {"name": f"{bad}{beside}", "threshold": 0.3},
             "prompts": {"text": ["cat"]},
             "execution": {"inline": True},
+            "max_failures": "1",
         }
     )
     assert dict(label(job, export=False, report=False).manifest.error_counts) == {"model_error": 1}
