@@ -279,8 +279,11 @@ def _kill_actor(process: subprocess.Popen[bytes], receipts: Path) -> bool:
     while process.poll() is None:
         actors = actors or [pid for pid in _below(process.pid) if _runs_actor(pid)]
         if actors and receipts.is_dir() and any(receipts.iterdir()):
-            for pid in actors:
-                os.kill(pid, signal.SIGKILL)
+            try:
+                for pid in actors:
+                    os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return False  # it ended by itself just now
             return True
         time.sleep(0.002)
     return False
@@ -310,8 +313,8 @@ def _runs_actor(pid: int) -> bool:
 
 
 def _without_versions(out: Path) -> list[str]:
-    """Lets the dataset begin anew after a trial that changed the config, versions and all."""
-    for path in [*(out / "versions").iterdir(), out / "manifest.json"]:
+    """Lets the dataset begin anew after a trial that changed the config; parts stay."""
+    for path in [*(out / "versions").glob("*.json"), out / "manifest.json"]:
         path.unlink()
     return []
 
