@@ -1,5 +1,6 @@
 """Proof by force: runs are killed, starved and disturbed; what is published must not show it.
 
+    python -m bench.chaos                                         # one trial of each kind
     python -m bench.chaos --trials 40 --json chaos.json           # in one process each
     python -m bench.chaos --trials 20 --workers 2                 # on a local Ray of its own
 
@@ -10,6 +11,8 @@ then repeats the command until it succeeds. It holds that
 - a reader beside it never finds a version that names a missing file, nor exports of two versions,
 - manifest, parts, exports and report are byte for byte those of an undisturbed run,
 - nothing is lost or doubled, and no temporary file stays after a prune.
+
+The trial that kills an actor needs one: it labels on a local Ray in any case.
 """
 
 from __future__ import annotations
@@ -18,19 +21,22 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = (
@@ -43,7 +49,9 @@ KINDS = (
     "half a part",
     "lost part",
     "lost receipts",
+    "exports in the way",
     "read-only output",
+    "kill an actor",
 )
 _TRIES = 12
 
@@ -80,6 +88,7 @@ class Field:
 
     def __init__(self, folder: Path, *, images: int = 24, workers: int = 0) -> None:
         self.folder, self.images, self.workers = folder, images, workers
+        (folder / "in").mkdir(parents=True)
         self._write_pictures()
         started = time.monotonic()
         code = self.run(folder / "calm").wait()
@@ -88,30 +97,36 @@ class Field:
             raise RuntimeError(f"the undisturbed run ended with {code}")
         self.truth = published(folder / "calm")
 
-    def command(self, out: Path, *more: str) -> list[str]:
-        """The job's command."""
-        where = ["--workers", str(self.workers)] if self.workers else ["--inline"]
+    def command(self, out: Path, *more: str, workers: int = 0) -> list[str]:
+        """The job's command; `workers` where it needs some in any case."""
+        workers = self.workers or workers
+        where = ["--workers", str(workers)] if workers else ["--inline"]
         return [
             *(sys.executable, "-m", "jobs.label", "--input", str(self.folder / "in")),
             *("--output", str(out), "--model", "otsu", "--quiet", *where),
             *("--set", "execution.shard_size=2", *more),
         ]
 
-    def run(self, out: Path, *more: str, largest_kib: int = 0) -> subprocess.Popen[bytes]:
-        """Starts it; with a limit, larger files cannot be written."""
-        command = self.command(out, *more)
-        if largest_kib:
-            command = ["bash", "-c", f'ulimit -f {largest_kib}; exec "$@"', "bash", *command]
+    def run(
+        self, out: Path, *more: str, before: str = "", workers: int = 0
+    ) -> subprocess.Popen[bytes]:
+        """Starts it, after a line of bash that makes its surroundings worse."""
+        command = self.command(out, *more, workers=workers)
+        if before:
+            own = ["unshare", "--map-root-user", "--mount"] if "mount" in before else []
+            command = [*own, "bash", "-ec", f'{before}; exec "$@"', "bash", *command]
+        environment = {"RAY_AUTH_MODE": "disabled"} | os.environ  # a Ray of this machine alone
+        environment.pop("RAY_ADDRESS", None)
         return subprocess.Popen(
             command,
             cwd=ROOT,
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
     def _write_pictures(self) -> None:
         rng = np.random.default_rng(0)
-        (self.folder / "in").mkdir(parents=True)
         for number in range(self.images):
             picture = np.full((96, 96, 3), 30, np.uint8)
             for x, y in rng.integers(10, 86, (5, 2)).tolist():
@@ -174,7 +189,8 @@ def disturb(field: Field, number: int, kind: str, rng: random.Random) -> Trial:
         wrong.append("the same command never succeeded")
     else:
         wrong += _differences(field.truth, published(out))
-        pruned = field.run(out, "--prune").wait()
+        wrong += _rows(out, field.images)
+        pruned = _prune(out)
         if pruned:
             wrong.append(f"prune ended with {pruned}")
         left = [path.name for path in out.rglob(".*")]
@@ -211,25 +227,35 @@ def _bad_thing(
             field.run(out).wait()
             process = field.run(out, "--set", "model.min_area=30")
             time.sleep(after / 2)
-            pruned = subprocess.run(
-                [sys.executable, "-m", "jobs.label", "--output", str(out), "--prune"],
-                cwd=ROOT,
-                capture_output=True,
-                check=False,
-            ).returncode
+            pruned = _prune(out)
             code = process.wait()
             again = field.run(out, "--set", "model.min_area=30").wait()
             back = _without_versions(out)
             return [pruned, code, again], (), back
         case "no space":
-            code = field.run(out, largest_kib=6).wait()
+            code = field.run(out, before="ulimit -f 6").wait()
             return [code], (), [] if code == 3 else [f"no space: exit code {code}, not 3"]
-        case "read-only output":
+        case "exports in the way":
             field.run(out, "--no-report", "--no-export").wait()
             (out / "exports").write_text("in the way")
             code = field.run(out).wait()
             (out / "exports").unlink()
             return [code], (), [] if code in (2, 3) else [f"exit code {code}, not 2 or 3"]
+        case "read-only output":
+            first = field.run(out, "--limit", str(field.images // 2)).wait()
+            before = published(out)
+            here = shlex.quote(str(out))
+            mount = f"mount --bind {here} {here}; mount -o remount,ro,bind {here}"
+            code = field.run(out, before=mount).wait()
+            wrong = [] if code == 2 else [f"read-only output: exit code {code}, not 2"]
+            wrong += _differences(before, published(out))
+            return [first, code], (), wrong + _without_versions(out)
+        case "kill an actor":
+            process = field.run(out, workers=1)
+            killed = _kill_actor(process, out / "receipts")
+            code = process.wait()
+            wrong = [] if killed else ["no actor was there to be killed"]
+            return [code], (), wrong + ([f"a dead actor: exit code {code}, not 0"] if code else [])
     field.run(out).wait()
     victims = sorted((out / "annotations").iterdir())
     if kind == "lost receipts":
@@ -242,35 +268,97 @@ def _bad_thing(
     return [], (), []
 
 
+def _prune(out: Path) -> int:
+    command = [sys.executable, "-m", "jobs.label", "--output", str(out), "--prune"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
+
+
+def _kill_actor(process: subprocess.Popen[bytes], receipts: Path) -> bool:
+    """Kills the run's own actors as soon as a shard is done; whether there were any."""
+    actors: list[int] = []
+    while process.poll() is None:
+        actors = actors or [pid for pid in _below(process.pid) if _runs_actor(pid)]
+        if actors and receipts.is_dir() and any(receipts.iterdir()):
+            try:
+                for pid in actors:
+                    os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return False  # it ended by itself just now
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def _below(root: int) -> set[int]:
+    """Processes that descend from one."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                after_name = (entry / "stat").read_text().rpartition(")")[2]
+                children[int(after_name.split()[1])].append(int(entry.name))
+    found, open_ = set[int](), [root]
+    while open_:
+        new = children[open_.pop()]
+        found.update(new)
+        open_ += new
+    return found
+
+
+def _runs_actor(pid: int) -> bool:
+    """Ray names a process after what it runs."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor")
+    return False
+
+
 def _without_versions(out: Path) -> list[str]:
-    """Lets the dataset begin anew after a trial that changed the config, versions and all."""
-    for path in [*(out / "versions").iterdir(), out / "manifest.json"]:
+    """Lets the dataset begin anew after a trial that changed the config; parts stay."""
+    for path in [*(out / "versions").glob("*.json"), out / "manifest.json"]:
         path.unlink()
     return []
 
 
 def _differences(truth: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+    """What is lost, doubled or other than it should be; the first ten."""
     wrong = [f"lost: {name}" for name in truth.keys() - found.keys()]
     wrong += [f"doubled or left: {name}" for name in found.keys() - truth.keys()]
     wrong += [f"other bytes: {n}" for n in truth.keys() & found.keys() if truth[n] != found[n]]
     return sorted(wrong)[:10]
 
 
+def _rows(out: Path, images: int) -> list[str]:
+    """What is wrong with the rows that a reader counts: one a picture, no more, no less."""
+    names = Counter[str]()
+    for path in (out / "images").glob("*.parquet"):
+        names.update(pq.read_table(path, columns=["file_name"])["file_name"].to_pylist())
+    wanted = {f"{number:04d}.png" for number in range(images)}
+    wrong = [f"lost: the row of {name}" for name in sorted(wanted - names.keys())]
+    return wrong + [f"{count} rows of {name}" for name, count in names.items() if count > 1]
+
+
 def run_trials(
-    folder: Path, *, trials: int, workers: int = 0, seed: int = 0, images: int = 24
+    folder: Path,
+    *,
+    trials: int,
+    kinds: Sequence[str] = KINDS,
+    workers: int = 0,
+    seed: int = 0,
+    images: int = 24,
 ) -> list[Trial]:
     """Trials of all kinds in turn.
 
     Args:
         folder: Empty; datasets are made in it.
         trials: How many.
+        kinds: Some of `KINDS`.
         workers: See `Field`.
         seed: Of the moments.
         images: Pictures a trial.
     """
     field = Field(folder, images=images, workers=workers)
     rng = random.Random(seed)
-    return [disturb(field, n, KINDS[n % len(KINDS)], rng) for n in range(trials)]
+    return [disturb(field, n, kinds[n % len(kinds)], rng) for n in range(trials)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,7 +370,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a cluster of this machine alone
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         done = run_trials(
             Path(folder),

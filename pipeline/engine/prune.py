@@ -92,7 +92,9 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
         if f"{CONTAINERS}/{entry.path}" not in tables:
             yield CONTAINERS, entry
     for entry in listed(storage, join(dataset, "receipts"), hidden=True):
-        receipt = read_receipt(storage, entry.uri)
+        # Whole, but of a writer that was killed before it could rename it: no run reads it.
+        left = is_temporary(entry.path.rpartition("/")[2])
+        receipt = None if left else read_receipt(storage, entry.uri)
         if receipt is None or receipt.part.name not in kept:
             yield "receipts", entry
     yield from _abandoned(storage, dataset, SWEPT, recursive=True)

@@ -50,6 +50,17 @@ def test_what_killed_runs_left_goes(ledger: Ledger) -> None:
     assert len(list(open_ledger(ledger.uri).rows())) == ledger.manifest.counts["images"]
 
 
+def test_a_whole_receipt_that_was_never_renamed_goes(ledger: Ledger) -> None:
+    """A worker was killed between writing and renaming; its part is a current one."""
+    root = Path(ledger.uri)
+    before = files(root)
+    receipt = next((root / "receipts").iterdir())
+    left = root / f"receipts/.{receipt.name}.123-5bce98f750879d41.tmp"
+    left.write_bytes(receipt.read_bytes())
+    assert prune(ledger.uri, STORAGE) == [f"receipts/{left.name}"]
+    assert files(root) == before
+
+
 def test_parts_of_old_versions_stay_as_long_as_their_version(ledger: Ledger) -> None:
     root = Path(ledger.uri)
     shorter = replace(ledger.manifest, parts=ledger.manifest.parts[:1])
