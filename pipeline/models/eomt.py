@@ -88,10 +88,10 @@ def _function(model: Any, device: str) -> Callable[[Tensor], Any]:
 
     Without masks, as EoMTs are published, transformers' own way does the same.
     """
-    plain = type(model).__name__ == "EomtForUniversalSegmentation"
-    masks = any(each > 0 for each in model.attn_mask_probs)
-    gpu = torch.device(device).type == "cuda"
-    return (lambda pixels: masked_answer(model, pixels)) if plain and masks and gpu else model
+    known = type(model).__name__ == "EomtForUniversalSegmentation"
+    if not known or torch.device(device).type != "cuda" or not any(model.attn_mask_probs):
+        return model
+    return lambda pixels: masked_answer(model, pixels)
 
 
 def masked_answer(model: Any, pixels: Tensor) -> SimpleNamespace:
