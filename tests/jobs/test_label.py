@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from jobs.label import app
 from schemas.config.job import JobConfig
+from schemas.manifest import DatasetManifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,11 +133,9 @@ def test_several_tasks_at_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     assert manifest["tasks"] == ["semantic", "panoptic"]
-    each = {
-        task: sum(part["tasks"][task]["annotations"] for part in manifest["parts"])
-        for task in manifest["tasks"]
-    }
-    assert f"(semantic {each['semantic']}, panoptic {each['panoptic']})" in done.stdout
+    found = DatasetManifest.from_json((tmp_path / "out/manifest.json").read_bytes())
+    semantic, panoptic = (found.view(task).objects for task in found.tasks)
+    assert f"(semantic {semantic}, panoptic {panoptic})" in done.stdout
     for file in ("coco/instances.json", "coco/panoptic.json", "semantic/categories.json"):
         assert (tmp_path / "out/exports" / file).is_file()
     assert "panoptic segmentation by" in (tmp_path / "out/report/index.html").read_text()

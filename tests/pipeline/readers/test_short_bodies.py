@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from pipeline.readers import open_reader
-from pipeline.storage import storage as module
+from pipeline.storage import bodies
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from schemas.config.job import InputConfig
@@ -30,7 +30,7 @@ def cutting(monkeypatch):
         return data
 
     monkeypatch.setattr(Storage, "_read", halved)
-    monkeypatch.setattr(module, "_SHORT_BODY_S", (0.0, 0.0))
+    monkeypatch.setattr(bodies, "_WAITS_S", (0.0, 0.0))
     return cut
 
 
