@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_scenes import UNLABELLED, scene, write_scenes
 
+from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.training.categories import chosen_table, joined_table
 from pipeline.training.data import LabelLocation, LabelSource
@@ -64,7 +65,7 @@ def test_what_fits_is_kept(tmp_path: Path):
         path.write_bytes(b"")
     assert examples[0] is kept
     assert other[0].shape == (64, 80, 3)
-    with pytest.raises(ValueError, match=r"1\.png cannot be decoded"):
+    with pytest.raises(StorageError, match=r"0 of \d+ bytes came: .*1\.png"):
         examples[1]
 
 
