@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
+SUPPORT = Path(__file__).resolve().parent / "support"
 
 
 def run(folder: Path, body: str, *, ci: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,7 @@ def run(folder: Path, body: str, *, ci: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "ci_skips", "--rootdir", str(folder), "."],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(HERE), "CI": ci, "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTHONPATH": str(SUPPORT), "CI": ci, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,

@@ -205,8 +205,9 @@ def test_boxes_of_other_pixels_fail_unless_the_job_says_what_they_are(
     )
     model = shared_data / "weights" / "sam-nuclei-tiny"
     if orientation != 3:  # a size says nothing of half a turn
-        result = run(tmp_path / "in", prompts, tmp_path / "no", model=model)
-        assert result.exit_code == 1, result.output
+        allowed = ("--max-failures", "1")
+        result = run(tmp_path / "in", prompts, tmp_path / "no", *allowed, model=model)
+        assert result.exit_code == 0, result.output
         (image,) = rows(tmp_path / "no", "images")
         assert (image["status"], image["error_code"]) == ("failed", "bad_prompt")
         assert (

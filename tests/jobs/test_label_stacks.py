@@ -89,7 +89,8 @@ def test_without_a_choice_everything_says_so(folder, tmp_path):
     ],
 )
 def test_a_choice_changes_what_is_counted(folder, tmp_path, options, counts):
-    labelled(folder, tmp_path / "out", *[text for one in options for text in ("--set", one)])
+    chosen = [text for one in options for text in ("--set", one)]
+    labelled(folder, tmp_path / "out", "--max-failures", "2", *chosen)
     found = {k: row["num_segments"] for k, row in rows(tmp_path / "out").items() if k in counts}
     assert found == counts
 
