@@ -1,6 +1,7 @@
+# pyright: reportCallIssue=false
 # pyright: reportMissingImports=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
-# pyright: reportGeneralTypeIssues=false, reportPossiblyUnbound=false
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false
 # Triton has its own types inside kernels, and its own parser: no ternaries, no keyword magic.
 """Triton's multi-scale deformable attention: one launch gathers every level, head and point.
 

@@ -1,6 +1,6 @@
 # pyright: reportMissingImports=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
-# pyright: reportGeneralTypeIssues=false, reportPossiblyUnbound=false
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false
 # Triton has its own types inside kernels, and its own parser: no ternaries, no keyword magic.
 """Triton's attention inside windows (Swin): no mask is ever written.
 

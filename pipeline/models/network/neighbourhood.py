@@ -82,7 +82,8 @@ def allow_dinat() -> None:
     from transformers.models.dinat import modeling_dinat
 
     # The module's own name for a check of what is installed; natten is not needed here.
-    vars(modeling_dinat)["requires_backends"] = lambda *_: None
+    module: Any = modeling_dinat
+    module.requires_backends = lambda *_: None
 
 
 def mend_dinat(model: nn.Module) -> None:
