@@ -161,8 +161,7 @@ def test_init_files_hold_no_code_that_runs():
     wrong = [
         f"{relative(path)}:{node.lineno}"
         for path in sources()
-        # jobs/ answers a signal that comes while a job's imports take seconds.
-        if path.name == "__init__.py" and path.parent.name != "jobs"
+        if path.name == "__init__.py"
         for node in tree(path).body
         if not isinstance(node, allowed)
         and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
