@@ -27,6 +27,8 @@ BEAT_S = 10.0
 STALE_S = 60.0
 """A holder on another machine that has not written for so long is taken for dead."""
 _POLL_S = 1.0
+_FADES_S = 3.0
+"""A process that was killed may take so long to be gone."""
 _log = logging.getLogger(__name__)
 
 
@@ -135,6 +137,8 @@ class Lease:
                 self.after_death = holder is not None
                 continue
             if not self._wait:
+                if self._fades(holder):
+                    continue
                 raise ExecutionError(
                     f"another run writes {self._dataset} ({holder}); --wait waits for it"
                 )
@@ -187,6 +191,17 @@ class Lease:
             if self._holder() != holder:
                 return False
         return True
+
+    def _fades(self, holder: Holder) -> bool:
+        """Whether a process of this machine goes while we look: the last run was just killed."""
+        if holder.host != socket.gethostname():
+            return False
+        deadline = time.monotonic() + _FADES_S
+        while time.monotonic() < deadline:
+            if holder.dead or self._holder() is None:
+                return True
+            time.sleep(0.1)
+        return False
 
     def _holder(self) -> Holder | None:
         """Who holds the lease; None where nobody does, or the file is damaged."""

@@ -16,14 +16,18 @@ _SILENT_S = 3600.0
 
 
 def process_lives(pid: int) -> bool:
-    """Whether a process of this machine is there."""
+    """Whether a process of this machine runs; one that ended and that nobody waited for does not.
+
+    In containers whose first process waits for nobody, a killed run's child stays a zombie.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    status = _status(pid)
+    return not status or status[0] not in "ZX"
 
 
 def process_born(pid: int) -> str:
@@ -31,11 +35,17 @@ def process_born(pid: int) -> str:
 
     "" where it is gone, or the system does not say.
     """
+    status = _status(pid)
+    return status[19] if status else ""
+
+
+def _status(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none where there is no such file."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def temporary_name(name: str) -> str:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from pipeline.errors import ExecutionError
 from pipeline.ledger import lease as module
 from pipeline.ledger.lease import FILE, Holder, Lease
+from pipeline.storage.processes import process_born
 from pipeline.storage.storage import Storage
 
 STORAGE = Storage()
@@ -29,6 +32,16 @@ def held_by(folder: Path, **changes: object) -> Path:
     return folder / FILE
 
 
+@contextmanager
+def zombie() -> Iterator[int]:
+    """A process that ended and that its parent, this one, does not wait for."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read()  # its end closes the pipe
+        time.sleep(0.2)
+        yield process.pid
+
+
 def test_a_lease_is_a_file_while_it_is_held(tmp_path):
     with Lease(STORAGE, str(tmp_path / "out")) as lease:
         assert not (tmp_path / "out").exists()
@@ -40,7 +53,8 @@ def test_a_lease_is_a_file_while_it_is_held(tmp_path):
     assert not (tmp_path / "out" / FILE).exists()
 
 
-def test_the_second_run_is_told_who_holds_it(tmp_path):
+def test_the_second_run_is_told_who_holds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FADES_S", 0.2)
     with Lease(STORAGE, str(tmp_path)) as first:
         first.take()
         with (
@@ -86,6 +100,26 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path):
     with Lease(STORAGE, str(tmp_path)) as lease:
         lease.take()
         assert not lease.after_death
+
+
+def test_a_killed_process_that_nobody_waited_for_holds_nothing(tmp_path):
+    """As in a container whose first process waits for nobody: the zombie stays."""
+    with zombie() as pid:
+        held_by(tmp_path, host=Holder.here().host, pid=pid, born=process_born(pid))
+        assert process_born(pid)
+        with Lease(STORAGE, str(tmp_path)) as lease:
+            lease.take()
+
+
+def test_a_process_that_is_about_to_be_gone_is_waited_for(tmp_path):
+    """A killed run's second process ends a moment after its first."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        born = process_born(process.pid)
+        held_by(tmp_path, host=Holder.here().host, pid=process.pid, born=born)
+        threading.Timer(0.5, process.kill).start()
+        with Lease(STORAGE, str(tmp_path)) as lease:
+            lease.take()
+            assert lease.after_death
 
 
 def test_a_pid_that_was_given_out_again_is_another_process(tmp_path):
