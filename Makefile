@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock format lint types test check demo docs clean
@@ -39,11 +40,11 @@ lint: setup ## Check format and lint
 types: setup ## Check types
 	$(BIN)/pyright
 
-test: setup ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: setup ## Run the whole test suite, in as many processes as there are processors, four at most
+	$(PYTEST)
 
 check: lint types ## Lint, types and the quick tests
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not slow"
 
 demo: setup ## Label example pictures end to end, into demo/
 	$(BIN)/python -m examples.demo

@@ -207,7 +207,7 @@ def test_kill_the_driver_and_workers_and_go_on(tmp_path: Path, ray_cluster: RayC
         if target == "driver":
             process.kill()
         else:
-            for worker in _actors():
+            for worker in ray_cluster.workers():
                 os.kill(worker, signal.SIGKILL)
             assert process.wait(120) == 0, (tmp_path / "log").read_text()  # the run goes on
         process.wait(120)
@@ -264,16 +264,3 @@ def test_inside_ray_job_submit(tmp_path: Path, ray_cluster: RayCluster) -> None:
     assert engine(tmp_path) == "ray"
     call(tmp_path, "--inline", "--no-report", output="inline")
     assert published(tmp_path, "out") == published(tmp_path, "inline")
-
-
-def _actors() -> list[int]:
-    """Process ids of the workers: Ray names a process after what it runs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            title = (entry / "cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if title.startswith(b"ray::_Actor"):
-            found.append(int(entry.name))
-    return found

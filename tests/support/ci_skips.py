@@ -55,5 +55,7 @@ class SkipGate:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist: the one that started it counts
+        return
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         config.pluginmanager.register(SkipGate(), "skip-gate")
