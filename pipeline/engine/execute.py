@@ -237,11 +237,15 @@ class _Actor:
         self._caller: _ShardCaller
         self._streams: dict[ShardWork, Any] = {}
 
-    def ready(self) -> bool:
+    def ready(self) -> tuple[str, str]:
+        """Loads the model; the ids of the actor and of the node it is on."""
+        import ray
+
         # Not in __init__: what that raises arrives as the death of an actor, its reason lost.
         share_memory(_workers_here(self._spec.config.execution))
         self._caller = _ShardCaller(self._spec, self._index)
-        return True
+        context = ray.get_runtime_context()
+        return context.get_actor_id() or "", context.get_node_id()
 
     def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
         if self._spec.config.execution.read == "actor":
@@ -302,6 +306,8 @@ class _RayCrew:
         self._cpus = self._options.cpus_per_worker or 1.0
         self._gpus = self._options.gpus_per_worker or 0.0
         self._arguments = (ray.put(spec), ray.put(index))
+        self._nodes: dict[str, str] = {}  # actor → its node
+        self._asked = 0
         # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
         held = {"runtime_env": {"env_vars": INSTRUCTIONS}} if self._options.reproducible else {}
         self._actor = ray.remote(_Actor).options(
@@ -318,12 +324,22 @@ class _RayCrew:
         fit = cpus // (self._cpus + (read == "tasks"))
         if self._gpus:
             fit = min(fit, gpus // self._gpus)
-        if fit < 1:
+        if fit < 1 and not self._options.max_workers:
             raise ExecutionError(
                 f"no room for a worker of {self._cpus:g} CPU and {self._gpus:g} GPU "
                 f"(read = {read!r}) in a cluster of {cpus:g} CPU and {gpus:g} GPU"
             )
-        return int(fit)
+        return int(min(fit, self._options.max_workers or fit))
+
+    def ask(self, workers: int) -> None:
+        workers = min(workers, self._options.max_workers)
+        if workers == self._asked:
+            return
+        from ray.autoscaler.sdk import request_resources
+
+        shares = {"CPU": self._cpus + (self._options.read == "tasks"), "GPU": self._gpus}
+        request_resources(bundles=[{k: v for k, v in shares.items() if v}] * workers)
+        self._asked = workers
 
     def start(self) -> Any:
         return self._actor.remote(*self._arguments)
@@ -356,12 +372,19 @@ class _RayCrew:
                 raise WorkerLostError(one_line(cause), blame=True, worker_lives=True) from error
             raise ExecutionError(f"worker: {one_line(cause)}") from error
         except errors.RayActorError as error:
-            text = one_line(error)
-            node_died = "node" in text and "died" in text and "worker" not in text
-            raise WorkerLostError(text, blame=not node_died) from error
+            raise WorkerLostError(one_line(error), blame=not self._node_died(error)) from error
         except errors.RayError as error:
             raise WorkerLostError(one_line(error), blame=False) from error
+        if isinstance(found, tuple):
+            actor, node = found
+            self._nodes[actor] = node
         return found if isinstance(found, ShardReceipt) else None
+
+    def _node_died(self, error: Any) -> bool:
+        """Whether a worker went with its node: no picture is to blame for that."""
+        node = self._nodes.get(error.actor_id)
+        alive = {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}
+        return error.preempted or (node is not None and node not in alive)
 
     def stop(self, worker: Any) -> None:
         with suppress(Exception):

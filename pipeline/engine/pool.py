@@ -58,6 +58,10 @@ class Crew(Protocol):
         """
         ...
 
+    def ask(self, workers: int) -> None:
+        """Tells a cluster that grows and shrinks by itself how many workers have work."""
+        ...
+
     def start(self) -> Any:
         """A new worker, not yet ready."""
         ...
@@ -174,6 +178,7 @@ class Pool:
                     continue  # a later one may have something reserved
                 self._idle.remove(slot)
                 self._call(slot, item)
+            self._shrink()
             done = self._crew.wait(list(self._busy), _WAIT_S)
             for call in done:
                 self._settle(call, self._busy.pop(call))
@@ -182,6 +187,7 @@ class Pool:
 
     def stop(self) -> None:
         """Ends all workers; a shard in flight is lost, the others have their receipts."""
+        self._crew.ask(0)
         for slot in [*self._idle, *self._busy.values()]:
             self._crew.stop(slot.worker)
         self._idle.clear()
@@ -230,7 +236,13 @@ class Pool:
         count = len(item.work.records)
         return max(SHORTEST_TIMEOUT_S, GENEROSITY * self._slowest_s * count)
 
+    def _shrink(self) -> None:
+        """Ends workers for which no shard is left: what they hold is free for others."""
+        while self._idle and len(self._idle) + len(self._busy) > self._left:
+            self._crew.stop(self._idle.pop().worker)
+
     def _grow(self) -> None:
+        self._crew.ask(self._left)
         # Asked also where the number is given: what fits nowhere would be waited for without end.
         fit = self._crew.capacity()
         target = min(self._workers or fit, self._left)

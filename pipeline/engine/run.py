@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -39,7 +40,7 @@ from .locked import tell_conflicts
 from .plan import Plan, Works, listed, make_plan, standing_manifest
 from .progress import RunProgress
 from .prune import sweep
-from .session import is_small, load_ahead, on_ray, ray_session
+from .session import is_small, live_figures, load_ahead, on_ray, ray_session
 from .shards import Shard
 from .summary import PhaseClock, RunResult, WorkerTime, write_summary
 
@@ -223,11 +224,15 @@ def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[Sh
             failed=sum(part.statuses.get(Status.FAILED, 0) for part in parts),
         )
 
+    show: Callable[[int, int], None] | None = None
+
     def finished(receipt: ShardReceipt) -> None:
         plan.receipts[receipt.shard] = receipt
         fresh.append(receipt)
         failed = receipt.part.statuses.get(Status.FAILED, 0)
         progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
+        if show is not None:
+            show(progress.done, progress.failed)
         budget.add(receipt.part)
         _judge(plan, budget)
 
@@ -247,6 +252,7 @@ def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[Sh
         with ray_session(plan.config.execution):
             progress.phase("loading the model in the workers")
             begin()
+            show = live_figures(plan.spec.dataset, len(plan.listing))
             deaths = run_on_ray(plan.spec, index, works, finished)
     return fresh, deaths
 

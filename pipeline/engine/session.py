@@ -1,4 +1,4 @@
-"""Whether a run wants Ray, and a connection to it: the given cluster, or one of our own."""
+"""Whether a run wants Ray, a connection to it, and what Ray's own metrics show of the run."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ def _megabytes(info: ModelInfo) -> float:
             with suppress(OSError):
                 found += (Path(one.folder) / name).stat().st_size / 1e6
     return found
+
+
+def live_figures(dataset: str, total: int) -> Callable[[int, int], None]:
+    """Figures of a run among Ray's own metrics, while it lasts.
+
+    Args:
+        dataset: Absolute URI, a tag of each figure.
+        total: Images in all.
+
+    Returns:
+        To be called with images done and failed so far.
+    """
+    from ray.util.metrics import Gauge
+
+    gauge = Gauge("maskmill_images", "Images of the run.", tag_keys=("dataset", "status"))
+
+    def show(done: int, failed: int) -> None:
+        for status, number in (("done", done), ("failed", failed), ("left", total - done)):
+            gauge.set(number, {"dataset": dataset, "status": status})
+
+    return show
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a run did, as plain data: run.json, the last line, and the phases that took its time."""
+"""What a run did, as plain data: run.json, run.prom, the last line, the seconds of its phases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
 from pipeline.exporters import Artifact
 from pipeline.ledger.diff import ImagesDiff
 from pipeline.storage.storage import Storage
@@ -18,6 +20,7 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
 FILE = "run.json"
+METRICS_FILE = "run.prom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,34 @@ def write_summary(storage: Storage, result: RunResult) -> None:
         speed = {"images_per_second": rate, "workers": result.workers}
     text = json.dumps({**data, "speed": speed}, indent=1) + "\n"
     storage.write(join(result.dataset, FILE), text.encode())
+    storage.write(join(result.dataset, METRICS_FILE), _exposition(result))
+
+
+def _exposition(result: RunResult) -> bytes:
+    """The figures of a run in Prometheus' text format, every one with the dataset as a label."""
+    registry = CollectorRegistry()
+    labels = {"dataset": result.dataset}
+
+    def tell(name: str, text: str, values: Mapping[str, float], by: str = "") -> None:
+        gauge = Gauge(f"maskmill_{name}", text, [*labels, *([by] if by else [])], registry=registry)
+        for key, value in values.items():
+            gauge.labels(**labels, **({by: key} if by else {})).set(value)
+
+    tell("images", "Images of the current version.", result.manifest.counts, "status")
+    tell("images_failed", "Failed images by error code.", result.manifest.error_counts, "error")
+    tell(
+        "images_computed", "Images that the model looked at in the last run.", {"": result.computed}
+    )
+    tell("images_reused", "Images whose labels were copied.", {"": result.reused})
+    tell("version", "The version that is current.", {"": result.manifest.version})
+    tell("phase_seconds", "Wall time of the last run's phases.", result.phases, "phase")
+    tell("run_seconds", "Wall time of the last run.", {"": result.seconds})
+    tell("worker_seconds", "What the workers' time went into.", result.time.to_json(), "part")
+    tell("workers_lost", "Workers that died in the last run.", {"": result.deaths})
+    tell("storage_retries", "Calls of the store that were tried again.", {"": result.retries})
+    tell("dataset_bytes", "Of the parts.", {"": sum(part.size for part in result.manifest.parts)})
+    tell("last_run_timestamp_seconds", "When the last run ended.", {"": time.time()})
+    return generate_latest(registry)
 
 
 def read_summary(storage: Storage, dataset: str) -> dict[str, Any]:

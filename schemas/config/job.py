@@ -98,6 +98,14 @@ class ExecutionConfig(Section):
         str, Field(description="Ray address; '' = RAY_ADDRESS, else a cluster of its own")
     ] = ""
     workers: Annotated[int, Field(ge=0, description="actors; 0 = as many as fit")] = 0
+    max_workers: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="an autoscaling cluster is asked for nodes until so many actors fit, and "
+            "for fewer as the last shards are done; 0 = it is asked for none",
+        ),
+    ] = 0
     cpus_per_worker: Annotated[
         float | None,
         Field(gt=0, description="unset = 1, or a worker's share of the CPUs where it holds a GPU"),
@@ -140,6 +148,8 @@ class ExecutionConfig(Section):
     def _one_engine(self) -> Self:
         if self.inline and self.engine == "ray":
             raise ValueError("inline and engine = 'ray' exclude one another")
+        if self.workers and self.max_workers:
+            raise ValueError("workers and max_workers exclude one another: so many, or up to")
         return self
 
     @property
@@ -156,7 +166,8 @@ class ExecutionConfig(Section):
         if self.in_process:
             return False
         shares = (self.cpus_per_worker, self.gpus_per_worker)
-        given = self.address or self.workers or self.shard_timeout or self.reproducible
+        number = self.workers or self.max_workers
+        given = self.address or number or self.shard_timeout or self.reproducible
         named = self.engine == "ray" or self.read == "tasks" or self.ray_logs
         return bool(given or named) or shares != (None, None)
 

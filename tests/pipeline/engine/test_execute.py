@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from ray_cluster import RayCluster
 from pipeline.engine import execute
 from pipeline.engine.execute import run_inline, run_on_ray
 from pipeline.engine.prepare import ShardWork, WorkerSpec
-from pipeline.engine.session import ray_session
+from pipeline.engine.session import live_figures, ray_session
 from pipeline.engine.shards import Listing
 from pipeline.errors import ExecutionError
 from pipeline.ledger.reuse import EMPTY_INDEX
@@ -150,6 +153,44 @@ def test_workers_hold_the_gpus_they_are_given(
         receipts: list[ShardReceipt] = []
         run_on_ray(half, EMPTY_INDEX, works, receipts.append)
     assert len(receipts) == len(works)
+
+
+def test_an_autoscaling_cluster_is_asked_for_as_many_as_there_is_work_for(
+    job: tuple[WorkerSpec, list[ShardWork]],
+    ray_cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No room yet is no error, and no more is taken than was asked for."""
+    asked: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(
+        "ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles)
+    )
+    spec, works = job
+    with ray_session(ExecutionConfig(address=ray_cluster.address)):
+        grown = with_execution(spec, workers=0, max_workers=2, cpus_per_worker=1)
+        run_on_ray(grown, EMPTY_INDEX, works, lambda _: None)
+        crew = execute._RayCrew(grown, EMPTY_INDEX)
+        assert crew.capacity() == 2
+        waits = with_execution(spec, workers=0, max_workers=3, cpus_per_worker=64)
+        assert execute._RayCrew(waits, EMPTY_INDEX).capacity() == 0
+    assert asked == [[{"CPU": 1.0}] * 2, [{"CPU": 1.0}], []]
+
+
+@pytest.mark.slow
+def test_ray_s_own_metrics_show_the_run(ray_cluster: RayCluster) -> None:
+    import ray
+
+    with ray_session(ExecutionConfig(address=ray_cluster.address)):
+        live_figures("s3://labels", 5)(3, 1)
+        port = ray.nodes()[0]["MetricsExportPort"]
+        wanted = 'ray_maskmill_images{.*dataset="s3://labels".*status="left".*} 2.0'
+        deadline = time.monotonic() + 60
+        text = ""
+        while not re.search(wanted, text) and time.monotonic() < deadline:
+            time.sleep(1)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                text = answer.read().decode()
+    assert re.search(wanted, text), text[-2000:]
 
 
 def test_no_cluster_at_the_address_is_one_line() -> None:

@@ -40,6 +40,10 @@ class PretendCrew:
         self.numbers = itertools.count()
         self.calls: dict[int, tuple[int, ShardWork | None, ShardWork | None, bool]] = {}
         self.runs: Counter[str] = Counter()
+        self.asked: list[int] = []
+
+    def ask(self, workers: int) -> None:
+        self.asked.append(workers)
 
     def capacity(self) -> int:
         return self.places
@@ -141,6 +145,24 @@ def test_every_shard_once_and_exactly_the_poison_is_left_out(
     assert sorted(r.shard for r in receipts) == [w.shard for w in work]
     found = {name for r in receipts for name in r.token.split(",") if name}
     assert found == poison
+
+
+def test_the_cluster_is_asked_for_as_many_as_there_are_shards_and_workers_end_with_them() -> None:
+    class Counted(PretendCrew):
+        """Counts who lives and has nothing to do while the others are waited for."""
+
+        idle = 0
+
+        def wait(self, calls: Sequence[int], timeout_s: float) -> Sequence[int]:
+            self.idle = max(self.idle, len(self.alive) - len(self.calls))
+            return super().wait(calls, timeout_s)
+
+    crew = Counted(set(), places=4)
+    assert len(drive(crew, works([2] * 6))) == 6
+    assert crew.asked[0] == 6
+    assert crew.asked[-1] == 0
+    assert crew.asked == sorted(crew.asked, reverse=True)
+    assert crew.idle == 0
 
 
 def test_a_shard_is_not_blamed_for_the_one_read_ahead() -> None:

@@ -92,6 +92,7 @@ def test_bad_failure_budgets_name_the_allowed_forms(value: Any) -> None:
         ({"prefetch": 2, "shard_size": 3, "max_crashes": 1}, False, False),
         ({"engine": "ray"}, True, False),
         ({"workers": 2}, True, False),
+        ({"max_workers": 2}, True, False),
         ({"address": "auto"}, True, False),
         ({"read": "tasks"}, True, False),
         ({"cpus_per_worker": 1}, True, False),
