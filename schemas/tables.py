@@ -107,43 +107,6 @@ CONTAINERS = pa.schema(
     metadata=_METADATA,
 )
 """One row a tar, table, list or closed folder of the input, in the order of the listing."""
-LOCKS = pa.schema(
-    [
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("file_names", pa.list_(pa.field("element", pa.string())), nullable=False),
-        pa.field("task", pa.string(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("image_format", pa.string()),
-        pa.field("exif_orientation", pa.int8()),
-        pa.field("note", pa.string()),
-        pa.field("locked_by", pa.string(), nullable=False),
-        pa.field("locked_at", pa.string(), nullable=False),
-        pa.field("locked_from", pa.string(), nullable=False),
-        pa.field("digest", pa.string(), nullable=False),
-        pa.field(
-            "segments",
-            pa.list_(
-                pa.field(
-                    "element",
-                    pa.struct(
-                        [
-                            pa.field("category", pa.string()),
-                            pa.field("iscrowd", pa.int8()),
-                            pa.field("area", pa.int64()),
-                            pa.field("bbox_xywh", pa.list_(_ELEMENT, 4)),
-                            pa.field("counts", pa.string()),
-                        ]
-                    ),
-                )
-            ),
-            nullable=False,
-        ),
-    ],
-    metadata=_METADATA,
-)
-"""One row a picture that a person corrected: what `locks/` holds, sorted by sha256."""
 
 LOCKS = pa.schema(
     [

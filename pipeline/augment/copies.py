@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ledger.parts import Row, image_row, read_part
+from pipeline.ledger.parts import image_row, read_part
 from pipeline.ledger.views import PARENT, is_copy
 from pipeline.masks.codec import regions
 from pipeline.storage.errors import StorageError
@@ -23,6 +23,7 @@ from schemas.config.augment import AugmentConfig
 from schemas.config.augment_steps import MIXING, AnyStep, CopyPaste, Mosaic
 from schemas.manifest import Part
 from schemas.records import TASKS, ErrorCode, Failure, ImageRecord, Task, annotation_id
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows
 
 from .chain import AugmentChain, visible_shares
 from .partners import Parent, with_mosaic, with_paste
@@ -30,13 +31,10 @@ from .scene import Scene
 
 # Annotation rows of a copy: what a changed scene still shows of each segment.
 
-_OF_THE_PARENT = ("point_xy", "crop_xywh", "prompt_bbox_xywh")
-"""Columns in the parent's pixels, which say nothing of a copy."""
-
 
 def copied_rows(
-    scene: Scene, rows: Sequence[Row], *, image_id: int, min_visible: float
-) -> list[Row]:
+    scene: Scene, rows: Sequence[AnnotationRow], *, image_id: int, min_visible: float
+) -> list[AnnotationRow]:
     """Rows of what is left of each segment, by task and then in the order of `rows`.
 
     Things of which too little is left are dropped. Segments of a category that a picture has once
@@ -61,16 +59,18 @@ def copied_rows(
     total = np.bincount(group, areas * present, minlength=count)
     kept = np.bincount(group, left * areas * present, minlength=count)
     visible = np.minimum(kept / np.maximum(total, 1), 1.0)
-    found: list[tuple[Task, int, Row]] = []
+    found: list[tuple[Task, int, AnnotationRow]] = []
     for task, layer in maps:
         for region in regions(np.append(0, group + 1).astype(np.int32)[layer]):
             place = region.label - 1
             row, share = rows[place], float(visible[place])
             if row["isthing"] and task != "semantic" and share < min_visible:
                 continue
-            new = {
+            new: AnnotationRow = {
                 **row,
-                **dict.fromkeys(_OF_THE_PARENT),
+                "point_xy": None,  # in the parent's pixels, which say nothing of a copy
+                "crop_xywh": None,
+                "prompt_bbox_xywh": None,
                 "image_id": image_id,
                 "area": region.area,
                 "bbox_xywh": list(region.bbox_xywh),
@@ -85,7 +85,7 @@ def copied_rows(
     ]
 
 
-def _groups(rows: Sequence[Row], present: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _groups(rows: Sequence[AnnotationRow], present: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Per row: the first row that it is one segment with, mostly itself."""
     first: dict[tuple[str, int], int] = {}
     group = np.arange(len(rows))
@@ -128,9 +128,7 @@ class CopyMaker:
             own = list(steps)
             self._units += own if mixing else [AugmentChain(config, own)]
 
-    def copies(
-        self, parent: Parent, neighbours: Sequence[Parent] = ()
-    ) -> list[tuple[Row, list[Row]]]:
+    def copies(self, parent: Parent, neighbours: Sequence[Parent] = ()) -> list[LabelledRows]:
         """All copies of one picture, written to the dataset.
 
         Args:
@@ -161,7 +159,7 @@ class CopyMaker:
 
     def _changed(
         self, parent: Parent, pixels: Pixels, number: int, neighbours: Sequence[Parent]
-    ) -> tuple[Scene, list[Row], list[dict[str, Any]]]:
+    ) -> tuple[Scene, list[AnnotationRow], list[dict[str, Any]]]:
         """The copy, the rows that its labels count, and what was drawn.
 
         Raises:
@@ -189,8 +187,13 @@ class CopyMaker:
         return scene, rows, steps
 
     def _written(
-        self, parent: Parent, number: int, scene: Scene, rows: Sequence[Row], steps: Sequence[Any]
-    ) -> tuple[Row, list[Row]]:
+        self,
+        parent: Parent,
+        number: int,
+        scene: Scene,
+        rows: Sequence[AnnotationRow],
+        steps: Sequence[Any],
+    ) -> LabelledRows:
         image_id = parent.record.copy_ids[number]
         suffix, options = "png", []
         if self._config.format == "jpeg":
@@ -223,9 +226,7 @@ class CopyMaker:
         )
         return self._child(parent.image, number, image, steps), segments
 
-    def failed(
-        self, record: ImageRecord, image: Row, failure: Failure
-    ) -> list[tuple[Row, list[Row]]]:
+    def failed(self, record: ImageRecord, image: ImageRow, failure: Failure) -> list[LabelledRows]:
         """Rows of all copies of a picture of which none can be made.
 
         Args:
@@ -237,13 +238,15 @@ class CopyMaker:
         return [self._failed(record, image, number, failure) for number in numbers]
 
     def _failed(
-        self, record: ImageRecord, image: Row, number: int, failure: Failure
-    ) -> tuple[Row, list[Row]]:
+        self, record: ImageRecord, image: ImageRow, number: int, failure: Failure
+    ) -> LabelledRows:
         image_id = record.copy_ids[number]
         row = image_row(ImageRecord(_stem(image_id), "", image_id=image_id), failure=failure)
         return self._child(image, number, row, ()), []
 
-    def _child(self, parent: Row, number: int, image: Row, steps: Sequence[Any]) -> Row:
+    def _child(
+        self, parent: ImageRow, number: int, image: ImageRow, steps: Sequence[Any]
+    ) -> ImageRow:
         drawn = {
             "copy": number + 1,
             "seed": self._config.seed,
@@ -258,7 +261,7 @@ class CopyMaker:
         }
 
 
-def _boxes(scene: Scene, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
+def _boxes(scene: Scene, rows: Sequence[AnnotationRow]) -> npt.NDArray[np.float64]:
     """Nx4 xyxy of the things in a scene."""
     boxes = [
         region.bbox_xywh

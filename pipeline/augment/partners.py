@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ledger.parts import Row
 from pipeline.storage.errors import StorageError
 from schemas.categories import Categories
 from schemas.config.augment import AugmentConfig
 from schemas.config.augment_steps import CopyPaste, Mosaic
 from schemas.records import ImageRecord
+from schemas.rows import AnnotationRow, ImageRow
 from schemas.suggest import nearest
 
 from .scene import Scene, draw_mosaic, draw_paste, mosaic, paste
@@ -35,12 +35,12 @@ class Parent:
     """
 
     record: ImageRecord
-    image: Row
-    rows: Sequence[Row]
+    image: ImageRow
+    rows: Sequence[AnnotationRow]
     load: Callable[[], Pixels]
 
 
-def pasteable(step: CopyPaste, rows: Sequence[Row]) -> list[Row]:
+def pasteable(step: CopyPaste, rows: Sequence[AnnotationRow]) -> list[AnnotationRow]:
     """The segments of a picture that `step` may paste: things, of the task that tells objects."""
     for task in ("instance", "panoptic", "semantic"):
         own = [row for row in rows if row["task"] == task]
@@ -58,7 +58,7 @@ def with_paste(
     rng: np.random.Generator,
     step: CopyPaste,
     scene: Scene,
-    rows: list[Row],
+    rows: list[AnnotationRow],
     others: Sequence[Parent],
 ) -> Mixed:
     """A scene with segments of one of the others; as it was where none has any.
@@ -81,7 +81,7 @@ def with_paste(
     if not offered:
         return scene, []
     partner, found = offered[int(rng.integers(len(offered)))]
-    choices = [(row["segment_id"], tuple(row["bbox_xywh"])) for row in found]
+    choices = [(row["segment_id"], row["bbox_xywh"]) for row in found]
     drawn = draw_paste(rng, step, scene.size_hw, choices)
     first = len(rows) + 1
     other = Scene.of(_pixels(partner), partner.rows, first=first)
@@ -92,7 +92,11 @@ def with_paste(
 
 
 def with_mosaic(
-    rng: np.random.Generator, step: Mosaic, scene: Scene, rows: list[Row], others: Sequence[Parent]
+    rng: np.random.Generator,
+    step: Mosaic,
+    scene: Scene,
+    rows: list[AnnotationRow],
+    others: Sequence[Parent],
 ) -> Mixed:
     """A scene with three others as quarters; as it was where there are not three.
 

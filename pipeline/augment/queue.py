@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ledger.parts import Row
 from schemas.config.job import JobConfig
 from schemas.records import Failure, ImageRecord
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows
 
 from .copies import CopyMaker
 from .partners import Parent
@@ -34,10 +34,10 @@ WAITING_BYTES = 1 << 29
 class _Slot:
     """A picture's rows, and those of its copies when they are there."""
 
-    image: Row
-    segments: list[Row]
-    copies: Future[list[tuple[Row, list[Row]]]] | None = None
-    ready: list[tuple[Row, list[Row]]] = field(default_factory=list)
+    image: ImageRow
+    segments: list[AnnotationRow]
+    copies: Future[list[LabelledRows]] | None = None
+    ready: list[LabelledRows] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class CopyQueue:
             ThreadPoolExecutor(threads, thread_name_prefix="copy") if maker is not None else None
         )
         self._slots: list[_Slot] = []
-        self._waiting: list[tuple[int, Future[list[tuple[Row, list[Row]]]]]] = []
+        self._waiting: list[tuple[int, Future[list[LabelledRows]]]] = []
         self._block = _Block()
 
     def __enter__(self) -> Self:
@@ -82,8 +82,8 @@ class CopyQueue:
     def add(
         self,
         record: ImageRecord,
-        image: Row,
-        segments: list[Row],
+        image: ImageRow,
+        segments: list[AnnotationRow],
         original: Pixels | Failure | None = None,
     ) -> None:
         """Takes the next picture of the shard.
@@ -113,15 +113,15 @@ class CopyQueue:
         if len(self._slots) % BLOCK == 0:
             self._close_block()
 
-    def rows(self) -> tuple[list[Row], list[Row]]:
+    def rows(self) -> tuple[list[ImageRow], list[AnnotationRow]]:
         """Image rows and annotation rows: each picture, then its copies.
 
         Raises:
             StorageError: A copy could not be written.
         """
         self._close_block()
-        images: list[Row] = []
-        annotations: list[Row] = []
+        images: list[ImageRow] = []
+        annotations: list[AnnotationRow] = []
         for slot in self._slots:
             copies = slot.copies.result() if slot.copies is not None else slot.ready
             for image, segments in [(slot.image, slot.segments), *copies]:
@@ -133,7 +133,7 @@ class CopyQueue:
         block = self._block
         load: Callable[[], Pixels] = lambda: original  # noqa: E731
         if block.held + original.nbytes > HELD_BYTES:
-            load = partial(self._load, record, slot.image["sha256"])
+            load = partial(self._load, record, slot.image["sha256"] or "")
         else:
             block.held += original.nbytes
         block.parents.append((slot, Parent(record, slot.image, slot.segments, load)))

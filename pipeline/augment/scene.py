@@ -137,7 +137,7 @@ def draw_paste(
     rng: np.random.Generator,
     step: CopyPaste,
     size_hw: Size,
-    choices: Sequence[tuple[int, tuple[int, int, int, int]]],
+    choices: Sequence[tuple[int, Sequence[int]]],
 ) -> Drawn:
     """Which segments of another picture are pasted, how large and where.
 

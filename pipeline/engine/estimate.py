@@ -13,6 +13,7 @@ from pipeline.ledger.views import PARENT, without_copies
 from pipeline.storage.errors import StorageError
 from schemas.config.job import JobConfig
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest
+from schemas.rows import ImageRow
 
 from .plan import Plan, make_plan, standing_manifest
 from .progress import RunProgress
@@ -169,13 +170,13 @@ def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress)
     return dict(found)
 
 
-def _rows(plan: Plan, standing: DatasetManifest, done: set[str]) -> dict[str, dict[str, Any]]:
+def _rows(plan: Plan, standing: DatasetManifest, done: set[str]) -> dict[str, ImageRow]:
     """Name → size and hash of the standing version's pictures, of parts that are not kept."""
     ledger = Ledger(plan.spec.dataset, standing, plan.storage)
     columns = ["file_name", "size_bytes", "sha256"]
     if standing.schema_version > 2:
         columns.append(PARENT)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, ImageRow] = {}
     for part in standing.parts:
         if part.name in done:
             continue

@@ -16,7 +16,6 @@ from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, d
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.images.slide import open_slide
 from pipeline.ledger.locks import read_locks, view_of
-from pipeline.ledger.parts import Row, plane_columns
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts import PromptTable
@@ -24,6 +23,7 @@ from pipeline.readers import Reader
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows
 
 from .splits import split_of
 
@@ -90,8 +90,8 @@ class ShardWork:
 class ReusedRows:
     """Labels that an earlier part holds: its image row and annotation rows, as they stand there."""
 
-    image: Row
-    segments: list[Row]
+    image: ImageRow
+    segments: list[AnnotationRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Preparer:
             original = self._full_size(data, record, outcome)
         return Prepared(record, outcome, len(data), sha256, fingerprint, original)
 
-    def _locked(self, sha256: str, record: ImageRecord) -> tuple[Row, list[Row]] | None:
+    def _locked(self, sha256: str, record: ImageRecord) -> LabelledRows | None:
         """The rows that a person gave a picture of these bytes, if they can still be had."""
         if not len(self._locks):
             return None
@@ -177,8 +177,8 @@ class Preparer:
         lock = self._locks.get(sha256, view_of(images, record.plane))
         if lock is None or self._spec.tasks != (lock.task,):
             return None
-        rows = lock.rows(self._spec.info.categories, run=self._run, background=self._background)
-        return rows and ({**rows[0], **plane_columns(record)}, rows[1])
+        table = self._spec.info.categories
+        return lock.rows(record, table, run=self._run, background=self._background)
 
     def original(self, record: ImageRecord, sha256: str) -> npt.NDArray[np.uint8]:
         """The picture that copies are made from, read again.

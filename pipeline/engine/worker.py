@@ -15,7 +15,6 @@ from pipeline.errors import ModelLoadError
 from pipeline.ledger.ledger import write_receipt
 from pipeline.ledger.parts import (
     RETRYABLE,
-    Row,
     TooManySegmentsError,
     annotation_rows,
     image_row,
@@ -40,6 +39,7 @@ from schemas.records import (
     Task,
     annotation_id,
 )
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin
 
 from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
@@ -65,8 +65,8 @@ class Labelled:
     """
 
     item: Prepared
-    image: Row
-    segments: list[Row]
+    image: ImageRow
+    segments: list[AnnotationRow]
     reused: bool = False
 
 
@@ -82,7 +82,7 @@ class ShardWorker:
         self.preparer = Preparer(spec, index)
         self._storage = Storage(spec.config.storage)
         self._background = frozenset(c.id for c in spec.info.categories if c.is_background)
-        self._origin = {
+        self._origin: Origin = {
             "model": spec.info.name,
             "model_revision": spec.info.revision,
             "run": spec.run,
@@ -122,7 +122,7 @@ class ShardWorker:
                     queue.add(record, image_row(record, failure=failure), [])
                     continue
                 found = next(arriving)
-                image = {**found.image, "split": self._split(found.image)}
+                image: ImageRow = {**found.image, "split": self._split(found.image)}
                 queue.add(record, image, found.segments, found.item.original)
                 reused += found.reused
                 doubtful += _doubtful(record, image["error_code"])
@@ -163,7 +163,7 @@ class ShardWorker:
         """Frees the model."""
         self._model.close()
 
-    def _split(self, image: Row) -> str | None:
+    def _split(self, image: ImageRow) -> str | None:
         if image["error_code"] or not image["sha256"]:
             return None
         return split_of(self.spec.config.split, image["file_name"], image["sha256"])
@@ -209,21 +209,19 @@ class ShardWorker:
                     yield Labelled(item, *self._rows(item, sample, next(results)))
 
     def _renamed(
-        self, record: ImageRecord, image: Row, segments: list[Row]
-    ) -> tuple[Row, list[Row]]:
+        self, record: ImageRecord, image: ImageRow, segments: list[AnnotationRow]
+    ) -> LabelledRows:
         """Standing rows under the image's present name and id, and the model's present name."""
-        own = {"image_id": record.image_id}
-        return {**image, **own, "file_name": record.file_name}, [
-            {
-                **row,
-                **({} if row.get("locked") else self._origin),  # a person's stay a person's
-                **own,
-                "annotation_id": annotation_id(record.image_id, row["segment_id"]),
-            }
-            for row in segments
-        ]
+        image_id = record.image_id
+        renamed: list[AnnotationRow] = []
+        for row in segments:
+            number = annotation_id(image_id, row["segment_id"])
+            own: AnnotationRow = {**row, "image_id": image_id, "annotation_id": number}
+            # What a person said stays a person's.
+            renamed.append(own if own.get("locked") else {**own, **self._origin})
+        return {**image, "image_id": image_id, "file_name": record.file_name}, renamed
 
-    def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> tuple[Row, list[Row]]:
+    def _rows(self, item: Prepared, sample: Sample, found: Segmentation) -> LabelledRows:
         if found.failure is not None:
             return self._failed(item, found.failure), []
         if (found.height, found.width) != sample.picture_hw:
@@ -262,7 +260,7 @@ class ShardWorker:
         return image, segments
 
     @staticmethod
-    def _failed(item: Prepared, failure: Failure) -> Row:
+    def _failed(item: Prepared, failure: Failure) -> ImageRow:
         doubtful = failure.temporary or _doubtful(item.record, failure.code)
         keep = failure.code not in RETRYABLE and not doubtful
         hw = item.outcome.picture_hw if isinstance(item.outcome, Sample) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -14,6 +14,7 @@ from pipeline.masks.codec import mask_window
 from pipeline.masks.polygons import bridged, components_of
 from pipeline.storage.uris import join
 from schemas.records import Task
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .json_write import staged
 from .table import Artifact, Report, Traits
@@ -21,8 +22,6 @@ from .threads import bounded_map
 from .tree import labelled_images
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: no clock in published files
-
-Found = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 class Cvat:
@@ -96,7 +95,7 @@ class Cvat:
             f"{labels}      </labels>\n    </task>\n  </meta>\n"
         ).encode()
 
-    def _image(self, number: int, row: dict[str, Any], items: Sequence[dict[str, Any]]) -> bytes:
+    def _image(self, number: int, row: ImageRow, items: Sequence[AnnotationRow]) -> bytes:
         subset = f" subset={quoteattr(row['split'])}" if row["split"] else ""
         shapes = "".join(text for item in items for text in self._shapes(row, item))
         return (
@@ -104,8 +103,8 @@ class Cvat:
             f'width="{row["width"]}" height="{row["height"]}">\n{shapes}  </image>\n'
         ).encode()
 
-    def _shapes(self, row: dict[str, Any], item: dict[str, Any]) -> Iterator[str]:
-        height, width = row["height"], row["width"]
+    def _shapes(self, row: ImageRow, item: AnnotationRow) -> Iterator[str]:
+        height, width = size_of(row)
         counts = item["rle"]["counts"]
         label = f'label={quoteattr(item["category"], _BLANKS)} source="auto" occluded="0"'
         if not self._polygons:

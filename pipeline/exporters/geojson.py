@@ -16,6 +16,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.masks.polygons import Ring, components_of, signed_area
 from schemas.categories import Category
 from schemas.records import ImageRecord, Task
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .pictures import PICTURE_COLUMNS, Pictures, flat_name
 from .table import Artifact, Report, Traits
@@ -79,8 +80,8 @@ class GeoJson:
 
 def _collection(
     table: dict[int, Category],
-    row: dict[str, Any],
-    items: Sequence[dict[str, Any]],
+    row: ImageRow,
+    items: Sequence[AnnotationRow],
     pictures: Pictures | None,
     record: ImageRecord | None,
 ) -> bytes:
@@ -98,11 +99,9 @@ def _collection(
 
 
 def _feature(
-    category: Category, row: dict[str, Any], item: dict[str, Any], affine: Affine | None
+    category: Category, row: ImageRow, item: AnnotationRow, affine: Affine | None
 ) -> dict[str, Any]:
-    parts = components_of(
-        item["rle"]["counts"], row["height"], row["width"], item["bbox_xywh"], connectivity=4
-    )
+    parts = components_of(item["rle"]["counts"], *size_of(row), item["bbox_xywh"], connectivity=4)
     polygons = [
         [_ring(part.outer, affine, 1), *(_ring(hole, affine, -1) for hole in part.holes)]
         for part in parts

@@ -18,6 +18,7 @@ from pipeline.masks.codec import mask_window
 from pipeline.masks.polygons import bridged, components_of
 from pipeline.storage.uris import join, scheme
 from schemas.records import Task
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, size_of
 
 from .coco_parts import source_uri_of
 from .json_check import compare_entries, list_entries
@@ -30,8 +31,6 @@ _SIZES = (3, 4, 8, 16)
 """Bits that the length of a run may have; Label Studio's own choice."""
 
 _BATCH = 64
-
-Found = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 class LabelStudio:
@@ -81,7 +80,7 @@ class LabelStudio:
             "annotation_id", "category", "score", "rle", "bbox_xywh", "model", "model_revision"
         ]  # fmt: skip
 
-        def text(found: Found) -> bytes:
+        def text(found: LabelledRows) -> bytes:
             return orjson.dumps(self._task(ledger, *found)) + END.encode()
 
         texts: list[bytes] = []
@@ -93,7 +92,7 @@ class LabelStudio:
         yield pa.array(texts, pa.binary()).cast(pa.string())
 
     def _task(
-        self, ledger: Ledger, row: dict[str, Any], items: Sequence[dict[str, Any]]
+        self, ledger: Ledger, row: ImageRow, items: Sequence[AnnotationRow]
     ) -> dict[str, Any]:
         scores = [item["score"] for item in items if item["score"] is not None]
         first = items[0] if items else {"model": ledger.manifest.model.get("name", "")}
@@ -112,8 +111,8 @@ class LabelStudio:
             data["split"] = row["split"]
         return {"id": row["image_id"], "data": data, "predictions": [prediction]}
 
-    def _results(self, row: dict[str, Any], item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        height, width = row["height"], row["width"]
+    def _results(self, row: ImageRow, item: AnnotationRow) -> Iterator[dict[str, Any]]:
+        height, width = size_of(row)
         common = {
             "from_name": "label",
             "to_name": "image",
@@ -141,7 +140,7 @@ class LabelStudio:
             key = f"{item['annotation_id']}-{place}"
             yield {"id": key, "type": "polygonlabels", **common, "value": value}
 
-    def _url(self, ledger: Ledger, row: dict[str, Any]) -> str:
+    def _url(self, ledger: Ledger, row: ImageRow) -> str:
         name = row["file_name"]
         if self._prefix:
             return self._prefix + quote(name)

@@ -21,6 +21,7 @@ from pipeline.masks.resample import fit
 from pipeline.storage.uris import join
 from schemas.categories import Category
 from schemas.records import ImageRecord, Task
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .pictures import PICTURE_COLUMNS, Pictures, encoded, flat_name
 from .table import Artifact, Report, Traits
@@ -93,7 +94,7 @@ class Overlays:
         for row, items in labelled_images(ledger, PICTURE_COLUMNS, columns):
             record = pictures.find([row])[row["file_name"]] if pictures else None
             make = partial(self._make, table, row, items, pictures, record)
-            width = self._size((row["height"], row["width"]))[1]
+            width = self._size(size_of(row))[1]
             yield OwnFile(flat_name(row, self._suffix), make, (0, width))
 
     def _size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -106,8 +107,8 @@ class Overlays:
     def _make(
         self,
         table: dict[int, Category],
-        row: dict[str, Any],
-        items: Sequence[dict[str, Any]],
+        row: ImageRow,
+        items: Sequence[AnnotationRow],
         pictures: Pictures | None,
         record: ImageRecord | None,
     ) -> bytes:
@@ -124,7 +125,7 @@ class Overlays:
 
 def paint_overlay(
     pixels: Pixels,
-    segments: Sequence[dict[str, Any]],
+    segments: Sequence[AnnotationRow],
     table: dict[int, Category],
     *,
     size_hw: tuple[int, int],
@@ -231,7 +232,7 @@ class _Name:
 
 
 def _shrunk(
-    item: dict[str, Any], full_hw: tuple[int, int], size_hw: tuple[int, int]
+    item: AnnotationRow, full_hw: tuple[int, int], size_hw: tuple[int, int]
 ) -> tuple[tuple[int, int], Pixels]:
     """(top, left) and mask of a segment in the painted picture; at least one pixel is kept."""
     x, y, w, h = item["bbox_xywh"]
@@ -251,7 +252,7 @@ def _shrunk(
     return (top, left), mask
 
 
-def _title(item: dict[str, Any], table: dict[int, Category]) -> str:
+def _title(item: AnnotationRow, table: dict[int, Category]) -> str:
     name = table[item["category_id"]].name
     return name if item["score"] is None else f"{name}  {item['score']:.2f}"
 
@@ -285,7 +286,7 @@ def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _with_legend(
-    canvas: Pixels, segments: Sequence[dict[str, Any]], table: dict[int, Category]
+    canvas: Pixels, segments: Sequence[AnnotationRow], table: dict[int, Category]
 ) -> Pixels:
     """Adds a strip below: each category, how many segments, and some of their hues."""
     counts = Counter(item["category_id"] for item in segments)

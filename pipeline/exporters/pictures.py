@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +19,7 @@ from pipeline.readers.relisting import Relisting
 from pipeline.storage.uris import join
 from schemas.config.job import ImagesConfig
 from schemas.records import Failure, ImageRecord
-
-Row = Mapping[str, Any]
+from schemas.rows import ImageRow
 
 PICTURE_COLUMNS = (
     "image_id", "file_name", "width", "height", "split", "image_format", "exif_orientation",
@@ -37,7 +35,7 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
 _STEM = 60
 
 
-def flat_name(row: Row, suffix: str) -> str:
+def flat_name(row: ImageRow, suffix: str) -> str:
     """A name without folders, dots and blanks that no other image of the dataset has.
 
     `street/a.v2.jpg` with id 7 → `a_v2-0000000007.jpg`: what a reader cuts off or appends cannot
@@ -49,7 +47,7 @@ def flat_name(row: Row, suffix: str) -> str:
     return f"{plain}{'-' * bool(plain)}{row['image_id']:010d}{suffix}"
 
 
-def is_as_it_is(row: Row) -> bool:
+def is_as_it_is(row: ImageRow) -> bool:
     """Whether a picture's own bytes serve: upright, in a format that readers open, and whole.
 
     Where decoding dropped or assumed something (`note`: alpha, one page of several, CMYK), or the
@@ -59,11 +57,12 @@ def is_as_it_is(row: Row) -> bool:
     return plain and row["image_format"] in _AS_IT_IS and row["exif_orientation"] == 1
 
 
-def picture_suffix(row: Row) -> str:
+def picture_suffix(row: ImageRow) -> str:
     """Of the picture that `Pictures.upright` gives: JPEG stays JPEG, the rest may become PNG."""
+    kind = row["image_format"] or ""
     if is_as_it_is(row):
-        return _AS_IT_IS[row["image_format"]]
-    return ".jpg" if row["image_format"] == "JPEG" else ".png"
+        return _AS_IT_IS[kind]
+    return ".jpg" if kind == "JPEG" else ".png"
 
 
 class Pictures:
@@ -79,7 +78,7 @@ class Pictures:
             within=lambda reader: as_planes(reader, images),
         )
 
-    def find(self, rows: Sequence[Row]) -> dict[str, ImageRecord]:
+    def find(self, rows: Sequence[ImageRow]) -> dict[str, ImageRecord]:
         """Where the pictures of these rows lie; to be asked in the dataset's order.
 
         Raises:
@@ -102,7 +101,7 @@ class Pictures:
                 )
         return found
 
-    def read(self, row: Row, record: ImageRecord) -> bytes:
+    def read(self, row: ImageRow, record: ImageRecord) -> bytes:
         """The bytes that were labelled.
 
         Raises:
@@ -120,7 +119,7 @@ class Pictures:
             )
         return data
 
-    def pixels(self, row: Row, record: ImageRecord) -> npt.NDArray[np.uint8]:
+    def pixels(self, row: ImageRow, record: ImageRecord) -> npt.NDArray[np.uint8]:
         """HxWx3 uint8 RGB, upright, as the model was given them.
 
         Raises:
@@ -129,7 +128,7 @@ class Pictures:
         """
         return self._decoded(row, record, self.read(row, record))
 
-    def upright(self, row: Row, record: ImageRecord, *, suffix: str = "") -> bytes:
+    def upright(self, row: ImageRow, record: ImageRecord, *, suffix: str = "") -> bytes:
         """A file of the picture as its masks see it.
 
         The own bytes where `is_as_it_is`; a turned JPEG again as JPEG of quality 95 without
@@ -151,7 +150,7 @@ class Pictures:
             return data
         return encoded(self._decoded(row, record, data), suffix or own, quality=_QUALITY)
 
-    def _decoded(self, row: Row, record: ImageRecord, data: bytes) -> npt.NDArray[np.uint8]:
+    def _decoded(self, row: ImageRow, record: ImageRecord, data: bytes) -> npt.NDArray[np.uint8]:
         sample = decode_image(data, record, self._images)
         if isinstance(sample, Failure):
             raise ValueError(f"{row['file_name']} cannot be decoded again: {sample.message}")
@@ -167,7 +166,9 @@ def _is_deep(data: bytes) -> bool:
     return data.startswith(b"\x89PNG\r\n\x1a\n") and data[24:25] == b"\x10"
 
 
-def picture_job(pictures: Pictures | None, row: Row, *, suffix: str = "") -> Callable[[], bytes]:
+def picture_job(
+    pictures: Pictures | None, row: ImageRow, *, suffix: str = ""
+) -> Callable[[], bytes]:
     """What makes the file of `Pictures.upright` later, perhaps on another thread.
 
     Args:

@@ -15,6 +15,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.masks.codec import mask_window
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .json_write import staged_file
 from .pictures import PICTURE_COLUMNS, Pictures, picture_job
@@ -136,8 +137,8 @@ class Sample:
         mask: PNG whose colour is the segment's id: R + 256·G + 65536·B, 0 = none.
     """
 
-    row: dict[str, Any]
-    segments: list[dict[str, Any]]
+    row: ImageRow
+    segments: list[AnnotationRow]
     picture: bytes
     mask: bytes
 
@@ -154,19 +155,19 @@ def samples_of(
         suffix: As for `Pictures.upright`.
     """
 
-    def jobs() -> Iterator[tuple[Callable[[], bytes], dict[str, Any], list[dict[str, Any]]]]:
+    def jobs() -> Iterator[tuple[Callable[[], bytes], ImageRow, list[AnnotationRow]]]:
         for row, items in labelled_images(ledger, PICTURE_COLUMNS, SEGMENT_COLUMNS):
             yield picture_job(pictures, row, suffix=suffix), row, items
 
-    def make(job: tuple[Callable[[], bytes], dict[str, Any], list[dict[str, Any]]]) -> Sample:
+    def make(job: tuple[Callable[[], bytes], ImageRow, list[AnnotationRow]]) -> Sample:
         picture, row, items = job
-        ids = painted_ids(items, row["height"], row["width"])
+        ids = painted_ids(items, *size_of(row))
         return Sample(row, items, picture(), encode(ids))
 
     return bounded_map(make, jobs())
 
 
-def painted_ids(items: Sequence[dict[str, Any]], height: int, width: int) -> npt.NDArray[np.int32]:
+def painted_ids(items: Sequence[AnnotationRow], height: int, width: int) -> npt.NDArray[np.int32]:
     """HxW segment ids, 0 = none; where segments overlap the higher score lies on top.
 
     Raises:

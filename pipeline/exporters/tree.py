@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -16,17 +16,14 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
+from schemas.rows import ImageRow, LabelledRows
 
 from .coco_parts import LabelledPart, labelled_parts
 from .table import SUFFIXES, Report
 from .threads import bounded_map
 
-Row = Mapping[str, Any]
 
-
-def images_of_part(
-    part: LabelledPart, *, things: bool = False
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def images_of_part(part: LabelledPart, *, things: bool = False) -> Iterator[LabelledRows]:
     """Every image row of a part with its annotation rows, as Python values one image at a time.
 
     Args:
@@ -46,7 +43,7 @@ def images_of_part(
 
 def labelled_images(
     ledger: Ledger, images: Sequence[str], annotations: Sequence[str], *, things: bool = False
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+) -> Iterator[LabelledRows]:
     """Every image that was looked at with its annotation rows, in the ledger's order.
 
     Columns that the dataset's schema version lacks are None in every row.
@@ -64,7 +61,7 @@ def labelled_images(
     for part in labelled_parts(ledger, images, [*annotations, *flags]):
         lacking = dict.fromkeys(set(images) - {*part.images.column_names})
         for row, own in images_of_part(part, things=things):
-            yield {**lacking, **row}, own
+            yield cast(ImageRow, {**lacking, **row}), own
 
 
 @dataclass(frozen=True, slots=True)

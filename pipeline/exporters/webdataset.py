@@ -14,6 +14,7 @@ import orjson
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage.uris import join
 from schemas.records import Task
+from schemas.rows import size_of
 
 from .coco_panoptic import bgr_of_ids
 from .coco_parts import looked_at
@@ -81,7 +82,7 @@ class WebDataset:
                 if found is None:
                     report("export-file-missing", name)
                     return
-                size = (sample.row["height"], sample.row["width"])
+                size = size_of(sample.row)
                 same = found[1] == data if data else picture_size(found[1]) == size
                 if found[0] != name or not same:
                     report("export-file-differs", name)

@@ -13,6 +13,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.masks.polygons import bridged, components_of
 from pipeline.storage.uris import join
 from schemas.records import Task
+from schemas.rows import AnnotationRow, size_of
 
 from .pictures import PICTURE_COLUMNS, Pictures, flat_name, picture_job, picture_suffix
 from .table import Artifact, Report, Traits
@@ -58,7 +59,7 @@ class YoloSeg:
         if ledger.storage.read(join(out, self.file)) != _data_yaml(ledger, splits):
             report("export-head", self.file)
 
-    def line(self, number: int, item: dict[str, Any], height: int, width: int) -> str:
+    def line(self, number: int, item: AnnotationRow, height: int, width: int) -> str:
         """An object's line."""
         parts = components_of(
             item["rle"]["counts"], height, width, item["bbox_xywh"], tolerance=self._tolerance
@@ -75,13 +76,13 @@ class YoloSeg:
             split = row["split"] or _SPLITS[0]
             splits.add(split)
             name = flat_name(row, "")
-            size = row["height"], row["width"]
+            size = size_of(row)
             yield OwnFile(f"labels/{split}/{name}.txt", partial(self._label, numbers, items, size))
             path = f"images/{split}/{name}{picture_suffix(row)}"
             yield OwnFile(path, picture_job(pictures, row), size)
 
     def _label(
-        self, numbers: dict[int, int], items: Sequence[dict[str, Any]], size: tuple[int, int]
+        self, numbers: dict[int, int], items: Sequence[AnnotationRow], size: tuple[int, int]
     ) -> bytes:
         return "".join(
             self.line(numbers[item["category_id"]], item, *size) for item in items
@@ -95,7 +96,7 @@ class YoloDetect(YoloSeg):
     options: tuple[str, ...] = ()
     traits = Traits(masks="boxes", things_only=True, pictures=True)
 
-    def line(self, number: int, item: dict[str, Any], height: int, width: int) -> str:
+    def line(self, number: int, item: AnnotationRow, height: int, width: int) -> str:
         """An object's line."""
         x, y, w, h = item["bbox_xywh"]
         box = np.array([[(x + w / 2) / width, (y + h / 2) / height], [w / width, h / height]])

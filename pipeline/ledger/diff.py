@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.manifest import Part
 from schemas.records import Status
+from schemas.rows import ImageRow
 
 from .ledger import Ledger
 from .views import PARENT, without_copies
@@ -81,7 +82,9 @@ def diff_images(before: Ledger, after: Ledger) -> ImagesDiff:
         )
     }
     unchanged = sum(p.images - p.copies for p in after.manifest.parts if p.name in shared)
-    left = Counter(row["sha256"] for name, row in old.items() if name not in new and row["sha256"])
+    left: Counter[str | None] = Counter(
+        row["sha256"] for name, row in old.items() if name not in new and row["sha256"]
+    )
     for name, row in new.items():
         was = old.get(name)
         failed = row["status"] == str(Status.FAILED)
@@ -118,13 +121,13 @@ def diff_images(before: Ledger, after: Ledger) -> ImagesDiff:
     )
 
 
-def _labels(row: dict[str, Any], *, same_run: bool) -> tuple[Any, ...]:
+def _labels(row: ImageRow, *, same_run: bool) -> tuple[Any, ...]:
     """What differs where labels were made anew; fingerprints are those of the run's config."""
     return (row["status"], row["num_segments"], row["fingerprint"] if not same_run else "")
 
 
-def _rows(ledger: Ledger, parts: Iterable[Part]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _rows(ledger: Ledger, parts: Iterable[Part]) -> dict[str, ImageRow]:
+    found: dict[str, ImageRow] = {}
     for part in parts:
         columns = [
             name for name in _COLUMNS if name != PARENT or ledger.manifest.schema_version > 2

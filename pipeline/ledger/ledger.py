@@ -18,11 +18,11 @@ from pipeline.storage.uris import absolute_uri, join
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
 from schemas.records import Failure, ImageRecord, Segmentation, Task
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin
 from schemas.tables import schema_of
 
 from .parts import (
     TABLES,
-    Row,
     annotation_rows,
     image_row,
     part_uri,
@@ -99,7 +99,7 @@ class Ledger:
         own = annotations_of_task(self._read("annotations", part, wanted), self._only)
         return own if columns is None else own.select(list(columns))
 
-    def rows(self) -> Iterator[tuple[Row, list[Row]]]:
+    def rows(self) -> Iterator[LabelledRows]:
         """Every image row with its annotation rows, in input order; one part in memory."""
         for images, segments in zip(self.images(), self.annotations(), strict=True):
             by_image = rows_by_image(segments)
@@ -322,11 +322,11 @@ def write_dataset(
     uri = absolute_uri(uri)
     tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
     run = hashlib.sha256(f"{','.join(tasks)} {model}".encode()).hexdigest()[:32]
-    origin = {"model": model, "model_revision": "", "run": run}
+    origin: Origin = {"model": model, "model_revision": "", "run": run}
     background = frozenset(item.id for item in categories if item.is_background)
     parts: list[Part] = []
-    image_rows: list[Row] = []
-    segment_rows: list[Row] = []
+    image_rows: list[ImageRow] = []
+    segment_rows: list[AnnotationRow] = []
 
     def flush() -> None:
         if image_rows:

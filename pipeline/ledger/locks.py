@@ -21,11 +21,11 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
-from schemas.records import Status, Task
+from schemas.records import ImageRecord, Status, Task, annotation_id
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, plane_columns
 from schemas.tables import LOCKS
 
 from .ledger import Ledger
-from .parts import Row
 from .reuse import image_fingerprint
 
 FOLDER = "locks"
@@ -95,11 +95,12 @@ class Lock:
         return hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()[:16]
 
     def rows(
-        self, categories: Categories, *, run: str, background: frozenset[int]
-    ) -> tuple[Row, list[Row]] | None:
-        """The image row and the annotation rows; the picture's ids and name are still to come.
+        self, record: ImageRecord, categories: Categories, *, run: str, background: frozenset[int]
+    ) -> LabelledRows | None:
+        """The image row and the annotation rows.
 
         Args:
+            record: The picture, with its name, id and plane.
             categories: Of the dataset.
             run: Config fingerprint.
             background: Category ids whose segments count as nothing found.
@@ -110,11 +111,13 @@ class Lock:
         table = {item.name: item for item in categories}
         if any(item.category not in table for item in self.segments):
             return None
-        segments: list[Row] = []
+        segments: list[AnnotationRow] = []
         for number, item in enumerate(self.segments, start=1):
             category = table[item.category]
             segments.append(
                 {
+                    "annotation_id": annotation_id(record.image_id, number),
+                    "image_id": record.image_id,
                     "segment_id": number,
                     "category_id": category.id,
                     "category": category.name,
@@ -123,7 +126,18 @@ class Lock:
                     "area": item.area,
                     "bbox_xywh": list(item.bbox_xywh),
                     "rle": {"size": [self.height, self.width], "counts": item.counts},
+                    "score": None,
+                    "tta_agreement": None,
                     "task": self.task,
+                    "prompt": None,
+                    "predicted_iou": None,
+                    "stability_score": None,
+                    "point_xy": None,
+                    "crop_xywh": None,
+                    "prompt_bbox_xywh": None,
+                    "source_id": None,
+                    "source_key": None,
+                    "visible_fraction": None,
                     "locked": True,
                     "model": MODEL,
                     "model_revision": self.locked_from,
@@ -131,10 +145,14 @@ class Lock:
                 }
             )
         found = any(row["category_id"] not in background for row in segments)
-        image: Row = {
+        image: ImageRow = {
+            "image_id": record.image_id,
+            "file_name": record.file_name,
             "width": self.width,
             "height": self.height,
             "status": str(Status.OK if found else Status.EMPTY),
+            "error_code": None,
+            "error_message": None,
             "num_segments": len(segments),
             "image_format": self.image_format,
             "exif_orientation": self.exif_orientation,
@@ -142,11 +160,15 @@ class Lock:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "fingerprint": image_fingerprint(self.sha256, f"{run} lock {self.digest}"),
+            "split": None,
+            "parent_image_id": None,
+            "augmentation": None,
+            "prompts": None,
+            **plane_columns(record),
             "locked": True,
             "locked_by": self.locked_by,
             "locked_at": self.locked_at,
             "locked_from": self.locked_from,
-            **dict.fromkeys(("error_code", "error_message", "split", "parent_image_id", "prompts")),
         }
         return image, segments
 
@@ -328,7 +350,7 @@ def view_of(images: Mapping[str, Any], plane: str) -> str:
     return " ".join(filter(None, (plane, *words)))
 
 
-def plane_of(image: Mapping[str, Any]) -> str:
+def plane_of(image: ImageRow) -> str:
     """The plane that an image row is of its file, "" where it is the file."""
     axis = image.get("plane_axis")
     return f"{axis}={image['plane_index']}" if axis else ""

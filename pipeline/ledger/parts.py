@@ -6,9 +6,8 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,9 +29,9 @@ from schemas.records import (
     Task,
     annotation_id,
 )
+from schemas.rows import AnnotationRow, ImageRow, Origin, PromptOutcome, plane_columns
 from schemas.tables import ANNOTATIONS, IMAGES
 
-Row = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 RETRYABLE: frozenset[str] = frozenset(
@@ -102,9 +101,9 @@ def _open_part(storage: Storage, dataset: str, table: str, name: str) -> BinaryI
             raise error from None
 
 
-def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
+def rows_by_image(annotations: pa.Table) -> dict[int, list[AnnotationRow]]:
     """Annotation rows grouped by image_id, order kept."""
-    grouped: dict[int, list[Row]] = {}
+    grouped: dict[int, list[AnnotationRow]] = {}
     for row in annotations.to_pylist():
         grouped.setdefault(row["image_id"], []).append(row)
     return grouped
@@ -113,7 +112,7 @@ def rows_by_image(annotations: pa.Table) -> dict[int, list[Row]]:
 def image_row(
     record: ImageRecord,
     *,
-    segments: Sequence[Row] = (),
+    segments: Sequence[AnnotationRow] = (),
     background: frozenset[int] = frozenset(),
     failure: Failure | None = None,
     original_hw: tuple[int, int] | None = None,
@@ -123,8 +122,8 @@ def image_row(
     size_bytes: int | None = None,
     sha256: str = "",
     fingerprint: str = "",
-    prompts: Sequence[Row] = (),
-) -> Row:
+    prompts: Sequence[PromptOutcome] = (),
+) -> ImageRow:
     """One row of the images table.
 
     Args:
@@ -163,16 +162,10 @@ def image_row(
         "augmentation": None,
         "prompts": list(prompts) or None,
         **plane_columns(record),
-    }
-
-
-def plane_columns(record: ImageRecord) -> Row:
-    """The columns of an image that is one plane of a file; null where it is the file."""
-    axis, _, number = record.plane.partition("=")
-    return {
-        "parent_file_name": record.file_name.removesuffix(f"#{record.plane}") if number else None,
-        "plane_axis": axis or None,
-        "plane_index": int(number) if number else None,
+        "locked": None,
+        "locked_by": None,
+        "locked_at": None,
+        "locked_from": None,
     }
 
 
@@ -181,16 +174,16 @@ def annotation_rows(
     segmentation: Segmentation,
     *,
     categories: Categories,
-    origin: Mapping[str, str],
+    origin: Origin,
     tasks: Sequence[Task],
-) -> list[Row]:
+) -> list[AnnotationRow]:
     """Rows of the annotations table for one image.
 
     Args:
         image_id: Of the image.
         segmentation: What the model found.
         categories: The run's table.
-        origin: Values of the columns model, model_revision and run.
+        origin: Who found it.
         tasks: What was asked of the model.
 
     Raises:
@@ -205,7 +198,7 @@ def annotation_rows(
     size = [segmentation.height, segmentation.width]
     base = annotation_id(image_id, 1) - 1
     task, only = tasks[0], len(tasks) == 1
-    rows: list[Row] = []
+    rows: list[AnnotationRow] = []
     for segment_id, segment in enumerate(segmentation.segments, start=1):
         if segment.category_id not in table:
             raise ValueError(f"segment of unknown category {segment.category_id}")
@@ -214,7 +207,9 @@ def annotation_rows(
         if not segment.finite:
             raise ValueError("a segment's score is not finite (NaN or infinity)")
         category = table[segment.category_id]
-        row = {
+        seen = segment.evidence or Evidence()
+        source_id, source_key = _source(seen.source_id)
+        row: AnnotationRow = {
             "annotation_id": base + segment_id,
             "image_id": image_id,
             "segment_id": segment_id,
@@ -229,23 +224,26 @@ def annotation_rows(
             "tta_agreement": segment.tta_agreement,
             "task": task,
             "prompt": segment.prompt,
+            "predicted_iou": seen.predicted_iou,
+            "stability_score": seen.stability_score,
+            "point_xy": seen.point_xy,
+            "crop_xywh": seen.crop_xywh,
+            "prompt_bbox_xywh": seen.prompt_bbox_xywh,
+            "source_id": source_id,
+            "source_key": source_key,
             "visible_fraction": None,
+            "locked": None,
             **origin,
         }
-        if segment.evidence is not None:
-            row.update(_evidence(segment.evidence))
         rows.append(row)
     return rows
 
 
-def _evidence(evidence: Evidence) -> Row:
-    """Its columns; an id that is text, or too large for a number, has one of its own."""
-    row = asdict(evidence)
-    del row["prompt_index"]  # the image row's `prompts` says which segment answered which
-    source = row["source_id"]
-    if isinstance(source, str) or (source is not None and abs(source) >= 1 << 63):
-        row.update(source_id=None, source_key=str(source))
-    return row
+def _source(given: int | str | None) -> tuple[int | None, str | None]:
+    """(source_id, source_key): an id that is text, or too large for a number, is a key."""
+    if isinstance(given, str) or (given is not None and abs(given) >= 1 << 63):
+        return None, str(given)
+    return given, None
 
 
 def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
@@ -255,7 +253,7 @@ def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
     return task
 
 
-def part_name(shard: str, images: Sequence[Row], run: str) -> str:
+def part_name(shard: str, images: Sequence[ImageRow], run: str) -> str:
     """A part's name: a function of the shard, what its images are and the config alone."""
     digest = hashlib.sha256(run.encode())
     for row in images:
@@ -271,8 +269,8 @@ def write_part(
     *,
     shard: str,
     run: str,
-    images: Sequence[Row],
-    annotations: Sequence[Row],
+    images: Sequence[ImageRow],
+    annotations: Sequence[AnnotationRow],
     background: frozenset[int] = frozenset(),
     tasks: Sequence[Task] = (),
 ) -> Part:
@@ -288,9 +286,9 @@ def write_part(
     name = part_name(shard, images, run)
     annotation_bytes = _parquet(pa.Table.from_pylist(list(annotations), schema=ANNOTATIONS))
     uri = part_uri(dataset, "annotations", name)
-    annotation_bytes, rows = _stand(storage, uri, annotation_bytes, ANNOTATIONS)
-    if rows is not None:
-        annotations = rows
+    annotation_bytes, standing = _stand(storage, uri, annotation_bytes, ANNOTATIONS)
+    if standing is not None:
+        annotations = standing.to_pylist()
         images = [_recount(row, annotations, background) for row in images]
     image_bytes = _parquet(pa.Table.from_pylist(list(images), schema=IMAGES))
     uri = part_uri(dataset, "images", name)
@@ -319,19 +317,19 @@ def write_part(
 
 def _stand(
     storage: Storage, uri: str, data: bytes, schema: pa.Schema
-) -> tuple[bytes, list[Row] | None]:
-    """Creates a file; the bytes that stand there now, and their rows where they are others."""
+) -> tuple[bytes, pa.Table | None]:
+    """Creates a file; the bytes that stand there now, and their table where they are others."""
     if storage.create(uri, data) or (standing := storage.read(uri)) == data:
         return data, None
-    rows = _rows_of(standing, schema)
-    if rows is None:
+    table = _table_of(standing, schema)
+    if table is None:
         _log.warning("damaged, written anew: %s", uri)
         storage.write(uri, data)
-    return (data if rows is None else standing), rows
+    return (data if table is None else standing), table
 
 
-def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:
-    """The rows of a whole file of this schema, None for a damaged or another one.
+def _table_of(data: bytes, schema: pa.Schema) -> pa.Table | None:
+    """The table of a whole file of this schema, None for a damaged or another one.
 
     A machine that fails while it writes may leave a file of the right name and half the bytes.
     """
@@ -340,7 +338,7 @@ def _rows_of(data: bytes, schema: pa.Schema) -> list[Row] | None:
         table = file.read()
     except (pa.ArrowException, OSError, ValueError):
         return None
-    return table.to_pylist() if table.schema.equals(schema) else None
+    return table if table.schema.equals(schema) else None
 
 
 def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:
@@ -358,7 +356,9 @@ def _parquet(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _recount(row: Row, annotations: Sequence[Row], background: frozenset[int]) -> Row:
+def _recount(
+    row: ImageRow, annotations: Sequence[AnnotationRow], background: frozenset[int]
+) -> ImageRow:
     if row["status"] == str(Status.FAILED):
         return row
     own = [item for item in annotations if item["image_id"] == row["image_id"]]
@@ -369,8 +369,8 @@ def _recount(row: Row, annotations: Sequence[Row], background: frozenset[int]) -
 
 def _per_task(
     tasks: Sequence[Task],
-    images: Sequence[Row],
-    annotations: Sequence[Row],
+    images: Sequence[ImageRow],
+    annotations: Sequence[AnnotationRow],
     background: frozenset[int],
 ) -> dict[Task, TaskCounts]:
     """Each task's share of the counts."""

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
+from schemas.rows import LabelledRows
 
-from .parts import RETRYABLE, Row, read_part, rows_by_image
+from .parts import RETRYABLE, read_part, rows_by_image
 
 _KEEP_PARTS = 4
 
@@ -88,10 +89,10 @@ class StandingLabels:
         self._storage = storage
         self._dataset = dataset
         self._index = index
-        self._parts: OrderedDict[str, dict[str, tuple[Row, list[Row]]]] = OrderedDict()
+        self._parts: OrderedDict[str, dict[str, LabelledRows]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, fingerprint: str) -> tuple[Row, list[Row]] | None:
+    def get(self, fingerprint: str) -> LabelledRows | None:
         """The image row and annotation rows of these labels, or None where there are none."""
         part = self._index.find(fingerprint)
         if part is None:
@@ -102,7 +103,7 @@ class StandingLabels:
             except (StorageError, ValueError, KeyError):
                 return None  # removed or damaged since planning: the image is done again
 
-    def _rows(self, part: str) -> dict[str, tuple[Row, list[Row]]]:
+    def _rows(self, part: str) -> dict[str, LabelledRows]:
         if part not in self._parts:
             images = read_part(self._storage, self._dataset, "images", part).to_pylist()
             table = read_part(self._storage, self._dataset, "annotations", part)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from schemas.categories import Categories
 from schemas.records import Status, Task
+from schemas.rows import ImageRow
 
 compute: Any = pc  # its functions are made at import time, out of a type checker's sight
 
@@ -71,11 +71,11 @@ def _how_many(ids: npt.NDArray[np.int64], owner: npt.NDArray[np.int64]) -> npt.N
 
 # Tells the rows of augmented copies from those of input pictures.
 
-PARENT = "parent_image_id"
+PARENT: Final = "parent_image_id"
 """The column of the images table that only copies fill."""
 
 
-def is_copy(row: Mapping[str, Any]) -> bool:
+def is_copy(row: ImageRow) -> bool:
     """Whether an image row is a copy; False for all rows of schema versions 1 and 2."""
     return row.get(PARENT) is not None
 

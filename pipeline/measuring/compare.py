@@ -21,6 +21,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
 from schemas.measurements import CHANGES as CHANGES_SCHEMA
 from schemas.records import Status
+from schemas.rows import AnnotationRow, ImageRow
 
 from .tables import TableWriter
 
@@ -28,8 +29,6 @@ from .tables import TableWriter
 
 _COLUMNS = ("annotation_id", "image_id", "task", "category_id", "category", "area", "rle")
 _OPEN_PARTS = 2
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class SideImage:
     name: str
     looked_at: bool
     size_hw: tuple[int, int]
-    segments: tuple[Row, ...]
+    segments: tuple[AnnotationRow, ...]
 
 
 class DatasetVersion:
@@ -90,7 +89,7 @@ class DatasetVersion:
         self._open.move_to_end(index)
         return self._open[index]
 
-    def _image(self, row: Row, segments: list[Row]) -> SideImage:
+    def _image(self, row: ImageRow, segments: list[AnnotationRow]) -> SideImage:
         return SideImage(
             row["file_name"],
             row["status"] in (Status.OK, Status.EMPTY),
@@ -183,7 +182,7 @@ def find_changes(
     ]
 
 
-def _runs(image: SideImage, rows: Sequence[Row]) -> ColumnRuns:
+def _runs(image: SideImage, rows: Sequence[AnnotationRow]) -> ColumnRuns:
     texts = pa.array([row["rle"]["counts"] for row in rows], pa.string())
     try:
         return read_column_runs(texts, *image.size_hw)
@@ -191,7 +190,9 @@ def _runs(image: SideImage, rows: Sequence[Row]) -> ColumnRuns:
         raise ValueError(f"{image.name}: {error}") from None
 
 
-def _row(name: str, task: str, change: str, a: Row | None, b: Row | None) -> dict[str, Any]:
+def _row(
+    name: str, task: str, change: str, a: AnnotationRow | None, b: AnnotationRow | None
+) -> dict[str, Any]:
     return {
         "file_name": name,
         "task": task,

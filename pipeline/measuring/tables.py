@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.masks.column_runs import Ints
 from schemas.measurements import AREAS, IMAGES, LENGTHS, OBJECTS
 from schemas.records import Status
+from schemas.rows import ImageRow, size_of
 
 from .intensity import Intensities
 from .originals import Seen
@@ -46,7 +48,7 @@ class Neighbours:
 def object_table(
     given: pa.Table,
     *,
-    images: Sequence[Mapping[str, Any]],
+    images: Sequence[ImageRow],
     number: Ints,
     shapes: Mapping[str, np.ndarray],
     neighbours: Neighbours,
@@ -125,7 +127,7 @@ _MM2 = 1e6  # square micrometres
 
 
 def image_table(
-    images: Sequence[Mapping[str, Any]],
+    images: Sequence[ImageRow],
     seen: Sequence[Seen],
     objects: pa.Table,
     bounds: Ints,
@@ -165,7 +167,7 @@ def image_table(
     return pa.Table.from_pylist(rows, schema=IMAGES)
 
 
-def _row(image: Mapping[str, Any], look: Seen, task: str, areas: np.ndarray) -> dict[str, Any]:
+def _row(image: ImageRow, look: Seen, task: str, areas: np.ndarray) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: image[name] for name in ("image_id", "file_name", "status", "width", "height")
     }
@@ -179,7 +181,7 @@ def _row(image: Mapping[str, Any], look: Seen, task: str, areas: np.ndarray) -> 
     }
     if image["status"] not in (Status.OK, Status.EMPTY):
         return row
-    count, area, pixels = len(areas), int(areas.sum()), image["height"] * image["width"]
+    count, area, pixels = len(areas), int(areas.sum()), prod(size_of(image))
     row |= {
         "count": count,
         "area": area,

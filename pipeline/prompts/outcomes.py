@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from schemas.prompts import (
     HANDED_THROUGH,
@@ -17,6 +16,7 @@ from schemas.prompts import (
     UNANSWERED,
 )
 from schemas.records import Prompt, Segment
+from schemas.rows import PromptOutcome
 
 
 def fault_of(prompt: Prompt, height: int, width: int) -> str:
@@ -43,7 +43,7 @@ def fault_of(prompt: Prompt, height: int, width: int) -> str:
 
 def prompt_rows(
     prompts: Sequence[Prompt], segments: Sequence[Segment], height: int, width: int
-) -> list[dict[str, Any]]:
+) -> list[PromptOutcome]:
     """The column `prompts` of an image's row: one entry a prompt, in the file's order.
 
     Args:
@@ -60,7 +60,7 @@ def prompt_rows(
     return [_row(prompt, found.get(index), height, width) for index, prompt in enumerate(prompts)]
 
 
-def outcome_note(rows: Sequence[Mapping[str, Any]]) -> str:
+def outcome_note(rows: Sequence[PromptOutcome]) -> str:
     """What an image's `note` says of prompts without an annotation; "" where there is none."""
     counts = Counter(row["outcome"] for row in rows)
     lost = [f"{counts[name]} {OUTCOMES[name].split(':')[0]}" for name in UNANSWERED if counts[name]]
@@ -69,7 +69,7 @@ def outcome_note(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(
     prompt: Prompt, found: tuple[int, Segment] | None, height: int, width: int
-) -> dict[str, Any]:
+) -> PromptOutcome:
     box = prompt.bbox_xyxy
     return {
         "source_id": None if prompt.source_id is None else str(prompt.source_id),

@@ -24,10 +24,9 @@ from pipeline.readers import open_reader
 from pipeline.storage.errors import StorageError
 from schemas.config.job import ImagesConfig, InputConfig
 from schemas.records import Failure, ImageRecord
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .survey import score_bin
-
-Row = Mapping[str, Any]
 
 FULL_SIDE = 1280
 THUMB_SIDE = 320
@@ -54,8 +53,8 @@ class ShownImage:
 
 
 def render(
-    row: Row,
-    segments: Sequence[Row],
+    row: ImageRow,
+    segments: Sequence[AnnotationRow],
     *,
     places: Mapping[int, int],
     background: frozenset[int],
@@ -74,7 +73,7 @@ def render(
         data: The image's bytes, None where they are gone.
         config: How bytes become pixels, as at labelling.
     """
-    size = row["height"], row["width"]
+    size = size_of(row)
     pixels = original_pixels(row, record, data, config)
     # The largest first: what lies on top of something is drawn later.
     ordered = sorted(segments, key=lambda item: (-item["area"], item["segment_id"]))
@@ -103,24 +102,24 @@ def render(
     )
 
 
-def _note(row: Row) -> str | None:
+def _note(row: ImageRow) -> str | None:
     """What decoding dropped or assumed, or what a picture is a copy of."""
     if not is_copy(row):
         return row["note"]
-    steps = json.loads(row["augmentation"])["steps"]
+    steps = json.loads(row["augmentation"] or '{"steps": []}')["steps"]
     done = ", ".join(dict.fromkeys(step["step"] for step in steps)) or "nothing changed"
     return f"augmented copy of image {row['parent_image_id']}: {done}"
 
 
 def original_pixels(
-    row: Row, record: ImageRecord | None, data: bytes | None, config: ImagesConfig
+    row: ImageRow, record: ImageRecord | None, data: bytes | None, config: ImagesConfig
 ) -> npt.NDArray[np.uint8] | None:
     """The picture that was labelled, perhaps reduced; None where it is gone or another one now."""
     if record is None or data is None:
         return None
     if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
         return None
-    size = row["height"], row["width"]
+    size = size_of(row)
     sample = decode_image(data, record, config, min_side=min(fit(size, FULL_SIDE)))
     if isinstance(sample, Failure) or tuple(sample.original_hw) != size:
         return None
@@ -140,14 +139,17 @@ def _jpeg(pixels: npt.NDArray[np.uint8], quality: int) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def _segment(row: Row, places: Mapping[int, int], counts: str) -> list[Any]:
+def _segment(row: AnnotationRow, places: Mapping[int, int], counts: str) -> list[Any]:
     score = None if row["score"] is None else round(row["score"], 4)
     place = places[row["category_id"]]
     return [row["segment_id"], place, score, row["area"], row["bbox_xywh"], counts, row["prompt"]]
 
 
 def _entry(
-    row: Row, segments: Sequence[Row], places: Mapping[int, int], background: frozenset[int]
+    row: ImageRow,
+    segments: Sequence[AnnotationRow],
+    places: Mapping[int, int],
+    background: frozenset[int],
 ) -> list[Any]:
     """[id, file name, status, width, height, objects, lowest score, found].
 

@@ -158,7 +158,7 @@ class LogHistogram:
         return {"edges": edges if len(used) else [], "counts": self._counts[first:last].tolist()}
 
 
-def score_bin(scores: Values) -> npt.NDArray[np.int64]:
+def score_bin(scores: Values | float) -> npt.NDArray[np.int64]:
     """The bin 0…19 of scores in 0…1; 1.0 belongs to the last one.
 
     Scores are stored as 32-bit floats: 0.15 must not fall below its own edge.

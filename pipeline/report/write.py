@@ -29,6 +29,7 @@ from schemas.containers import Container
 from schemas.manifest import DatasetManifest
 from schemas.names import below
 from schemas.records import ImageRecord, Task
+from schemas.rows import AnnotationRow, ImageRow
 
 from .escape import data_script, script_json
 from .page import build_page
@@ -281,7 +282,7 @@ def _pictures(
     def own(record: ImageRecord) -> bytes:
         return ledger.storage.read(below(ledger.uri, record.file_name))
 
-    def work(row: dict[str, Any], segments: list[dict[str, Any]]) -> ShownImage:
+    def work(row: ImageRow, segments: list[AnnotationRow]) -> ShownImage:
         record = records.get(row["file_name"])
         if is_copy(row):
             record = ImageRecord(row["file_name"], "", image_id=row["image_id"])

@@ -22,12 +22,13 @@ from pipeline.ledger.locks import (
     view_of,
     write_locks,
 )
-from pipeline.ledger.parts import Row, rows_by_image, write_part
+from pipeline.ledger.parts import rows_by_image, write_part
 from pipeline.ledger.views import is_copy
 from pipeline.masks import codec
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, Part, totals
-from schemas.records import Status, Task, annotation_id
+from schemas.records import ImageRecord, Status, Task
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, size_of
 
 from .corrections import Correction
 
@@ -102,12 +103,19 @@ def import_corrections(
         if not reason and row is not None:
             try:
                 segments = _segments(item, row, ledger.categories, manifest.task)
+                height, width = size_of(row)
+                key = row["sha256"] or "", plane_of(row)
                 lock = Lock(
-                    sha256=row["sha256"],
-                    view=view_of(settings, plane_of(row)),
-                    file_names=tuple(sorted(names_of[row["sha256"], plane_of(row)])),
+                    sha256=key[0],
+                    view=view_of(settings, key[1]),
+                    file_names=tuple(sorted(names_of[key])),
                     task=manifest.task,
-                    **{name: row[name] for name in _IMAGE},
+                    width=width,
+                    height=height,
+                    size_bytes=row["size_bytes"],
+                    image_format=row["image_format"],
+                    exif_orientation=row["exif_orientation"],
+                    note=row["note"],
                     locked_by=item.by or by,
                     locked_at=item.at or at,
                     locked_from=source,
@@ -165,8 +173,8 @@ def follow_locks(ledger: Ledger, locks: LockTable) -> tuple[Ledger, list[str]]:
 
 
 def _due(
-    images: Sequence[Row], locks: LockTable, ledger: Ledger, background: frozenset[int]
-) -> dict[int, tuple[Row, list[Row]]]:
+    images: Sequence[ImageRow], locks: LockTable, ledger: Ledger, background: frozenset[int]
+) -> dict[int, LabelledRows]:
     """Image id → the rows that its lock asks for, where it has others."""
     run, due = ledger.manifest.config_fingerprint, {}
     settings = ledger.manifest.config.get("images", {})
@@ -176,7 +184,8 @@ def _due(
         lock = locks.get(row["sha256"], view_of(settings, plane_of(row)))
         if lock is None or ledger.manifest.tasks != (lock.task,):
             continue
-        rows = lock.rows(ledger.categories, run=run, background=background)
+        record = ImageRecord(row["file_name"], "", image_id=row["image_id"], plane=plane_of(row))
+        rows = lock.rows(record, ledger.categories, run=run, background=background)
         if rows is not None and rows[0]["fingerprint"] != row["fingerprint"]:
             due[row["image_id"]] = rows
     return due
@@ -185,13 +194,13 @@ def _due(
 def _rewritten(
     ledger: Ledger,
     part: Part,
-    images: Sequence[Row],
-    due: Mapping[int, tuple[Row, list[Row]]],
+    images: Sequence[ImageRow],
+    due: Mapping[int, LabelledRows],
     background: frozenset[int],
 ) -> Part:
     standing = rows_by_image(ledger.annotations_of(part))
-    new_images: list[Row] = []
-    annotations: list[Row] = []
+    new_images: list[ImageRow] = []
+    annotations: list[AnnotationRow] = []
     for row in images:
         id_ = row["image_id"]
         if id_ not in due:
@@ -199,12 +208,8 @@ def _rewritten(
             annotations += standing.get(id_, [])
             continue
         image, segments = due[id_]
-        own = {"image_id": id_, "file_name": row["file_name"], "split": row["split"]}
-        new_images.append({**row, **image, **own})
-        annotations += [
-            {**item, "image_id": id_, "annotation_id": annotation_id(id_, item["segment_id"])}
-            for item in segments
-        ]
+        new_images.append({**image, "split": row["split"]})
+        annotations += segments
     return write_part(
         ledger.storage,
         ledger.uri,
@@ -219,10 +224,10 @@ def _rewritten(
 
 def _images_of(
     ledger: Ledger, wanted: set[str]
-) -> tuple[dict[str, Row], dict[tuple[str, str], list[str]]]:
+) -> tuple[dict[str, ImageRow], dict[tuple[str, str], list[str]]]:
     """Rows of images by name; and all names of the same bytes and plane."""
     columns = ("file_name", "sha256", "parent_image_id", "plane_axis", "plane_index")
-    rows: dict[str, Row] = {}
+    rows: dict[str, ImageRow] = {}
     for table in ledger.images((*columns, "status", *_IMAGE)):
         chosen = table.filter(pa.array([name in wanted for name in table["file_name"].to_pylist()]))
         rows |= {row["file_name"]: row for row in chosen.to_pylist() if not is_copy(row)}
@@ -237,7 +242,7 @@ def _images_of(
     return rows, names
 
 
-def _refusal(item: Correction, row: Row | None, given: str) -> str:
+def _refusal(item: Correction, row: ImageRow | None, given: str) -> str:
     """Why a correction cannot be taken, "" if it can."""
     if row is None:
         return "the dataset has no picture of this name"
@@ -262,14 +267,14 @@ def _twice(before: Lock | None, lock: Lock) -> str:
 
 
 def _segments(
-    item: Correction, row: Row, categories: Categories, task: Task
+    item: Correction, row: ImageRow, categories: Categories, task: Task
 ) -> tuple[LockedSegment, ...]:
     """The regions as the task wants them; what the rest of the picture is, is added.
 
     Raises:
         ValueError: A category is unknown, a mask is empty, or masks overlap that must not.
     """
-    height, width = row["height"], row["width"]
+    height, width = size_of(row)
     table = {category.name: category for category in categories}
     unknown = sorted({region.category for region in item.regions} - set(table))
     if unknown:

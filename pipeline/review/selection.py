@@ -16,7 +16,7 @@ from pipeline.evaluation.sources.categories import match_categories
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.ledger.ledger import Ledger, open_ledger, publish
 from pipeline.ledger.locks import is_locked
-from pipeline.ledger.parts import Row, rows_by_image, write_part
+from pipeline.ledger.parts import rows_by_image, write_part
 from pipeline.ledger.views import is_copy
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
@@ -161,7 +161,7 @@ def write_selection(
         if not images:
             continue
         segments = rows_by_image(ledger.annotations_of(part))
-        rows: list[Row] = [item for row in images for item in segments.get(row["image_id"], [])]
+        rows = [item for row in images for item in segments.get(row["image_id"], [])]
         parts.append(
             write_part(
                 storage,

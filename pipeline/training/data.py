@@ -19,6 +19,7 @@ from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import ImagesConfig, InputConfig
 from schemas.names import below
 from schemas.records import ImageRecord, Status, Task
+from schemas.rows import ImageRow
 
 Rest = Literal["auto", "ignore", "background"]
 
@@ -149,14 +150,14 @@ class LabelSource:
 
     def _of_ledger(self) -> Iterator[Pair]:
         """Rows that were looked at, in the dataset's order, with the pictures that are there."""
-        rows = [row for table in self._ledger.images() for row in table.to_pylist()]
+        rows: list[ImageRow] = [row for table in self._ledger.images() for row in table.to_pylist()]
         parents = {row["image_id"]: row for row in rows}
         records = {record.file_name: record for record in self.reader.list()}
         for row in rows:
             if row["status"] not in (Status.OK, Status.EMPTY):
                 continue
             name, parent_id = row["file_name"], row.get("parent_image_id")
-            parent = parents.get(parent_id, row)
+            parent = row if parent_id is None else parents.get(parent_id, row)
             if self.place.locked_only and not parent.get("locked"):
                 continue
             record = records.get(name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +28,8 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from schemas.categories import Categories, Category
 from schemas.manifest import Part
-from schemas.records import ErrorCode, Evidence, Failure, ImageRecord, Segment, Segmentation
+from schemas.records import ErrorCode, Failure, ImageRecord, Segment, Segmentation
+from schemas.rows import AnnotationRow, LabelledRows, Origin
 from schemas.tables import ANNOTATIONS, IMAGES
 
 CATEGORIES = Categories(
@@ -41,7 +40,7 @@ CATEGORIES = Categories(
     )
 )
 GROUND = frozenset({3})
-ORIGIN = {"model": "m", "model_revision": "1", "run": "r"}
+ORIGIN: Origin = {"model": "m", "model_revision": "1", "run": "r"}
 
 
 def found(*categories: int, score: float | None = 0.25) -> Segmentation:
@@ -56,7 +55,7 @@ def record(image_id: int = 1) -> ImageRecord:
     return ImageRecord(f"{image_id}.png", "/x", image_id=image_id)
 
 
-def rows(image_id: int, *categories: int, score: float | None = 0.25) -> list[dict[str, Any]]:
+def rows(image_id: int, *categories: int, score: float | None = 0.25) -> list[AnnotationRow]:
     return annotation_rows(
         image_id,
         found(*categories, score=score),
@@ -66,7 +65,7 @@ def rows(image_id: int, *categories: int, score: float | None = 0.25) -> list[di
     )
 
 
-def write(folder: Path, *pairs: tuple[dict[str, Any], list[dict[str, Any]]]) -> Part:
+def write(folder: Path, *pairs: LabelledRows) -> Part:
     return write_part(
         Storage(),
         str(folder),
@@ -101,15 +100,12 @@ def test_what_is_not_known_is_null() -> None:
     row = image_row(record())
     unknown = {"width", "height", "image_format", "note", "size_bytes", "sha256"}
     assert {key for key in unknown if row[key] is None} == unknown
-    corrected = {"locked", "locked_by", "locked_at", "locked_from"}  # of a person's rows alone
-    assert set(row) == set(IMAGES.names) - corrected
+    assert set(row) == set(IMAGES.names)
 
 
 def test_annotation_rows_fill_every_column() -> None:
     one, two = rows(5, 1, 3)
-    # null without prompts, and where no person corrected the picture
-    null = {item.name for item in fields(Evidence)} | {"source_key", "locked"}
-    assert set(one) == set(ANNOTATIONS.names) - null
+    assert set(one) == set(ANNOTATIONS.names)
     assert (one["segment_id"], two["segment_id"]) == (1, 2)
     assert two["annotation_id"] == one["annotation_id"] + 1
     assert (one["category"], one["isthing"], two["category"], two["isthing"]) == (
