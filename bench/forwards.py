@@ -457,9 +457,7 @@ def kernel(given: argparse.Namespace, lines: list[str]) -> None:
     from pipeline.models.kernels.deformable import attend_levels
     from pipeline.models.network.deformable import sample_levels
 
-    sys.path.append(
-        str(Path(__file__).resolve().parent.parent / "tests" / "pipeline" / "models" / "kernels")
-    )
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "support"))
     if given.device != "cpu":
         from deformable_checks import check  # pyright: ignore[reportMissingImports]
 

@@ -13,7 +13,10 @@ from hypothesis import settings
 settings.register_profile("maskmill", deadline=None)  # shared machines are slow at times
 settings.load_profile("maskmill")
 
-pytest_plugins = ["ci_skips", "processes", "ray_cluster", "report_datasets", "s3_server"]
+pytest_plugins = [
+    *("ci_skips", "interpreted_kernels", "processes"),
+    *("ray_cluster", "report_datasets", "s3_server"),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 

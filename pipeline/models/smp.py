@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
-from pipeline.models.checkpoints.load import fill, read_weights
+from pipeline.models.checkpoints.load import EmptyWeights, fill, read_weights
 from pipeline.models.checkpoints.smp import SIDECAR, SmpConfig, read_smp, smp_input_rule
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.outputs import DenseOutput, logit
@@ -99,7 +99,8 @@ def load_smp(info: ModelInfo, config: SmpConfig, *, allow_pickle: bool = False) 
             f"{nearest(config.architecture, known)}; known: {', '.join(known)}"
         )
     try:
-        net = known[config.architecture](encoder_weights=None, **config.arguments)
+        with EmptyWeights():
+            net = known[config.architecture](encoder_weights=None, **config.arguments)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{info.folder}: config.json: {error}") from error
     state = read_weights(Path(info.folder), info.weights, allow_pickle=allow_pickle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
@@ -219,32 +220,38 @@ def test_a_dataset_without_images_or_segments(name, task, tmp_path):
             assert np.unique(np.array(Image.open(png))).tolist() == [empty]
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
-def test_on_s3_as_on_disk(name, tmp_path, s3_server):
+@pytest.mark.parametrize("pictures", [False, True])
+def test_on_s3_as_on_disk(pictures, tmp_path, s3_server):
+    """Every format, of those with pictures and of those without all at once."""
+    names = tuple(name for name in EXPORTERS if traits(name).pictures == pictures)
     storage = Storage(s3_server.config)
     bucket = s3_server.new_bucket()
-    local = dataset_for(tmp_path / "data", name, "panoptic")
+    local = small_dataset(tmp_path / "data", "panoptic", pictures=pictures, shard_size=6)
     for entry in Storage().list(local.uri):
         storage.write(join(bucket, "data", entry.path), Path(entry.uri).read_bytes())
     remote = Ledger(join(bucket, "data"), local.manifest, storage)
-    export_all(remote, formats=(name,))
-    export_all(local, formats=(name,))
-    there = {
-        entry.path: storage.read(entry.uri)
-        for entry in storage.list(current_folder(storage, join(remote.uri, "exports")), hidden=True)
-    }
+    export_all(remote, formats=names)
+    export_all(local, formats=names)
+    entries = [*storage.list(current_folder(storage, join(remote.uri, "exports")), hidden=True)]
+    with ThreadPoolExecutor(8) as readers:
+        found = readers.map(storage.read, [entry.uri for entry in entries])
+        there = {entry.path: content for entry, content in zip(entries, found, strict=True)}
     assert there == tree(tmp_path / "data" / "exports")
     problems: list[tuple[str, str]] = []
-    assert check_exports(remote, lambda *problem: problems.append(problem)) == (name,)
+    assert check_exports(remote, lambda *problem: problems.append(problem)) == names
     assert not problems
     fewer = replace(local.manifest, version=2, parts=local.manifest.parts[:1])
-    export_all(Ledger(remote.uri, fewer, storage), formats=(name,))
-    export_all(Ledger(local.uri, fewer, local.storage), formats=(name,))
+    export_all(Ledger(remote.uri, fewer, storage), formats=names)
+    export_all(Ledger(local.uri, fewer, local.storage), formats=names)
     now = current_folder(storage, join(remote.uri, "exports"))
     left = {entry.path for entry in storage.list(now, hidden=True)}
     assert left == tree(tmp_path / "data" / "exports").keys()
-    several = sum(path.endswith((".png", ".txt", ".jpg", ".geojson")) for path in there)
-    assert not several or len(left) < len(there)
+    files_a_picture = (".png", ".txt", ".jpg", ".geojson")
+    for folder in {make_exporter(name).folder for name in names}:
+        before = [path for path in there if path.startswith(f"{folder}/")]
+        after = [path for path in left if path.startswith(f"{folder}/")]
+        assert before
+        assert len(after) < len(before) or not any(p.endswith(files_a_picture) for p in before)
 
 
 @pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[0] not in BY_ROW])

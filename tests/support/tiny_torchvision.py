@@ -31,7 +31,7 @@ THINGS = Categories(
 INSTANCE_IDS = (0, 17, 18, 0)
 """Background, cat, dog, a number that stands for nothing."""
 
-INSTANCE = {"name": "maskrcnn_resnet18_fpn", "proposals": 60, "detections": 12}
+INSTANCE = {"name": "maskrcnn_resnet18_fpn", "proposals": 60, "detections": 9}
 
 
 def tiny_semantic(folder: Path, *, name: str = "lraspp_mobilenet_v3_large") -> Path:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .files import SAFE
 from .info import ModelInfo
@@ -43,6 +44,32 @@ def read_weights(
     for name in files:
         state |= _read(folder / name, allow_pickle)
     return state
+
+
+class EmptyWeights(TorchFunctionMode):
+    """Networks built inside draw no weights, which takes longer than reading them.
+
+    Their parameters hold what memory held: `fill`, which sets all or none, has to follow.
+    """
+
+    _DRAWS = frozenset(
+        getattr(where, f"{name}_")
+        for where, names in (
+            (torch.Tensor, ("normal", "uniform")),
+            (torch.nn.init, ("normal", "uniform", "kaiming_normal", "kaiming_uniform")),
+        )
+        for name in names
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs an operation, but for those that draw a parameter."""
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")
+        if func in self._DRAWS and isinstance(tensor, torch.nn.Parameter):
+            return tensor
+        return func(*args, **kwargs)
 
 
 def fill(net: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

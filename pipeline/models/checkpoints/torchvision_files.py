@@ -25,7 +25,7 @@ from schemas.categories import Categories
 from schemas.suggest import nearest
 
 from .info import ModelInfo
-from .load import fill, read_weights, write_checkpoint
+from .load import EmptyWeights, fill, read_weights, write_checkpoint
 
 # torchvision's segmentation networks, built from an architecture's name.
 
@@ -160,7 +160,8 @@ def save_torchvision(
         "input": {**INPUTS[family], **_STATISTICS, **how},
     }
     torchvision_input_rule(config)
-    net = build_torchvision(architecture, outputs=len(category_ids))
+    with EmptyWeights():
+        net = build_torchvision(architecture, outputs=len(category_ids))
     fill(net, _without_training(state), where=str(folder))
     write_checkpoint(folder, net.state_dict(), config)
 
@@ -176,7 +177,8 @@ def load_torchvision(info: ModelInfo, *, allow_pickle: bool = False) -> torch.nn
         ValueError: The weights are a pickle and may not be loaded, or do not fit.
     """
     state = read_weights(Path(info.folder), info.weights, allow_pickle=allow_pickle)
-    net = build_torchvision(info.config.get("architecture", {}), outputs=len(info.category_ids))
+    with EmptyWeights():
+        net = build_torchvision(info.config.get("architecture", {}), outputs=len(info.category_ids))
     fill(net, _without_training(state), where=info.folder)
     return net
 

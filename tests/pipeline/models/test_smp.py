@@ -150,7 +150,7 @@ def test_pickled_weights_need_permission(tmp_path: Path):
 
 
 def test_an_encoder_of_large_patches_needs_a_divisor(tmp_path: Path):
-    tiny_smp(tmp_path, name="DPT", img_size=128, patch_size=64)
+    tiny_smp(tmp_path, name="DPT", img_size=64, patch_size=64)
     with pytest.raises(ValueError, match=r"multiples of 64: set \"divisor\" in maskmill\.json"):
         segmented(tmp_path, picture(30, 50))
     (tmp_path / "maskmill.json").write_text(json.dumps({"divisor": 64}))

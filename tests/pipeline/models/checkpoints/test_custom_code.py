@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from tiny_checkpoints import checkpoint
+from typer.testing import CliRunner
 
+from jobs.label import app
 from pipeline.models.checkpoints.info import describe
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 def evil(folder: Path, marker: Path, *, kind: str, auto_map: dict[str, str]) -> Path:
@@ -42,16 +40,13 @@ def test_a_job_runs_no_code_of_a_checkpoint_and_asks_nothing(kind, auto_map, ref
     model = evil(tmp_path / "evil", marker, kind=kind, auto_map=auto_map)
     (tmp_path / "in").mkdir()
     cv2.imwrite(str(tmp_path / "in/a.png"), np.full((32, 32, 3), 90, np.uint8))
-    command = [sys.executable, "-m", "jobs.label", "--input", str(tmp_path / "in"), "--inline"]
-    command += ["--output", str(tmp_path / "out"), "--model", str(model), "-q"]
-    done = subprocess.run(
-        command, cwd=ROOT, input="y\ny\ny\n", capture_output=True, text=True, check=False
-    )
+    asked = ["--input", str(tmp_path / "in"), "--inline", "--no-export", "--no-report", "-q"]
+    asked += ["--output", str(tmp_path / "out"), "--model", str(model)]
+    done = CliRunner().invoke(app, asked, input="y\ny\ny\n")
     assert not marker.exists()
-    assert done.returncode == (2 if refused else 0), done.stderr
-    assert "[y/N]" not in done.stdout + done.stderr
-    if refused:
-        assert "Traceback" not in done.stderr
+    assert done.exit_code == (2 if refused else 0), done.output
+    assert "[y/N]" not in done.output
+    assert "Traceback" not in done.output
 
 
 def test_a_checkpoint_names_no_file_elsewhere(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.models.checkpoints.load import fill, read_weights, write_checkpoint
+from pipeline.models.checkpoints.load import EmptyWeights, fill, read_weights, write_checkpoint
 
 
 def net() -> torch.nn.Sequential:
@@ -103,3 +103,17 @@ def test_weights_in_several_files_are_one_table(tmp_path: Path):
     save_file({"a": torch.zeros(1)}, tmp_path / "1.safetensors")
     save_file({"b": torch.ones(1)}, tmp_path / "2.safetensors")
     assert set(read_weights(tmp_path, ["1.safetensors", "2.safetensors"])) == {"a", "b"}
+
+
+def test_a_network_to_be_filled_draws_nothing():
+    """Or a large one is drawn at random for longer than its file is read."""
+    state = torch.random.get_rng_state()
+    with EmptyWeights():
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+        torch.nn.init.kaiming_normal_(net[0].weight)
+        assert torch.rand(1).shape == torch.zeros(1).uniform_().shape
+    torch.random.set_rng_state(state)
+    with EmptyWeights():
+        torch.nn.Linear(4, 4)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert net[1].weight.tolist() == [1] * 4

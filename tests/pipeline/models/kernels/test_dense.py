@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
-from source_tree import ROOT
-
-SUPPORT = ROOT / "tests" / "support"
 
 SIGNATURES = {
     "best_cells": "pictures=*i64 best=*i32 sums=*i64 most=*i32 known=i32 categories=i32",
@@ -42,23 +35,8 @@ CONSTANTS = {
 }
 
 
-def test_interpreted_they_give_what_the_plain_way_gives():
-    """In a process of its own: Triton decides when it is imported whether it interprets."""
-    paths = (str(SUPPORT), str(ROOT))
-    environment = os.environ | {
-        "TRITON_INTERPRET": "1",
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "kernel_checks"],
-        cwd=SUPPORT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_interpreted_they_give_what_the_plain_way_gives(interpreted):
+    assert interpreted("kernel_checks") == ""
 
 
 @pytest.mark.parametrize("element", ["float32", "bfloat16"])
@@ -74,6 +52,9 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
     modules = (dense, masks, runs, sam)
     for name, types in SIGNATURES.items():
         (kernel,) = (getattr(each, name) for each in modules if hasattr(each, name))
+        typed = "*E" in types or "element" in kernel.arg_names
+        if not typed and element != "float32":
+            continue  # compiled once
         own = types.replace("*E", {"float32": "*fp32", "bfloat16": "*bf16"}[element])
         signature = dict(item.split("=") for item in own.split())
         assert list(signature) == kernel.arg_names[: len(signature)]

@@ -1,7 +1,7 @@
 """What the kernel of deformable attention gives is what the plain formula gives.
 
-Run as a program under TRITON_INTERPRET=1 it checks it on a CPU; `test_deformable` calls `check`
-with a GPU where there is one.
+`test_deformable` calls `check`: with a CPU under Triton's interpreter, with a GPU where there is
+one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,3 @@ def check(device: str) -> None:
         nothing = attend_levels(values, far.to(dtype), references, shapes)
         if not bool((nothing == 0).all()):
             raise AssertionError(f"{device} {shapes} {coordinates} {dtype}: beyond the levels")
-
-
-if __name__ == "__main__":
-    check("cpu")
