@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.bands import decode_by_bands
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.images.slide import open_slide
@@ -222,7 +223,16 @@ class Preparer:
             slide = open_slide(data, record, images)
             if slide is not None and max(slide.original_hw) > self._config.tiling.size:
                 return slide
-        return decode_image(data, record, images, min_side=self._min_side)
+        outcome = decode_image(data, record, images, min_side=self._min_side)
+        if self._by_tiles and isinstance(outcome, Failure) and _is_for_memory(outcome):
+            slide = open_slide(data, record, images, at_least=0)
+            return slide or decode_by_bands(data, record, images, outcome)
+        return outcome
+
+
+def _is_for_memory(failure: Failure) -> bool:
+    """Whether another worker, with more memory, would decode it."""
+    return failure.code is ErrorCode.TOO_LARGE and failure.temporary
 
 
 def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:

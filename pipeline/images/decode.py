@@ -35,7 +35,7 @@ DECODERS: dict[str, Decoder] = {
 }
 """Kind as `sniff` names it → decoder(data, config, min_side): RGB as stored, before rotation."""
 
-DECODERS_VERSION = 2
+DECODERS_VERSION = 3
 """Goes up when images that failed before may be read now: such failures are not kept."""
 
 UNREADABLE = frozenset(
@@ -158,7 +158,7 @@ def _values(picture: Decoded) -> npt.NDArray[Any]:
     if picture.values is None:
         return _upright(picture.pixels, picture.orientation)
     # OpenCV turns no more than four bands.
-    turned = np.flip(np.atleast_3d(picture.values), _MIRRORED[picture.orientation])
+    turned = np.flip(np.atleast_3d(picture.values), MIRRORED[picture.orientation])
     return turned.swapaxes(0, 1) if picture.orientation >= 5 else turned
 
 
@@ -199,7 +199,7 @@ _TURNS: dict[int, Callable[[Pixels], npt.NDArray[Any]]] = {
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-_MIRRORED = {
+MIRRORED = {
     1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (0,), 7: (0, 1), 8: (1,),
 }  # fmt: skip
 """Axes to flip as stored; from 5 on rows and columns then change places."""

@@ -54,7 +54,7 @@ def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> De
     height, width = jpegxl_hw(data)
     check_size(height, width, config, bytes_a_pixel=deep_bytes(4, 2))
     values = _decoded("JPEG XL", imagecodecs.jpegxl_decode, data)
-    frames = len(values) if values.ndim == 4 or _is_film(values, height, width) else 1
+    frames = _frames(values, height, width)
     notes: tuple[str, ...] = ()
     if frames > 1 or config.page not in (None, "first", 1) or config.projection != "none":
         whole = values if frames > 1 else values[None]
@@ -67,8 +67,18 @@ def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> De
     return with_channels(_shown(values, config, notes), config)
 
 
-def _is_film(values: Values, height: int, width: int) -> bool:
-    return values.ndim == 3 and sorted(values.shape[1:]) == sorted((height, width))
+def count_jpegxl_frames(data: bytes) -> int:
+    """Frames of a JPEG XL, at least 1.
+
+    Raises:
+        UndecodableError: It is cut or damaged.
+    """
+    return _frames(_decoded("JPEG XL", imagecodecs.jpegxl_decode, data), *jpegxl_hw(data))
+
+
+def _frames(values: Values, height: int, width: int) -> int:
+    film = values.ndim == 3 and sorted(values.shape[1:]) == sorted((height, width))
+    return len(values) if values.ndim == 4 or film else 1
 
 
 def _decoded(kind: str, decode: Any, data: bytes) -> Values:

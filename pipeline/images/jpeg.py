@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import simplejpeg
 from PIL import JpegImagePlugin, MpoImagePlugin
 
 from schemas.config.images import ImagesConfig
+from schemas.notes import first_of
 from schemas.records import ErrorCode
 
 from .decoded import Decoded, Pixels, UndecodableError, exif_orientation, from_pillow
@@ -19,13 +21,20 @@ from .memory import BYTES_A_PIXEL, check_size
 from .pillow_kinds import read_frames, with_channels
 from .sniff import is_cut
 
-_UNKNOWN = ("Unsupported JPEG process", "Unsupported JPEG data precision")
+_UNKNOWN = (
+    "Unsupported JPEG process",
+    "Unsupported JPEG data precision",
+    "Unsupported color conversion request",  # lossless
+)
 _REMARKS = (
     "Invalid SOS parameters for sequential JPEG",
     "Unknown Adobe color transform code",
     "Warning: unknown JFIF revision number",
     "Corrupt JPEG data: bad ICC marker",
 )
+_PROGRESSIVE = (b"\xc2", b"\xca")
+_MPF = b"MPF\0"
+_MP_ENTRIES = 0xB002
 _END = b"\xff\xd9"
 _STUFFED = 2
 _PADDING = 16  # bytes some cameras put before the end marker; more means lost synchronisation
@@ -39,7 +48,26 @@ def decode_jpeg(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
     """
     if config.page not in (None, "first", 1) or config.projection != "none":
         return _decode_frame(data, config)
-    return with_channels(_decode_first(data, config, min_side), config)
+    picture = _decode_first(data, config, min_side)
+    if config.page is None and (several := _several(data)):
+        picture = replace(picture, notes=(*picture.notes, several))
+    return with_channels(picture, config)
+
+
+def _several(data: bytes) -> str:
+    """A note on an MPO whose further pictures are views of the scene: stereo, panorama, angles.
+
+    A preview or the brightness map that a phone adds is none.
+    """
+    if _MPF not in data[: data.find(b"\xff\xda")]:
+        return ""
+    try:
+        image: Any = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+        kinds = [entry["Attribute"]["MPType"] for entry in image.mpinfo[_MP_ENTRIES]]
+    except Exception:  # the first picture is there
+        return ""
+    views = sum(kind.startswith("Multi-Frame Image") for kind in kinds)
+    return first_of(len(kinds), "frames") if views > 1 else ""
 
 
 def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
@@ -53,18 +81,38 @@ def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
     return with_channels(read_frames(image, config), config)
 
 
-def _decode_first(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
+def jpeg_header(data: bytes) -> tuple[int, int, bool]:
+    """(height, width, whether its colours are CMYK) as stored.
+
+    Raises:
+        ValueError: It is of a kind that the fast binding refuses.
+    """
+    height, width, colors, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    return int(height), int(width), colors in ("CMYK", "YCCK")
+
+
+def decode_jpeg_into(pixels: Pixels, data: bytes, config: ImagesConfig) -> Decoded:
+    """Decodes a JPEG in red, green and blue, row by row, into HxWx3 memory of the caller's.
+
+    Raises:
+        UndecodableError: As `decode_jpeg`; or it cannot be done without another copy in memory.
+    """
+    return _decode_first(data, config, None, buffer=pixels)
+
+
+def _decode_first(
+    data: bytes, config: ImagesConfig, min_side: int | None, buffer: Pixels | None = None
+) -> Decoded:
     try:
-        rows, columns, colors, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, cmyk = jpeg_header(data)
     except ValueError:
         return _decode_odd(data, config)
-    height, width = int(rows), int(columns)
     factor = _factor(height, width, min_side)
-    # Scaled down in decoding, no more than that is ever in memory; the plain rule asks the file.
-    check_size(height, width, config, bytes_a_pixel=BYTES_A_PIXEL / factor**2)
-    orientation, notes = _orientation(data)
-    cmyk = colors in ("CMYK", "YCCK")
-    options: dict[str, Any] = {"colorspace": "CMYK" if cmyk else "RGB"}
+    if buffer is None:
+        # Scaled down in decoding, no more than that is in memory; the plain rule asks the file.
+        check_size(height, width, config, bytes_a_pixel=BYTES_A_PIXEL / factor**2)
+    orientation, notes = jpeg_orientation(data)
+    options: dict[str, Any] = {"colorspace": "CMYK" if cmyk else "RGB", "buffer": buffer}
     if factor > 1:
         options |= {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     pixels, warning = _strict(data, options)
@@ -140,7 +188,8 @@ def _decode_doubtful(data: bytes, config: ImagesConfig, warning: str) -> Decoded
     return replace(picture, notes=(*picture.notes, warning))
 
 
-def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
+def jpeg_orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
+    """EXIF orientation 1…8, and a note if it cannot be read."""
     if not _has_app1(data):
         return 1, ()
     try:
@@ -152,19 +201,32 @@ def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
 
 def _has_app1(data: bytes) -> bool:
     """Whether a segment before the pixels can hold EXIF or XMP; True where that is not clear."""
+    markers = list(_markers(data))
+    return b"\xe1" in markers or markers[-1:] != [b"\xda"]
+
+
+def is_progressive(data: bytes) -> bool:
+    """Whether the pixels come in several scans, of which the decoder keeps all in memory."""
+    return any(one in _PROGRESSIVE for one in _markers(data))
+
+
+def _markers(data: bytes) -> Iterator[bytes]:
+    """Markers of the segments before the pixels; the last is 0xda unless something is odd."""
     at = 2
     while data[at : at + 1] == b"\xff":
         marker = data[at + 1 : at + 2]
+        if not b"\xc0" <= marker < b"\xff" or b"\xd0" <= marker <= b"\xd9":
+            return
+        yield marker
         if marker == b"\xda":
-            return False
-        if marker == b"\xe1" or not b"\xc0" <= marker < b"\xff" or b"\xd0" <= marker <= b"\xd9":
-            return True
+            return
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return True
 
 
 def _decode_odd(data: bytes, config: ImagesConfig) -> Decoded:
     """What the fast binding refuses, such as unusual chroma subsampling."""
+    if b"\xf7" in _markers(data):
+        raise UndecodableError(ErrorCode.UNSUPPORTED, "JPEG-LS files are not supported")
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(image.height, image.width, config)
     image.load()

@@ -47,7 +47,12 @@ def _machine_memory(limits: tuple[str, ...]) -> int:
 
 
 def check_size(
-    height: int, width: int, config: ImagesConfig, *, bytes_a_pixel: float = BYTES_A_PIXEL
+    height: int,
+    width: int,
+    config: ImagesConfig,
+    *,
+    bytes_a_pixel: float = BYTES_A_PIXEL,
+    tiled: bool = False,
 ) -> None:
     """Refuses more pixels than the limit; called before any pixel is decoded.
 
@@ -57,6 +62,7 @@ def check_size(
         config: `max_pixels` is a plain rule; without it the worker's memory decides, and the
             refusal is temporary, since another worker may have more.
         bytes_a_pixel: That the chosen way to decode takes at its peak.
+        tiled: It is looked at in tiles already.
 
     Raises:
         UndecodableError: TOO_LARGE.
@@ -74,7 +80,7 @@ def check_size(
         raise UndecodableError(
             ErrorCode.TOO_LARGE,
             f"{_short(pixels / 1e6)} MP needs about {_short(needed / _GB)} GB, this worker may use "
-            f"{_short(usable / _GB)}; tile it or set images.max_pixels",
+            f"{_short(usable / _GB)}; {'' if tiled else 'tile it or '}set images.max_pixels",
             temporary=True,
         )
 

@@ -11,17 +11,21 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
+
 from schemas.config.images import ImagesConfig
 from schemas.records import ImageRecord
 
 from .dicom import count_dicom_frames
-from .pillow_kinds import PLUGINS, count_frames
+from .jp2_jxl import count_jpegxl_frames
+from .pillow_kinds import PLUGINS, count_frames, heif_plugin
 from .sniff import sniff
 from .tiff import count_planes
 
 _AXES = {"page": "page", "z": "z", "time": "t"}
 """`images.each` → how a plane is named."""
-_FLAT = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".heic")
+_FLAT = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp")
+"""Suffixes of files that are not read for it: a second picture in them is one of the camera's."""
 _AT_ONCE, _THREADS = 64, 8
 _KEPT, _KEPT_BYTES = 4, 1 << 28
 
@@ -111,7 +115,8 @@ class PlaneReader:
 def planes_in(data: bytes, each: str) -> int:
     """How many pages ("page"), depths ("z") or time points ("time") a file has, at least 1.
 
-    Frames of an animation and of a DICOM file are pages; those of DICOM also depths.
+    Frames of an animation, pictures of an MPO or HEIC and frames of a DICOM file are pages; those
+    of DICOM also depths.
 
     Raises:
         UndecodableError: It cannot be opened.
@@ -121,6 +126,22 @@ def planes_in(data: bytes, each: str) -> int:
         return max(1, count_planes(data, each))
     if kind == "DICOM" and each in ("page", "z"):
         return count_dicom_frames(data)
-    if kind in PLUGINS and each == "page":
-        return count_frames(PLUGINS[kind](io.BytesIO(data)))
-    return 1
+    if each != "page":
+        return 1
+    if kind == "JPEG XL":
+        return count_jpegxl_frames(data)
+    opened = _opened(kind, data)
+    return 1 if opened is None else count_frames(opened)
+
+
+def _opened(kind: str, data: bytes) -> ImageFile.ImageFile | None:
+    """A file that Pillow or its plugin reads, by frames; None where there can be but one."""
+    match kind:
+        case "JPEG":
+            return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+        case "PNG":
+            return PngImagePlugin.PngImageFile(io.BytesIO(data))
+        case "HEIC":
+            return heif_plugin()(io.BytesIO(data))
+        case _:
+            return PLUGINS[kind](io.BytesIO(data)) if kind in PLUGINS else None

@@ -90,10 +90,15 @@ def decode_heic(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
     Raises:
         UndecodableError: pillow-heif is not installed, or the image is too large.
     """
-    return decode_with(_heif_plugin())(data, config, min_side)
+    return decode_with(heif_plugin())(data, config, min_side)
 
 
-def _heif_plugin() -> Plugin:
+def heif_plugin() -> Plugin:
+    """The class of the optional pillow-heif.
+
+    Raises:
+        UndecodableError: It is not installed.
+    """
     try:
         from pillow_heif import HeifImageFile
     except ImportError:

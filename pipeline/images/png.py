@@ -23,6 +23,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PIXELS = (b"IDAT", b"fdAT")
+_FRAMES = (b"acTL", b"fcTL", b"fdAT")
 _LIMIT = PngImagePlugin.MAX_TEXT_CHUNK
 _SIGNATURE = 8
 
@@ -33,15 +34,12 @@ def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decod
     Raises:
         UndecodableError: Too large, or broken 16-bit data.
     """
-    notes = _wrong_pixels(data)
+    notes = wrong_pixels(data)
     try:
         picture = _decode(data, config)
     except (ValueError, SyntaxError):
-        plain, skipped = _without_metadata(data)
-        if not skipped:
-            raise
+        picture, skipped = _decode_plain(data, config)
         notes += skipped
-        picture = _decode(plain, config)
     if not notes:
         return with_channels(picture, config)
     noted = Decoded(
@@ -52,6 +50,18 @@ def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decod
         picture.values,
     )
     return with_channels(noted, config)
+
+
+def _decode_plain(data: bytes, config: ImagesConfig) -> tuple[Decoded, tuple[str, ...]]:
+    """The picture without metadata that Pillow refuses, and what was skipped."""
+    plain, skipped = without_metadata(data)
+    try:
+        return _decode(plain, config), skipped
+    except (ValueError, SyntaxError):
+        plain, skipped = without_metadata(data, every=True)
+        if not skipped:
+            raise
+        return _decode(plain, config), skipped
 
 
 def _decode(data: bytes, config: ImagesConfig) -> Decoded:
@@ -74,7 +84,7 @@ def _decode(data: bytes, config: ImagesConfig) -> Decoded:
     return from_deep(pixels[..., 2::-1], orientation, notes, config)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(type, first byte, byte after the last) of each whole chunk."""
     at = _SIGNATURE
     while at + 12 <= len(data):
@@ -92,24 +102,34 @@ def _is_intact(data: bytes, at: int, end: int) -> bool:
     return imagecodecs.deflate_crc32(data[at + 4 : end - 4]) == stated
 
 
-def _wrong_pixels(data: bytes) -> tuple[str, ...]:
+def wrong_pixels(data: bytes) -> tuple[str, ...]:
     """A note where the checksum of pixels is wrong, which Pillow does not look at."""
     wrong = any(
-        kind in _PIXELS and not _is_intact(data, at, end) for kind, at, end in _chunks(data)
+        kind in _PIXELS and not _is_intact(data, at, end) for kind, at, end in png_chunks(data)
     )
     return ("wrong checksum of the pixels",) if wrong else ()
 
 
-def _without_metadata(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The file without those texts, profiles and other unneeded chunks that Pillow refuses."""
+def without_metadata(data: bytes, *, every: bool = False) -> tuple[bytes, tuple[str, ...]]:
+    """The file without those texts, profiles and other unneeded chunks that Pillow refuses.
+
+    Args:
+        data: The whole file.
+        every: All that is not needed goes, whole or not.
+
+    Returns:
+        The file that is left, and a note on each kind that is not.
+    """
     kept, notes, end = [data[:_SIGNATURE]], [], _SIGNATURE
-    for kind, at, end in _chunks(data):
-        optional = kind[:1].islower() and kind not in (b"tRNS", *_PIXELS)
+    for kind, at, end in png_chunks(data):
+        optional = kind[:1].islower() and kind not in _FRAMES
         name = kind.decode("latin-1")
         if optional and not _is_intact(data, at, end):
             notes.append(f"{name} skipped: wrong checksum")
         elif kind in _METADATA and _inflated(data[at + 8 : end - 4], kind) > _LIMIT:
             notes.append(f"{name} skipped: very large")
+        elif every and optional and kind != b"tRNS":
+            notes.append(f"{name} skipped: damaged or too much metadata")
         else:
             kept.append(data[at:end])
     kept.append(data[end:])

@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 
 LARGE = 1 << 26
 """Pixels from which on an image is not decoded at once, if it is tiled."""
-_BYTES_A_PIXEL = 2
+BYTES_A_PIXEL = 2
 """Of the masks and maps of an image that is never in memory itself."""
 _CACHE_BYTES = 1 << 28
 
@@ -47,9 +47,10 @@ class SlidePixels:
         self._file = tifffile.TiffFile(io.BytesIO(data))
         source = TiffSource(self._file, data, config)
         self._page: Any = source.only_page()
-        if self._page is None or not _is_plain(source.key):
+        upright = source.key.tags.valueof(274, default=1) == 1
+        if self._page is None or not (source.key.is_tiled and upright and is_plain(source.key)):
             raise ValueError("not a plain image of tiles")
-        check_size(*source.hw, config, bytes_a_pixel=_BYTES_A_PIXEL)
+        check_size(*source.hw, config, bytes_a_pixel=BYTES_A_PIXEL, tiled=True)
         self.notes = (*source.notes, *check_strips(self._page, source.key, len(data)))
         self.shape = (*source.hw, 3)
         self.dtype = np.dtype(np.uint8)
@@ -92,34 +93,51 @@ class SlidePixels:
         if index in self._tiles:
             self._tiles.move_to_end(index)
             return self._tiles[index]
-        tile = self._decoded(index)
+        key = self._page.keyframe
+        tile = decode_segment(self._arguments[0], self._page, index)
+        if tile is None:
+            tile = np.zeros((key.tilelength, key.tilewidth, 3), np.uint8)
         self._tiles[index] = tile
         self._held += tile.nbytes
         while self._held > _CACHE_BYTES and len(self._tiles) > 1:
             self._held -= self._tiles.popitem(last=False)[1].nbytes
         return tile
 
-    def _decoded(self, index: int) -> Pixels:
-        page, key = self._page, self._page.keyframe
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if not (offset and count):
-            return np.zeros((key.tilelength, key.tilewidth, 3), np.uint8)
-        body = self._arguments[0][offset : offset + count]
-        tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-        try:
-            values = key.decode(body, index, **tables)[0][0]
-        except Exception:
-            reason = f"TIFF: damaged {name_of(key.compression)} data"
-            raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
-        if int(key.compression) == APERIO_YCC:
-            values = cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)
-        return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)
+
+def decode_segment(data: bytes, page: Any, index: int) -> Pixels | None:
+    """A tile or strip of a TIFF whose page `is_plain`, HxWx3; None where it is not stored.
+
+    Raises:
+        UndecodableError: It is damaged.
+    """
+    key = page.keyframe
+    offset, count = page.dataoffsets[index], page.databytecounts[index]
+    if not (offset and count):
+        return None
+    body = data[offset : offset + count]
+    tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
+    try:
+        values = key.decode(body, index, **tables)[0][0]
+    except Exception:
+        reason = f"TIFF: damaged {name_of(key.compression)} data"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
+    if int(key.compression) == APERIO_YCC:
+        values = cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)
 
 
-def open_slide(data: bytes, record: ImageRecord, config: ImagesConfig) -> Sample | None:
+def open_slide(
+    data: bytes, record: ImageRecord, config: ImagesConfig, *, at_least: int | None = None
+) -> Sample | None:
     """A sample of a large tiled TIFF that is not decoded yet; None where it must be decoded.
 
     Whatever is wrong with the file is left to the decoder to say.
+
+    Args:
+        data: The whole file.
+        record: Where it came from.
+        config: Which level, series or plane.
+        at_least: Pixels from which on an image is large; `LARGE` if unset.
     """
     if sniff(data) != "TIFF" or config.channels or config.projection != "none":
         return None
@@ -128,23 +146,22 @@ def open_slide(data: bytes, record: ImageRecord, config: ImagesConfig) -> Sample
     except Exception:
         return None
     height, width, _ = pixels.shape
-    if height * width < LARGE:
+    if height * width < (LARGE if at_least is None else at_least):
         return None
     note = "; ".join(pixels.notes)
     return Sample(record, pixels, (height, width), image_format="TIFF", note=note)
 
 
-def _is_plain(key: Any) -> bool:
+def is_plain(key: Any) -> bool:
+    """Whether a page's parts are 8-bit grey or RGB, each to be decoded by itself."""
     photometric = name_of(key.photometric)
     grey = key.samplesperpixel == 1 and photometric == "MINISBLACK"
     color = key.samplesperpixel == 3 and photometric in ("RGB", "YCBCR")
     return (
-        key.is_tiled
-        and key.imagedepth == 1
+        key.imagedepth == 1
         and (grey or color)
         and key.bitspersample == 8
         and key.dtype == np.uint8
         and int(key.planarconfig) == 1
-        and key.tags.valueof(274, default=1) == 1
         and not (photometric == "YCBCR" and int(key.compression) not in (7, APERIO_YCC))
     )

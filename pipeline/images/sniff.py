@@ -19,6 +19,7 @@ _PREFIXES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
+    (b"II\xbc\x01", "JPEG XR"),
     (b"8BPS", "Photoshop"),
     (b"v/1\x01", "OpenEXR"),
     (b"\x00\x00\x01\x00", "ICO"),

@@ -116,6 +116,8 @@ class TiffSource:
             self.key = self._series.keyframe
             if len(every) > 1 and config.series is None and kind not in _SLIDES:
                 self.notes += (first_of(len(every), "series"),)
+            if kind == "bif":
+                self.notes += ("fields of the scanner laid edge to edge, not stitched",)
         self._ome = file.ome_metadata if file.is_ome else None
         self.hw = int(self.key.imagelength), int(self.key.imagewidth)
         if not all(self.hw):

@@ -66,7 +66,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
         return _through_pillow(page, data)
     if photometric not in (*_GREY, *_COLOR, "PALETTE", "SEPARATED", ""):
         raise unsupported(key)
-    if photometric == "SEPARATED" and (key.bitspersample != 8 or key.samplesperpixel < 4):
+    if photometric == "SEPARATED" and not _is_cmyk(key):
         raise unsupported(key)
     values = _bands_last(_decoded(page, key, cut="byte counts" in "".join(notes)), key.axes)
     color = 3 if photometric in _COLOR else 1
@@ -201,12 +201,20 @@ def _colored(values: Values, page: Any) -> tuple[Values, tuple[str, ...]]:
     return colors.reshape(3, size).T.astype(np.uint8)[index.astype(np.uint16)], more
 
 
+def _is_cmyk(page: Any) -> bool:
+    return page.samplesperpixel >= 4 and page.dtype.kind == "u" and page.bitspersample in (8, 16)
+
+
 def _cmyk_to_rgb(values: Values) -> Values:
-    """Pillow's conversion; bands beyond the four inks are dropped."""
+    """Pillow's conversion, the same at 16 bits; bands beyond the four inks are dropped."""
     if values.ndim != 3:
         raise UndecodableError(ErrorCode.UNSUPPORTED, "TIFF: a volume in CMYK is not supported")
     inks = np.ascontiguousarray(values[..., :4])
-    return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    if inks.dtype == np.uint8:
+        return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    colors, black = (65535 - part for part in (inks[..., :3], inks[..., 3:]))
+    product = colors.astype(np.uint32) * black + 32767
+    return (product // 65535).astype(np.uint16)
 
 
 def _without_alpha(

@@ -26,10 +26,17 @@ IMAGE_EXTENSIONS = (
     ".svs",
     ".ndpi",
     ".scn",
+    ".bif",
     ".qptiff",
+    ".zif",
     ".btf",
+    ".tf2",
+    ".tf8",
     ".lsm",
     ".stk",
+    ".flex",
+    ".gel",
+    ".dib",
 )
 """In lower case; in the order of preference where one sample holds several."""
 
@@ -47,9 +54,12 @@ _NOT_READ = {
     **dict.fromkeys(
         (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
     ),
-    **dict.fromkeys((".mrxs", ".vsi", ".bif"), "whole-slide pictures: export a level"),
-    **dict.fromkeys((".czi", ".nd2", ".lif", ".oib", ".oif"), "export it to OME-TIFF"),
+    **dict.fromkeys(
+        (".mrxs", ".vsi", ".vms", ".vmu", ".isyntax", ".sdpc"), "export a level as TIFF"
+    ),
+    **dict.fromkeys((".czi", ".nd2", ".lif", ".oib", ".oif", ".ims"), "export it to OME-TIFF"),
     **dict.fromkeys((".psd", ".exr", ".hdr", ".pnm", ".ppm", ".pgm", ".pbm"), "convert it to PNG"),
+    **dict.fromkeys((".jxr", ".wdp", ".hdp", ".jls", ".xcf", ".pam", ".pfm"), "convert it to PNG"),
     **dict.fromkeys((".tga", ".ico", ".pcx", ".dds", ".qoi", ".fits", ".fit"), "convert it to PNG"),
 }
 """Kinds of pictures that are not read → what to do."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from recording_model import BROKEN, MemoryReader, png, shard_work, worker_spec
 
@@ -22,6 +23,7 @@ from pipeline.ledger.reuse import build_index, image_fingerprint
 from pipeline.models.checkpoints.info import describe
 from pipeline.storage.storage import Storage
 from schemas.config.augment import AugmentConfig, SplitConfig
+from schemas.config.model import TilingConfig
 from schemas.records import Failure, ImageRecord, Sample
 
 RECORD = ImageRecord("a.png", "memory:a.png", image_id=1)
@@ -67,7 +69,7 @@ def test_bytes_that_are_no_picture_have_a_key_too(
     assert found.outcome.code == code
     assert found.size_bytes == len(data)
     # Another version of the decoders may read what this one cannot.
-    how = ("decoders 2",) if data else ()
+    how = ("decoders 3",) if data else ()
     assert found.fingerprint == image_fingerprint(hashlib.sha256(data).hexdigest(), "run", *how)
 
 
@@ -97,6 +99,30 @@ def test_a_refusal_for_want_of_memory_is_no_label(
     assert ShardWorker._failed(found, found.outcome)["fingerprint"] == ""
     by_rule = Failure(found.outcome.code, "more than images.max_pixels")
     assert ShardWorker._failed(found, by_rule)["fingerprint"] == found.fingerprint
+
+
+def test_what_memory_refuses_is_read_in_bands_where_tiles_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    tiled = io.BytesIO()
+    tifffile.imwrite(tiled, pixels, photometric="rgb", tile=(64, 64), compression="zlib")
+    _, plain = cv2.imencode(".png", pixels[..., ::-1])
+    files = {"a.png": plain.tobytes(), "a.tif": tiled.getvalue()}
+    spec, _ = worker_spec(monkeypatch, tmp_path, files)
+    tiling = TilingConfig(size=64, overlap=16)
+    cut = replace(spec, config=spec.config.model_copy(update={"tiling": tiling}))
+    monkeypatch.setattr(
+        "pipeline.images.memory.worker_memory", lambda: 4 * 20 * pixels[..., 0].size
+    )
+    for name in files:
+        record = ImageRecord(name, f"memory:{name}", image_id=1)
+        whole = Preparer(spec).prepare(record).outcome
+        assert isinstance(whole, Failure)
+        assert whole.message.endswith("tile it or set images.max_pixels")
+        found = Preparer(cut).prepare(record).outcome
+        assert isinstance(found, Sample), found
+        np.testing.assert_array_equal(np.asarray(found.pixels), pixels)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from pictures_encoded import decode, encoded, fail, scene
@@ -205,3 +207,21 @@ def test_a_progressive_file_cut_between_scans_is_coarse_and_noted():
     sample = decode(data[:table])
     assert sample.note == "end marker missing"
     assert np.abs(sample.pixels.astype(int) - pillow(data)).mean() < 3
+
+
+def test_views_of_one_scene_are_noted_and_a_preview_is_not():
+    file = bytearray(
+        encoded(scene(), "MPO", save_all=True, append_images=[Image.fromarray(255 - scene())])
+    )
+    assert decode(bytes(file)).note == ""
+    entries = file.index(struct.pack("<LL", 0x030000, file.index(b"\xff\xd9") + 2))
+    for place in (entries, entries + 16):
+        struct.pack_into("<L", file, place, 0x020002)  # disparity: a stereo pair
+    assert decode(bytes(file)).note == "first of 2 frames"
+    assert decode(bytes(file), page="first").note == ""
+
+
+def test_lossless_kinds_are_unsupported():
+    grey = np.ascontiguousarray(scene()[..., 0])
+    for data in (imagecodecs.jpegls_encode(grey), imagecodecs.ljpeg_encode(grey.astype(np.uint16))):
+        assert fail(data).code is ErrorCode.UNSUPPORTED

@@ -6,6 +6,7 @@ import io
 import pickle
 from collections.abc import Iterator
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -99,3 +100,22 @@ def test_frames_are_pages():
     assert planes_in(file.getvalue(), "page") == 2
     assert planes_in(file.getvalue(), "z") == 1
     assert planes_in(FILES["a/one.png"], "page") == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "MPO", "WEBP", "AVIF"])
+def test_frames_of_every_kind_are_pages(kind):
+    more = [Image.fromarray(255 - scene()), Image.fromarray(scene()[::-1])]
+    assert planes_in(encoded(scene(), kind, save_all=True, append_images=more), "page") == 3
+    assert planes_in(encoded(scene(), kind), "page") == 1
+
+
+def test_frames_of_jpeg_xl_and_heic_are_pages():
+    film = np.stack([scene(), 255 - scene()])
+    assert planes_in(imagecodecs.jpegxl_encode(film, lossless=True), "page") == 2
+    assert planes_in(imagecodecs.jpegxl_encode(scene()), "page") == 1
+    heif = pytest.importorskip("pillow_heif", reason="needs maskmill[heif]")
+    pair = heif.from_pillow(Image.fromarray(scene()))
+    pair.add_from_pillow(Image.fromarray(255 - scene()))
+    file = io.BytesIO()
+    pair.save(file)
+    assert planes_in(file.getvalue(), "page") == 2

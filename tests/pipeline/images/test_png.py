@@ -52,6 +52,25 @@ def test_a_wrong_checksum_of_what_is_not_needed_is_a_note(kind, behind):
     assert sample.note or behind
 
 
+@pytest.mark.parametrize(
+    ("pieces", "name"),
+    [
+        (chunk(b"gAMA", b"x"), "gAMA"),
+        (chunk(b"tEXt", b"k\0" + b"a" * 900_000) * 75, "tEXt"),
+    ],
+)
+def test_metadata_that_pillow_refuses_costs_no_image(pieces, name):
+    sample = decode(with_chunk(pieces))
+    np.testing.assert_array_equal(sample.pixels, scene())
+    assert sample.note == f"{name} skipped: damaged or too much metadata"
+
+
+def test_damaged_transparency_is_not_needed():
+    sample = decode(with_chunk(chunk(b"tRNS", bytes(6), wrong=True)))
+    np.testing.assert_array_equal(sample.pixels, scene())
+    assert sample.note == "tRNS skipped: wrong checksum"
+
+
 def test_a_wrong_checksum_of_the_header_is_an_error():
     broken = bytearray(PLAIN)
     broken[29] ^= 1

@@ -210,8 +210,8 @@ def test_the_limit_holds_for_deep_pages():
     [
         pytest.param(written(deep(8, 8).astype(np.complex64)), id="complex"),
         pytest.param(
-            written(deep(8, 8, 4), photometric="separated"),
-            id="16-bit CMYK",
+            written(deep(8, 8, 4).astype(np.float32), photometric="separated"),
+            id="CMYK in floats",
         ),
     ],
 )

@@ -217,3 +217,22 @@ def test_tifffile_says_nothing_on_stderr(capfd):
 def test_imagecodecs_reads_what_these_tests_write():
     for codec in ("LZW", "ZSTD", "JPEG2K", "JPEGXL", "LERC", "PNG", "WEBP", "CCITTFAX4"):
         assert getattr(imagecodecs, codec).available, codec
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("codec", [None, "lzw"])
+@pytest.mark.parametrize("order", "<>")
+def test_cmyk_of_16_bits_is_that_of_8(planar, codec, order):
+    inks = np.asarray(Image.fromarray(scene()).convert("CMYK")).copy()
+    inks[..., 3] = scene()[..., 0] // 3
+    with_more = np.dstack((inks, np.full(inks.shape[:2], 77, np.uint8)))
+    options: dict[str, Any] = {"photometric": "separated", "compression": codec, "byteorder": order}
+    expected = values_of(written(inks, photometric="separated"))
+    for values in (inks, with_more):
+        deep = values.astype(np.uint16) * 257
+        if planar:
+            deep = np.moveaxis(deep, -1, 0).copy()
+            options["planarconfig"] = "separate"
+        found = values_of(written(deep, **options))
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(np.rint(found / 257), expected)

@@ -21,7 +21,10 @@ def without_extras(monkeypatch):
     kinds.image_extensions.cache_clear()
 
 
-@pytest.mark.parametrize("suffix", [".avif", ".mpo", ".jp2", ".jxl", ".JPG", ".Tiff"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".avif", ".mpo", ".jp2", ".jxl", ".JPG", ".Tiff", ".svs", ".bif", ".scn", ".lsm", ".zif"],
+)
 def test_kinds_that_are_decoded_are_listed(suffix):
     assert kind_of(extension(f"a{suffix}")) == "folder"
 

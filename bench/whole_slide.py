@@ -1,0 +1,116 @@
+"""A whole-slide image labelled in tiles: seconds and the peak memory of the process that does it.
+
+    python -m bench.whole_slide                                # 40,000 × 30,000, unet-nuclei
+    python -m bench.whole_slide --height 7500 --width 10000    # a smaller one
+
+The slide is a tiled pyramid with JPEG in its tiles, as scanners write it: islands of simulated
+nuclei on a blank slide, about an eighth of its area. `jobs.label` gets it as any other file, in a
+process of its own; nothing is left out, blank tiles go through the model, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from examples.simulate import render_field
+
+TILE = 512
+ISLAND = 4 * TILE
+"""Pixels of a side; of an island of nuclei, which are one field and its mirror images."""
+PLACE = 11 * TILE
+"""From one island to the next."""
+REDUCED = 16
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def main() -> None:
+    """Prints the slide's size, seconds and peak memory, and how many nuclei were found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--height", type=int, default=30_000)
+    parser.add_argument("--width", type=int, default=40_000)
+    parser.add_argument("--model", default="unet-nuclei")
+    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--overlap", type=int, default=128)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="slide-") as folder:
+        slide = Path(folder) / "in" / "slide.tif"
+        slide.parent.mkdir()
+        write_slide(slide, given.height, given.width)
+        print(f"{given.width} × {given.height}, a file of {slide.stat().st_size / 1e6:.0f} MB")
+        out = Path(folder) / "out"
+        command = [sys.executable, "-m", "jobs.label", "--inline", "--no-export", "--no-report"]
+        command += ["--input", str(slide.parent), "--output", str(out), "--model", given.model]
+        command += ["--task", "instance", "--tile-size", str(given.tile)]
+        command += ["--tile-overlap", str(given.overlap)]
+        begin = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - begin
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+        counts = json.loads((out / "manifest.json").read_text())["counts"]
+        print(f"{seconds:.0f} s, peak {peak:.2f} GB, {counts}")
+
+
+def write_slide(path: Path, height: int, width: int) -> None:
+    """Writes a pyramid of two levels, `REDUCED` times smaller the second."""
+    grey = render_field(0, size_hw=(TILE, TILE), nuclei=90).pixels.astype(np.uint8)
+    quarter = np.concatenate((grey, grey[::-1]))
+    half = np.concatenate((quarter, quarter[:, ::-1]), axis=1)
+    field = np.repeat(np.tile(half, (2, 2))[..., None], 3, 2)
+    small = np.zeros((height // REDUCED, width // REDUCED, 3), np.uint8)
+    shrunk = cv2.resize(field, None, fx=1 / REDUCED, fy=1 / REDUCED)
+    for y in range(PLACE // 3, height - ISLAND, PLACE):
+        for x in range(PLACE // 3, width - ISLAND, PLACE):
+            at = y // TILE * TILE // REDUCED, x // TILE * TILE // REDUCED
+            small[at[0] : at[0] + len(shrunk), at[1] : at[1] + len(shrunk)] = shrunk
+    options = {"compression": "jpeg", "tile": (TILE, TILE), "metadata": None}
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(
+            _tiles(field, height, width),
+            shape=(height, width, 3),
+            dtype=np.uint8,
+            photometric="ycbcr",
+            subsampling=(1, 1),
+            subifds=1,
+            **options,
+        )
+        file.write(small, photometric="rgb", subfiletype=1, **options)
+
+
+def _tiles(field: Pixels, height: int, width: int) -> Iterator[bytes]:
+    """The full size's tiles, each compressed once however often it comes."""
+    blank = imagecodecs.jpeg8_encode(np.zeros((TILE, TILE, 3), np.uint8), 85)
+    known = {
+        (y, x): imagecodecs.jpeg8_encode(field[y : y + TILE, x : x + TILE], 85, subsampling="444")
+        for y in range(0, ISLAND, TILE)
+        for x in range(0, ISLAND, TILE)
+    }
+    islands = [
+        {start // TILE * TILE for start in range(PLACE // 3, side - ISLAND, PLACE)}
+        for side in (height, width)
+    ]
+    for y in range(0, height, TILE):
+        for x in range(0, width, TILE):
+            rows, columns = (
+                [at - start for start in starts if start <= at < start + ISLAND]
+                for at, starts in zip((y, x), islands, strict=True)
+            )
+            yield known[rows[0], columns[0]] if rows and columns else blank
+
+
+if __name__ == "__main__":
+    main()
