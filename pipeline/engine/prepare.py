@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.bands import decode_by_bands
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
+from pipeline.images.large import decode_by_bands, open_slide
 from pipeline.images.preprocess import decode_through, make_chain
-from pipeline.images.slide import open_slide
 from pipeline.ledger.locks import read_locks, view_of
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo

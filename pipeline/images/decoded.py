@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
@@ -65,6 +67,29 @@ class UndecodableError(Exception):
         self.temporary = temporary
 
 
+class NotInBandsError(Exception):
+    """An image that has to be decoded at once, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """An image that is decoded some rows at a time.
+
+    Attributes:
+        hw: (height, width) as stored.
+        orientation: EXIF orientation, 1…8.
+        fill: Writes all pixels, HxWx3 as stored; what it yields after each band are notes.
+        notes: What was assumed.
+        more_bytes: That decoding takes a pixel, beside the band.
+    """
+
+    hw: tuple[int, int]
+    orientation: int
+    fill: Callable[[Pixels], Iterator[tuple[str, ...]]]
+    notes: tuple[str, ...] = ()
+    more_bytes: int = 0
+
+
 def exif_orientation(image: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
     """Orientation 1…8 as Pillow's `exif_transpose` finds it, and a note if it cannot be read."""
     try:
@@ -83,9 +108,16 @@ def from_pillow(
         plain = image.convert("RGBA" if image.mode == "RGBa" else "LA")
     if _is_transparent(plain):
         notes += ("alpha dropped",)
-    if plain.mode != "RGB":
-        plain = plain.convert("RGB")
-    return Decoded(_pixels(plain), (image.height, image.width), orientation, notes)
+    hw = image.height, image.width
+    if plain.mode == "L":  # a third of the bytes on the way out of Pillow
+        return Decoded(_repeated(np.asarray(plain)), hw, orientation, notes)
+    return Decoded(
+        _pixels(plain if plain.mode == "RGB" else plain.convert("RGB")), hw, orientation, notes
+    )
+
+
+def _repeated(grey: Pixels) -> Pixels:
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def _pixels(image: Image.Image) -> Pixels:

@@ -16,7 +16,15 @@ from schemas.config.images import ImagesConfig
 from schemas.notes import first_of
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, Pixels, UndecodableError, exif_orientation, from_pillow
+from .decoded import (
+    Bands,
+    Decoded,
+    NotInBandsError,
+    Pixels,
+    UndecodableError,
+    exif_orientation,
+    from_pillow,
+)
 from .memory import BYTES_A_PIXEL, check_size
 from .pillow_kinds import read_frames, with_channels
 from .sniff import is_cut
@@ -33,6 +41,8 @@ _REMARKS = (
     "Corrupt JPEG data: bad ICC marker",
 )
 _PROGRESSIVE = (b"\xc2", b"\xca")
+_COEFFICIENTS = 6
+"""Bytes a pixel that libjpeg keeps of an image in several scans."""
 _MPF = b"MPF\0"
 _MP_ENTRIES = 0xB002
 _END = b"\xff\xd9"
@@ -81,7 +91,28 @@ def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
     return with_channels(read_frames(image, config), config)
 
 
-def jpeg_header(data: bytes) -> tuple[int, int, bool]:
+def jpeg_bands(data: bytes, config: ImagesConfig) -> Bands:
+    """A JPEG, row by row.
+
+    Raises:
+        NotInBandsError: Its colours are CMYK, or it is of a kind that the fast binding refuses.
+    """
+    try:
+        height, width, cmyk = _header(data)
+    except ValueError:
+        raise NotInBandsError("a JPEG of this kind is not decoded in bands") from None
+    if cmyk:
+        raise NotInBandsError("a JPEG in CMYK is not decoded in bands")
+
+    def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
+        # libjpeg goes from row to row by itself; the system writes out what is done.
+        yield _decode_first(data, config, None, buffer=pixels).notes
+
+    more = _COEFFICIENTS if _is_progressive(data) else 0
+    return Bands((height, width), _orientation(data)[0], fill, more_bytes=more)
+
+
+def _header(data: bytes) -> tuple[int, int, bool]:
     """(height, width, whether its colours are CMYK) as stored.
 
     Raises:
@@ -91,27 +122,18 @@ def jpeg_header(data: bytes) -> tuple[int, int, bool]:
     return int(height), int(width), colors in ("CMYK", "YCCK")
 
 
-def decode_jpeg_into(pixels: Pixels, data: bytes, config: ImagesConfig) -> Decoded:
-    """Decodes a JPEG in red, green and blue, row by row, into HxWx3 memory of the caller's.
-
-    Raises:
-        UndecodableError: As `decode_jpeg`; or it cannot be done without another copy in memory.
-    """
-    return _decode_first(data, config, None, buffer=pixels)
-
-
 def _decode_first(
     data: bytes, config: ImagesConfig, min_side: int | None, buffer: Pixels | None = None
 ) -> Decoded:
     try:
-        height, width, cmyk = jpeg_header(data)
+        height, width, cmyk = _header(data)
     except ValueError:
         return _decode_odd(data, config)
     factor = _factor(height, width, min_side)
     if buffer is None:
         # Scaled down in decoding, no more than that is in memory; the plain rule asks the file.
         check_size(height, width, config, bytes_a_pixel=BYTES_A_PIXEL / factor**2)
-    orientation, notes = jpeg_orientation(data)
+    orientation, notes = _orientation(data)
     options: dict[str, Any] = {"colorspace": "CMYK" if cmyk else "RGB", "buffer": buffer}
     if factor > 1:
         options |= {"min_height": -(-height // factor), "min_width": -(-width // factor)}
@@ -188,7 +210,7 @@ def _decode_doubtful(data: bytes, config: ImagesConfig, warning: str) -> Decoded
     return replace(picture, notes=(*picture.notes, warning))
 
 
-def jpeg_orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
+def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
     """EXIF orientation 1…8, and a note if it cannot be read."""
     if not _has_app1(data):
         return 1, ()
@@ -205,7 +227,7 @@ def _has_app1(data: bytes) -> bool:
     return b"\xe1" in markers or markers[-1:] != [b"\xda"]
 
 
-def is_progressive(data: bytes) -> bool:
+def _is_progressive(data: bytes) -> bool:
     """Whether the pixels come in several scans, of which the decoder keeps all in memory."""
     return any(one in _PROGRESSIVE for one in _markers(data))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import imagecodecs
@@ -14,7 +15,16 @@ from PIL import PngImagePlugin
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, exif_orientation, from_deep
+from .decoded import (
+    Bands,
+    Decoded,
+    NotInBandsError,
+    Pixels,
+    UndecodableError,
+    exif_orientation,
+    from_deep,
+    from_pillow,
+)
 from .memory import check_size, deep_bytes
 from .pillow_kinds import read_frames, with_channels
 
@@ -25,7 +35,11 @@ _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PIXELS = (b"IDAT", b"fdAT")
 _FRAMES = (b"acTL", b"fcTL", b"fdAT")
 _LIMIT = PngImagePlugin.MAX_TEXT_CHUNK
-_SIGNATURE = 8
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type → values a pixel."""
+_CARRIERS = {1: 0, 2: 4, 3: 2, 4: 6}
+"""Bytes a pixel → colour type of a PNG of 8 bits that is filtered in the same way."""
 
 
 def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
@@ -34,7 +48,7 @@ def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decod
     Raises:
         UndecodableError: Too large, or broken 16-bit data.
     """
-    notes = wrong_pixels(data)
+    notes = _wrong_pixels(data)
     try:
         picture = _decode(data, config)
     except (ValueError, SyntaxError):
@@ -54,11 +68,11 @@ def decode_png(data: bytes, config: ImagesConfig, min_side: int | None) -> Decod
 
 def _decode_plain(data: bytes, config: ImagesConfig) -> tuple[Decoded, tuple[str, ...]]:
     """The picture without metadata that Pillow refuses, and what was skipped."""
-    plain, skipped = without_metadata(data)
+    plain, skipped = _without_metadata(data)
     try:
         return _decode(plain, config), skipped
     except (ValueError, SyntaxError):
-        plain, skipped = without_metadata(data, every=True)
+        plain, skipped = _without_metadata(data, every=True)
         if not skipped:
             raise
         return _decode(plain, config), skipped
@@ -84,9 +98,9 @@ def _decode(data: bytes, config: ImagesConfig) -> Decoded:
     return from_deep(pixels[..., 2::-1], orientation, notes, config)
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(type, first byte, byte after the last) of each whole chunk."""
-    at = _SIGNATURE
+    at = len(_SIGNATURE)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if end > len(data):
@@ -102,15 +116,15 @@ def _is_intact(data: bytes, at: int, end: int) -> bool:
     return imagecodecs.deflate_crc32(data[at + 4 : end - 4]) == stated
 
 
-def wrong_pixels(data: bytes) -> tuple[str, ...]:
+def _wrong_pixels(data: bytes) -> tuple[str, ...]:
     """A note where the checksum of pixels is wrong, which Pillow does not look at."""
     wrong = any(
-        kind in _PIXELS and not _is_intact(data, at, end) for kind, at, end in png_chunks(data)
+        kind in _PIXELS and not _is_intact(data, at, end) for kind, at, end in _chunks(data)
     )
     return ("wrong checksum of the pixels",) if wrong else ()
 
 
-def without_metadata(data: bytes, *, every: bool = False) -> tuple[bytes, tuple[str, ...]]:
+def _without_metadata(data: bytes, *, every: bool = False) -> tuple[bytes, tuple[str, ...]]:
     """The file without those texts, profiles and other unneeded chunks that Pillow refuses.
 
     Args:
@@ -120,8 +134,8 @@ def without_metadata(data: bytes, *, every: bool = False) -> tuple[bytes, tuple[
     Returns:
         The file that is left, and a note on each kind that is not.
     """
-    kept, notes, end = [data[:_SIGNATURE]], [], _SIGNATURE
-    for kind, at, end in png_chunks(data):
+    kept, notes, end = [data[: len(_SIGNATURE)]], [], len(_SIGNATURE)
+    for kind, at, end in _chunks(data):
         optional = kind[:1].islower() and kind not in _FRAMES
         name = kind.decode("latin-1")
         if optional and not _is_intact(data, at, end):
@@ -147,3 +161,111 @@ def _inflated(body: bytes, kind: bytes) -> int:
         return len(zlib.decompressobj().decompress(body[start:], _LIMIT + 1))
     except zlib.error:
         return len(body)
+
+
+# PNG: each band is made a small PNG of its own, which Pillow decodes.
+
+
+def png_bands(data: bytes, pixels_at_once: int) -> Bands:
+    """A PNG by bands of about so many pixels.
+
+    Raises:
+        NotInBandsError: It is interlaced, of 16 bits or an animation.
+    """
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    found = list(_chunks(data))
+    if interlaced or depth == 16 or any(kind == b"acTL" for kind, *_ in found):
+        what = "interlaced" if interlaced else "of 16 bits" if depth == 16 else "with frames"
+        raise NotInBandsError(f"a PNG that is {what} is not decoded in bands")
+    colors = b"".join(data[at:end] for kind, at, end in found if kind in (b"PLTE", b"tRNS"))
+    bodies = [(at + 8, end - 4) for kind, at, end in found if kind == b"IDAT"]
+
+    def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
+        bits = _SAMPLES[color] * depth
+        row, step = -(-width * bits // 8), max(1, bits // 8)
+        above = np.zeros((1, row), np.uint8)
+        top = 0
+        for rows in _inflated_rows(data, bodies, row + 1, height, max(1, pixels_at_once // width)):
+            raw = _unfiltered(rows, above, step)
+            above = raw[-1:]
+            plain = np.pad(raw, ((0, 0), (1, 0)))  # 0 = not filtered
+            image = _small_png(width, depth, color, plain, colors)
+            picture = from_pillow(image, 1)
+            pixels[top : top + len(rows)] = picture.pixels
+            top += len(rows)
+            yield picture.notes
+
+    orientation, notes = _png_orientation(data, found)
+    return Bands((height, width), orientation, fill, (*notes, *_wrong_pixels(data)))
+
+
+def _png_orientation(
+    data: bytes, found: Sequence[tuple[bytes, int, int]]
+) -> tuple[int, tuple[str, ...]]:
+    """EXIF orientation 1…8 of a PNG's metadata, read from a PNG of one pixel that has all of it."""
+    metadata = [data[at:end] for kind, at, end in found if kind not in (b"IDAT", b"IEND")]
+    plain, skipped = _without_metadata(_SIGNATURE + b"".join(metadata))
+    rest = b"".join(plain[at:end] for kind, at, end in _chunks(plain) if kind != b"IHDR")
+    depth, color = data[24:26]
+    row = np.zeros((1, 1 + -(-_SAMPLES[color] * depth // 8)), np.uint8)
+    orientation, notes = exif_orientation(_small_png(1, depth, color, row, rest))
+    return orientation, (*notes, *skipped)
+
+
+def _inflated_rows(
+    data: bytes, bodies: Sequence[tuple[int, int]], row: int, height: int, step: int
+) -> Iterator[Pixels]:
+    """The filtered rows of a PNG, `step` at a time, each with its filter's number before it."""
+    inflater = zlib.decompressobj()
+    size = step * row
+    left, held = row * height, bytearray()
+    for start, stop in bodies:
+        waiting = memoryview(data)[start:stop]
+        while left and waiting:
+            held += inflater.decompress(waiting, min(size, left) - len(held))
+            waiting = memoryview(inflater.unconsumed_tail)
+            if len(held) == min(size, left):
+                yield np.frombuffer(held, np.uint8).reshape(-1, row)
+                left -= len(held)
+                held = bytearray()
+    if left:
+        raise UndecodableError(ErrorCode.TRUNCATED, "PNG: the file ends inside the picture")
+
+
+def _unfiltered(rows: Pixels, above: Pixels, step: int) -> Pixels:
+    """Rows of bytes as they were before filtering, which looks `step` bytes to the left.
+
+    Args:
+        rows: N×(1+B), a filter's number and the bytes of each row.
+        above: 1×B, the row before the first, not filtered.
+        step: Bytes of a pixel.
+    """
+    count, length = len(rows), rows.shape[1] - 1
+    pixels = -(-length // step)
+    body = np.zeros((count + 1, 1 + pixels * step), np.uint8)
+    body[0, 1 : 1 + length] = above
+    body[1:, : 1 + length] = rows
+    image = _small_png(pixels, 8, _CARRIERS[step], body)
+    return np.asarray(image).reshape(count + 1, -1)[1:, :length]
+
+
+def _small_png(
+    width: int, depth: int, color: int, rows: Pixels, colors: bytes = b""
+) -> PngImagePlugin.PngImageFile:
+    """Loads rows of a PNG as one of their own."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = zlib.crc32(body, zlib.crc32(kind))
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
+    parts = (
+        _SIGNATURE,
+        chunk(b"IHDR", header),
+        colors,
+        chunk(b"IDAT", zlib.compress(rows.tobytes(), 0)),
+        chunk(b"IEND", b""),
+    )
+    image = PngImagePlugin.PngImageFile(io.BytesIO(b"".join(parts)))
+    image.load()
+    return image

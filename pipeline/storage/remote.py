@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO, cast
@@ -21,7 +24,16 @@ Attempt = Callable[[Callable[[], Any]], Any]
 Found = tuple[str, int, str]
 """(path relative to the root, bytes, token)."""
 
+Ask = Callable[..., dict[str, Any]]
+"""ask(prefix, **more): a page of `list_objects_v2`."""
+
 _PAGE = 1000
+_AT_ONCE = 8
+"""Folders that are listed at a time."""
+_AHEAD = 64
+"""Pages: about 16 MB."""
+_LEVELS = 3
+"""Of folders that are opened to find enough of them."""
 
 
 def remote_pages(
@@ -68,26 +80,114 @@ def remote_pages(
 def walk_s3(
     fs: Any, root: str, *, recursive: bool, wanted: Callable[[str], bool], attempt: Attempt
 ) -> Iterator[Found]:
-    """Keys under `root`, a page at a time, in the order in which S3 lists: by code point."""
+    """Keys under `root`, a page at a time, in the order in which S3 lists: by code point.
+
+    Where there are more than a page, in folders, several folders are listed at a time.
+    """
     bucket, _, prefix = root.partition("://")[2].partition("/")
     prefix = prefix + "/" if prefix else ""
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE}
-    if not recursive:
-        request["Delimiter"] = "/"
-    anything = not prefix
-    while True:
-        page = attempt(lambda: fs.call_s3("list_objects_v2", **request))
-        for item in page.get("Contents", ()):
-            anything = True
+
+    def ask(under: str, **more: Any) -> dict[str, Any]:
+        request = {"Bucket": bucket, "Prefix": under, "MaxKeys": _PAGE, **more}
+        return attempt(lambda: fs.call_s3("list_objects_v2", **request))
+
+    def found(items: Iterable[dict[str, Any]]) -> Iterator[Found]:
+        for item in items:
             path = item["Key"][len(prefix) :]
             if path and not path.endswith("/") and wanted(path):
                 yield path, item["Size"], item["ETag"].strip('"')
-        anything = anything or bool(page.get("CommonPrefixes"))
-        if not page.get("IsTruncated"):
-            break
-        request["ContinuationToken"] = page["NextContinuationToken"]
-    if not anything:
+
+    page = ask(prefix, **({} if recursive else {"Delimiter": "/"}))
+    keys: list[dict[str, Any]] = page.get("Contents", [])
+    if not (keys or page.get("CommonPrefixes") or page.get("IsTruncated")) and prefix:
         raise MissingError(f"no such file or folder: {root}")
+    yield from found(keys)
+    deep = recursive and any("/" in item["Key"][len(prefix) :] for item in keys)
+    if page.get("IsTruncated") and deep:
+        parts = _parts(ask, prefix, keys[-1]["Key"], lambda key: wanted(key[len(prefix) :]))
+        if sum(isinstance(part, str) for part in parts) > 1:
+            for items in _side_by_side(ask, parts, keys[-1]["Key"]):
+                yield from found(items)
+            return
+    while page.get("IsTruncated"):
+        page = _next_page(ask, prefix, page, {} if recursive else {"Delimiter": "/"})
+        yield from found(page.get("Contents", ()))
+
+
+def _next_page(
+    ask: Ask, prefix: str, page: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    return ask(prefix, ContinuationToken=page["NextContinuationToken"], **options)
+
+
+def _parts(
+    ask: Ask, prefix: str, after: str, wanted: Callable[[str], bool]
+) -> list[str | dict[str, Any]]:
+    """What lies under a prefix behind a key, in order: folders to list, and single objects.
+
+    Folders are opened, level by level, until there are enough of them to list side by side; one of
+    more than a page of children stays as it is.
+    """
+    parts: list[str | dict[str, Any]] = [prefix]
+    closed: set[str] = set()
+    for _ in range(_LEVELS):
+        opened: list[str | dict[str, Any]] = []
+        for part in parts:
+            if not isinstance(part, str) or part in closed:
+                opened.append(part)
+                continue
+            page = ask(part, Delimiter="/")
+            if page.get("IsTruncated"):
+                closed.add(part)
+                opened.append(part)
+                continue
+            folders = [each["Prefix"] for each in page.get("CommonPrefixes", ())]
+            folders = [one for one in folders if one > after or after.startswith(one)]
+            inside = {one: one for one in folders if one in closed or wanted(one)}
+            objects = {one["Key"]: one for one in page.get("Contents", ()) if one["Key"] > after}
+            opened += [both for _, both in sorted({**inside, **objects}.items())]
+        parts = opened
+        count = sum(isinstance(part, str) for part in parts)
+        if count >= _AT_ONCE or count == len(closed):
+            break
+    return parts
+
+
+def _side_by_side(
+    ask: Ask, parts: Sequence[str | dict[str, Any]], after: str
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """The objects of all parts, in their order; `_AT_ONCE` folders are listed at a time.
+
+    Of a folder whose turn has not come no more than `_AHEAD` pages are kept.
+    """
+    enough = threading.Event()
+
+    def first_pages(folder: str) -> tuple[list[Sequence[dict[str, Any]]], dict[str, Any]]:
+        page = ask(folder, **({"StartAfter": after} if after.startswith(folder) else {}))
+        pages: list[Sequence[dict[str, Any]]] = [page.get("Contents", ())]
+        while page.get("IsTruncated") and len(pages) < _AHEAD and not enough.is_set():
+            page = _next_page(ask, folder, page, {})
+            pages.append(page.get("Contents", ()))
+        return pages, page
+
+    folders = iter([part for part in parts if isinstance(part, str)])
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="listing") as pool:
+        waiting = deque(pool.submit(first_pages, one) for one in islice(folders, _AT_ONCE))
+        try:
+            for part in parts:
+                if not isinstance(part, str):
+                    yield (part,)
+                    continue
+                pages, page = waiting.popleft().result()
+                waiting.extend(pool.submit(first_pages, one) for one in islice(folders, 1))
+                yield from pages
+                while page.get("IsTruncated"):
+                    page = _next_page(ask, part, page, {})
+                    yield page.get("Contents", ())
+        finally:
+            enough.set()
+            for one in waiting:
+                one.cancel()
 
 
 def walk_remote(

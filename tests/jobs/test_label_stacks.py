@@ -143,7 +143,7 @@ def test_tiles_of_a_slide_give_what_the_decoded_image_gives(tmp_path, monkeypatc
     )
     tiles = ("--tile-size", "256", "--tile-overlap", "64")
     labelled(tmp_path / "in", tmp_path / "decoded", *tiles)
-    monkeypatch.setattr("pipeline.images.slide.LARGE", 1)
+    monkeypatch.setattr("pipeline.images.large.LARGE", 1)
     opened = []
     kept = slide.SlidePixels.__getitem__
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""bands.py: what is decoded in bands equals what is decoded at once; or the row says why not."""
+"""large.py: what is decoded in bands equals what is decoded at once; or the row says why not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import tifffile
 from pictures_encoded import RECORD, decode, encoded, scene
 from PIL import Image
 
-from pipeline.images import bands, memory
-from pipeline.images.bands import FilePixels, decode_by_bands
+from pipeline.images import large, memory
+from pipeline.images.large import FilePixels, decode_by_bands
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode, Failure, Sample
 
@@ -31,7 +31,7 @@ REFUSAL = Failure(
 
 @pytest.fixture(autouse=True)
 def bands_of_16_rows(monkeypatch):
-    monkeypatch.setattr(bands, "_BAND", 65 * 16)
+    monkeypatch.setattr(large, "_BAND", 65 * 16)
 
 
 def banded(data: bytes, **config: Any) -> Sample | Failure:

@@ -1,4 +1,4 @@
-"""slide.py: pixels that stay in the file are those that decoding gives."""
+"""large.py: pixels that stay in the file are those that decoding gives."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from pictures_encoded import RECORD, decode
 
-from pipeline.images import slide
-from pipeline.images.slide import SlidePixels, open_slide
+from pipeline.images import large
+from pipeline.images.large import SlidePixels, open_slide
 from pipeline.images.stretch import histogram
 from schemas.config.images import ImagesConfig
 
@@ -29,7 +29,7 @@ def written(values: np.ndarray, **options: Any) -> bytes:
 
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch):
-    monkeypatch.setattr(slide, "LARGE", 1)
+    monkeypatch.setattr(large, "LARGE", 1)
 
 
 @pytest.mark.parametrize("codec", [None, "lzw", "zlib", "jpeg", "jpeg2000", "webp"])
@@ -60,7 +60,7 @@ def test_grey():
 
 
 def test_no_more_is_held_than_the_cache_allows(monkeypatch):
-    monkeypatch.setattr(slide, "_CACHE_BYTES", 2 * 32 * 48 * 3)
+    monkeypatch.setattr(large, "_CACHE_BYTES", 2 * 32 * 48 * 3)
     data = written(COLOR, compression="lzw")
     pixels = SlidePixels(data, ImagesConfig())
     np.testing.assert_array_equal(pixels[:, :], decode(data).pixels)
@@ -89,5 +89,5 @@ def test_what_is_damaged_is_left_to_the_decoder():
 
 
 def test_a_small_image_is_decoded_at_once(monkeypatch):
-    monkeypatch.setattr(slide, "LARGE", COLOR.shape[0] * COLOR.shape[1] + 1)
+    monkeypatch.setattr(large, "LARGE", COLOR.shape[0] * COLOR.shape[1] + 1)
     assert open_slide(written(COLOR), RECORD, ImagesConfig()) is None

@@ -1,0 +1,345 @@
+"""Images larger than memory: pixels stay in a file, and tiles are read when they are looked at."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from schemas.config.images import ImagesConfig
+from schemas.records import ErrorCode, Failure, ImageRecord, Sample
+
+from .decode import MIRRORED, explain_decoding, of_plane
+from .decoded import Bands, NotInBandsError, Pixels, UndecodableError
+from .jpeg import jpeg_bands
+from .memory import check_size
+from .png import png_bands
+from .sniff import sniff
+from .tiff import TiffSource
+from .tiff_page import APERIO_YCC, check_strips, name_of
+
+LARGE = 1 << 26
+"""Pixels from which on an image is not decoded at once, if it is tiled."""
+_BYTES_A_PIXEL = 2
+"""Of the masks and maps of an image that is never in memory itself."""
+_CACHE_BYTES = 1 << 28
+_BAND = 1 << 22
+"""Pixels that are decoded at once."""
+
+
+class SlidePixels:
+    """HxWx3 uint8 as an array that is read where it is sliced; not safe for several threads.
+
+    Args:
+        data: The whole file.
+        config: Which level, series or plane.
+
+    Raises:
+        UndecodableError: Its tiles are cut, or it is larger than it may be.
+        ValueError: It is none of tiles of 8-bit grey or RGB.
+    """
+
+    def __init__(self, data: bytes, config: ImagesConfig) -> None:
+        self._arguments = data, config
+        self._file = tifffile.TiffFile(io.BytesIO(data))
+        source = TiffSource(self._file, data, config)
+        self._page: Any = source.only_page()
+        upright = source.key.tags.valueof(274, default=1) == 1
+        if self._page is None or not (source.key.is_tiled and upright and _is_plain(source.key)):
+            raise ValueError("not a plain image of tiles")
+        check_size(*source.hw, config, bytes_a_pixel=_BYTES_A_PIXEL, tiled=True)
+        self.notes = (*source.notes, *check_strips(self._page, source.key, len(data)))
+        self.shape = (*source.hw, 3)
+        self.dtype = np.dtype(np.uint8)
+        self.ndim = 3
+        self.nbytes = len(data)
+        self._tiles: OrderedDict[int, Pixels] = OrderedDict()
+        self._held = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SlidePixels, self._arguments
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:, :], dtype)
+
+    def __getitem__(self, place: slice | tuple[slice, ...]) -> Pixels:
+        """The pixels of these rows and columns, each a slice without a step."""
+        rows, columns, *rest = (*(place if isinstance(place, tuple) else (place,)), slice(None))
+        top, bottom, _ = rows.indices(self.shape[0])
+        left, right, _ = columns.indices(self.shape[1])
+        out = np.zeros((max(bottom - top, 0), max(right - left, 0), 3), np.uint8)
+        key = self._page.keyframe
+        tall, wide = key.tilelength, key.tilewidth
+        across = -(-key.imagewidth // wide)
+        for y in range(top // tall, -(-bottom // tall)) if out.size else ():
+            for x in range(left // wide, -(-right // wide)):
+                tile = self._tile(y * across + x)
+                y0, x0 = y * tall, x * wide
+                a, b = max(top, y0), min(bottom, y0 + tile.shape[0])
+                c, d = max(left, x0), min(right, x0 + tile.shape[1])
+                if a < b and c < d:
+                    out[a - top : b - top, c - left : d - left] = tile[
+                        a - y0 : b - y0, c - x0 : d - x0
+                    ]
+        return out[(slice(None), slice(None), *rest[:1])]
+
+    def _tile(self, index: int) -> Pixels:
+        if index in self._tiles:
+            self._tiles.move_to_end(index)
+            return self._tiles[index]
+        key = self._page.keyframe
+        tile = _decode_segment(self._arguments[0], self._page, index)
+        if tile is None:
+            tile = np.zeros((key.tilelength, key.tilewidth, 3), np.uint8)
+        self._tiles[index] = tile
+        self._held += tile.nbytes
+        while self._held > _CACHE_BYTES and len(self._tiles) > 1:
+            self._held -= self._tiles.popitem(last=False)[1].nbytes
+        return tile
+
+
+def _decode_segment(data: bytes, page: Any, index: int) -> Pixels | None:
+    """A tile or strip of a TIFF whose page `_is_plain`, HxWx3; None where it is not stored.
+
+    Raises:
+        UndecodableError: It is damaged.
+    """
+    key = page.keyframe
+    offset, count = page.dataoffsets[index], page.databytecounts[index]
+    if not (offset and count):
+        return None
+    body = data[offset : offset + count]
+    tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
+    try:
+        values = key.decode(body, index, **tables)[0][0]
+    except Exception:
+        reason = f"TIFF: damaged {name_of(key.compression)} data"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
+    if int(key.compression) == APERIO_YCC:
+        values = cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)
+
+
+def open_slide(
+    data: bytes, record: ImageRecord, config: ImagesConfig, *, at_least: int | None = None
+) -> Sample | None:
+    """A sample of a large tiled TIFF that is not decoded yet; None where it must be decoded.
+
+    Whatever is wrong with the file is left to the decoder to say.
+
+    Args:
+        data: The whole file.
+        record: Where it came from.
+        config: Which level, series or plane.
+        at_least: Pixels from which on an image is large; `LARGE` if unset.
+    """
+    if sniff(data) != "TIFF" or config.channels or config.projection != "none":
+        return None
+    try:
+        pixels: Any = SlidePixels(data, of_plane(config, record.plane))
+    except Exception:
+        return None
+    height, width, _ = pixels.shape
+    if height * width < (LARGE if at_least is None else at_least):
+        return None
+    note = "; ".join(pixels.notes)
+    return Sample(record, pixels, (height, width), image_format="TIFF", note=note)
+
+
+def _is_plain(key: Any) -> bool:
+    """Whether a page's parts are 8-bit grey or RGB, each to be decoded by itself."""
+    photometric = name_of(key.photometric)
+    grey = key.samplesperpixel == 1 and photometric == "MINISBLACK"
+    color = key.samplesperpixel == 3 and photometric in ("RGB", "YCBCR")
+    return (
+        key.imagedepth == 1
+        and (grey or color)
+        and key.bitspersample == 8
+        and key.dtype == np.uint8
+        and int(key.planarconfig) == 1
+        and not (photometric == "YCBCR" and int(key.compression) not in (7, APERIO_YCC))
+    )
+
+
+# Bands: an image that memory does not hold is decoded into a file.
+
+
+class FilePixels:
+    """HxWx3 uint8, upright, as an array in a file without a name; read where it is sliced.
+
+    The file lies in the folder for temporary files and takes 3 bytes a pixel there.
+
+    Args:
+        data: The whole image file: a PNG, a JPEG or a TIFF.
+        config: Pixel limit.
+
+    Raises:
+        NotInBandsError: It has to be decoded at once, or there is no room for the file.
+        UndecodableError: It is cut, damaged or larger than it may be even so.
+    """
+
+    def __init__(self, data: bytes, config: ImagesConfig) -> None:
+        self._arguments = data, config
+        source = _SOURCES[sniff(data)](data, config)
+        height, width = source.hw
+        check_size(
+            height, width, config, bytes_a_pixel=_BYTES_A_PIXEL + source.more_bytes, tiled=True
+        )
+        self._file = _file_of(3 * height * width)
+        self._stored = np.frombuffer(self._file, np.uint8).reshape(height, width, 3)
+        notes = dict.fromkeys(source.notes)
+        for more in source.fill(self._stored):
+            notes.update(dict.fromkeys(more))
+            self._forget()
+        self.notes = tuple(notes)
+        self.orientation = source.orientation
+        turned = source.orientation >= 5
+        self.shape = (width, height, 3) if turned else (height, width, 3)
+        self.dtype = np.dtype(np.uint8)
+        self.ndim = 3
+        self.nbytes = len(data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FilePixels, self._arguments
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:, :], dtype)
+
+    def __getitem__(self, place: slice | tuple[slice, ...]) -> Pixels:
+        """The pixels of these rows and columns, each a slice without a step."""
+        rows, columns, *rest = (*(place if isinstance(place, tuple) else (place,)), slice(None))
+        window = [
+            range(length)[one] for one, length in zip((rows, columns), self.shape, strict=False)
+        ]
+        mirrored = MIRRORED[self.orientation]
+        if self.orientation >= 5:
+            window.reverse()
+        stored = tuple(
+            slice(length - one.stop, length - one.start)
+            if axis in mirrored
+            else slice(one.start, one.stop)
+            for axis, (one, length) in enumerate(zip(window, self._stored.shape, strict=False))
+        )
+        part = np.flip(self._stored[stored], mirrored)
+        upright = part.swapaxes(0, 1) if self.orientation >= 5 else part
+        found = np.array(upright[(slice(None), slice(None), *rest[:1])])
+        self._forget()
+        return found
+
+    def _forget(self) -> None:
+        """Keeps what was written or read out of this process's memory; the file has it."""
+        self._file.madvise(mmap.MADV_DONTNEED)
+
+
+def decode_by_bands(
+    data: bytes, record: ImageRecord, config: ImagesConfig, refusal: Failure
+) -> Sample | Failure:
+    """A sample whose pixels lie in a file, of an image that memory does not hold.
+
+    Args:
+        data: The whole file.
+        record: Where it came from.
+        config: Which plane is asked for.
+        refusal: What decoding it at once said.
+
+    Returns:
+        The sample; or the refusal, with the reason why it cannot be decoded in bands.
+    """
+    kind = sniff(data)
+    try:
+        if kind not in _SOURCES:
+            raise NotInBandsError(f"{kind} is not decoded in bands")
+        plane = of_plane(config, record.plane)
+        chosen = (
+            plane.projection != "none" or plane.channels or plane.page not in (None, "first", 1)
+        )
+        if chosen:
+            raise NotInBandsError("with a choice of pages or channels it is not decoded in bands")
+        pixels: Any = FilePixels(data, plane)
+    except NotInBandsError as error:
+        message = f"{refusal.message.partition(';')[0]}; {error}: set images.max_pixels"
+        return Failure(ErrorCode.TOO_LARGE, message, temporary=True)
+    except UndecodableError as error:
+        return Failure(error.code, str(error), temporary=error.temporary)
+    except Exception as error:
+        reason = explain_decoding(kind, error, data)
+        return Failure(reason.code, str(reason))
+    height, width, _ = pixels.shape
+    return Sample(
+        record=record,
+        pixels=pixels,
+        original_hw=(height, width),
+        orientation=pixels.orientation,
+        image_format=kind,
+        note="; ".join(pixels.notes),
+    )
+
+
+def _file_of(size: int) -> mmap.mmap:
+    with tempfile.TemporaryFile(prefix="maskmill-") as file:
+        try:
+            # Room that is missing would otherwise end the process where it is written to.
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise NotInBandsError(
+                f"no room for {size / 1e9:.1f} GB in {folder} ({error.strerror})"
+            ) from None
+        return mmap.mmap(file.fileno(), size)
+
+
+def _tiff_bands(data: bytes, config: ImagesConfig) -> Bands:
+    """A TIFF strip by strip."""
+    file = tifffile.TiffFile(io.BytesIO(data))
+    source = TiffSource(file, data, config)
+    page, key = source.only_page(), source.key
+    if page is None or key.is_tiled or not _is_plain(key):
+        raise NotInBandsError("only a TIFF of one page, 8-bit grey or RGB, is decoded in bands")
+    notes = (*source.notes, *check_strips(page, key, len(data)))
+    height, width = source.hw
+    rows, step = min(key.rowsperstrip, height), max(1, _BAND // width)
+    if rows > step and not key.is_contiguous:
+        raise NotInBandsError("a TIFF in strips so large is not decoded in bands")
+    orientation = key.tags.valueof(274, default=1)
+    orientation = orientation if orientation in range(1, 9) else 1
+
+    def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
+        if key.is_contiguous:
+            count = height * width * key.samplesperpixel
+            stored = np.frombuffer(data, np.uint8, count, page.dataoffsets[0])
+            for top in range(0, height, step):
+                part = stored.reshape(height, width, -1)[top : top + step]
+                pixels[top : top + step] = part
+                yield ()
+            return
+        for index in range(-(-height // rows)):
+            top = index * rows
+            strip = _decode_segment(data, page, index)
+            pixels[top : top + rows] = 0 if strip is None else strip
+            if top // step != (top + rows) // step:
+                yield ()
+
+    return Bands((height, width), orientation, fill, notes)
+
+
+_SOURCES: dict[str, Callable[[bytes, ImagesConfig], Bands]] = {
+    "JPEG": jpeg_bands,
+    "PNG": lambda data, config: png_bands(data, _BAND),
+    "TIFF": _tiff_bands,
+}
+"""Kind as `sniff` names it → what is read of it in bands."""
