@@ -12,7 +12,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from jobs import label, measure
-from pipeline.images import memory, slide
+from pipeline.images import large, memory
 from pipeline.ledger.ledger import open_ledger
 
 RUN = CliRunner()
@@ -145,9 +145,9 @@ def test_tiles_of_a_slide_give_what_the_decoded_image_gives(tmp_path, monkeypatc
     labelled(tmp_path / "in", tmp_path / "decoded", *tiles)
     monkeypatch.setattr("pipeline.images.large.LARGE", 1)
     opened = []
-    kept = slide.SlidePixels.__getitem__
+    kept = large.SlidePixels.__getitem__
     monkeypatch.setattr(
-        slide.SlidePixels,
+        large.SlidePixels,
         "__getitem__",
         lambda self, place: opened.append(place) or kept(self, place),
     )
