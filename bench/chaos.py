@@ -89,7 +89,7 @@ class Field:
     def __init__(self, folder: Path, *, images: int = 24, workers: int = 0) -> None:
         self.folder, self.images, self.workers = folder, images, workers
         (folder / "in").mkdir(parents=True)
-        self._write_pictures()
+        write_pictures(folder / "in", images)
         started = time.monotonic()
         code = self.run(folder / "calm").wait()
         self.seconds = time.monotonic() - started
@@ -125,13 +125,15 @@ class Field:
             stderr=subprocess.DEVNULL,
         )
 
-    def _write_pictures(self) -> None:
-        rng = np.random.default_rng(0)
-        for number in range(self.images):
-            picture = np.full((96, 96, 3), 30, np.uint8)
-            for x, y in rng.integers(10, 86, (5, 2)).tolist():
-                cv2.circle(picture, (x, y), 7, (200, 180, 160), -1)
-            cv2.imwrite(str(self.folder / f"in/{number:04d}.png"), picture)
+
+def write_pictures(folder: Path, number: int) -> None:
+    """Writes pictures of five discs each, the same ones every time."""
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        picture = np.full((96, 96, 3), 30, np.uint8)
+        for x, y in rng.integers(10, 86, (5, 2)).tolist():
+            cv2.circle(picture, (x, y), 7, (200, 180, 160), -1)
+        cv2.imwrite(str(folder / f"{index:04d}.png"), picture)
 
 
 def published(out: Path) -> dict[str, bytes]:
