@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import join
+from pipeline.storage.uris import join, local_path
 from schemas.categories import Categories
 from schemas.manifest import Part, TaskCounts
 from schemas.notes import read_in_part
@@ -68,17 +68,21 @@ def read_part(
         ValueError: It is not Parquet.
     """
     uri = part_uri(dataset, table, name)
-    with _open_part(storage, dataset, table, name) as file:
+    tries = 1 if local_path(uri) is not None else 3  # a range of an object has no checksum
+    while True:
         try:
-            # Not pq.read_table: it imports pandas, two seconds a process.
-            wanted = list(columns) if columns is not None else None
-            return pq.ParquetFile(file, page_checksum_verification=True).read(columns=wanted)
+            with _open_part(storage, dataset, table, name) as file:
+                # Not pq.read_table: it imports pandas, two seconds a process.
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                return parquet.read(columns=list(columns) if columns is not None else None)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             # Damage shows as any of these: OSError for a page that does not decompress.
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
+            tries, reason = tries - 1, " ".join(str(error).split())
+            if not tries:
+                raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
+            _log.warning("reading it again: %s: %s", uri, reason)
 
 
 def read_part_bytes(storage: Storage, dataset: str, table: str, name: str) -> bytes:
