@@ -190,8 +190,8 @@ def disturb(field: Field, number: int, kind: str, rng: random.Random) -> Trial:
     if codes[-1]:
         wrong.append("the same command never succeeded")
     else:
-        wrong += _differences(field.truth, published(out))
-        wrong += _rows(out, field.images)
+        wrong += differences(field.truth, published(out))
+        wrong += row_faults(out, field.images)
         pruned = _prune(out)
         if pruned:
             wrong.append(f"prune ended with {pruned}")
@@ -250,7 +250,7 @@ def _bad_thing(
             mount = f"mount --bind {here} {here}; mount -o remount,ro,bind {here}"
             code = field.run(out, before=mount).wait()
             wrong = [] if code == 2 else [f"read-only output: exit code {code}, not 2"]
-            wrong += _differences(before, published(out))
+            wrong += differences(before, published(out))
             return [first, code], (), wrong + _without_versions(out)
         case "kill an actor":
             process = field.run(out, workers=1)
@@ -321,7 +321,7 @@ def _without_versions(out: Path) -> list[str]:
     return []
 
 
-def _differences(truth: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+def differences(truth: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
     """What is lost, doubled or other than it should be; the first ten."""
     wrong = [f"lost: {name}" for name in truth.keys() - found.keys()]
     wrong += [f"doubled or left: {name}" for name in found.keys() - truth.keys()]
@@ -329,7 +329,7 @@ def _differences(truth: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
     return sorted(wrong)[:10]
 
 
-def _rows(out: Path, images: int) -> list[str]:
+def row_faults(out: Path, images: int) -> list[str]:
     """What is wrong with the rows that a reader counts: one a picture, no more, no less."""
     names = Counter[str]()
     for path in (out / "images").glob("*.parquet"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos import Field, _differences, _rows, published, run_trials
+from bench.chaos import Field, differences, published, row_faults, run_trials
 
 SHORT = ("kill the driver", "kill an actor", "half a part", "read-only output")
 
@@ -33,17 +33,17 @@ def test_killed_and_disturbed_runs_publish_the_bytes_of_a_calm_one(tmp_path: Pat
 def test_what_is_lost_doubled_or_changed_is_seen(tmp_path: Path) -> None:
     field = Field(tmp_path, images=4)
     out = tmp_path / "calm"
-    assert _differences(field.truth, published(out)) == []
-    assert _rows(out, 4) == []
-    assert _rows(out, 5) == ["lost: the row of 0004.png"]
+    assert differences(field.truth, published(out)) == []
+    assert row_faults(out, 4) == []
+    assert row_faults(out, 5) == ["lost: the row of 0004.png"]
     part = next((out / "images").iterdir())
     (out / "images/twice.parquet").write_bytes(part.read_bytes())
-    assert any("2 rows of 0" in line for line in _rows(out, 4))
+    assert any("2 rows of 0" in line for line in row_faults(out, 4))
     (out / "report/left.html").write_text("left")
     part.write_bytes(part.read_bytes()[:-1] + b"x")
     found = published(out)
     del found["manifest.json"]
-    assert _differences(field.truth, found) == [
+    assert differences(field.truth, found) == [
         "doubled or left: report/left.html",
         "lost: manifest.json",
         f"other bytes: images/{part.name}",

@@ -50,9 +50,7 @@ def check(device: str) -> None:
             )
         )
         _same(lambda path, some=some: merge_instance(some, isthing=ISTHING, **LIMITS, path=path))
-        maps = [
-            query_semantic(output) for output in some[:3]
-        ]  # the last is nothing but ties
+        maps = [query_semantic(output) for output in some[:3]]  # the last is nothing but ties
         _same(lambda path, maps=maps: merge_semantic(maps, path=path))
     _dense(device)
     _boxes(device)
