@@ -26,7 +26,7 @@ from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.training.data import LabelLocation, LabelSource
 from pipeline.training.examples import ExamplesPlan, paint_label_map
-from pipeline.training.learn.loop import figures
+from pipeline.training.learn.semantic import figures
 from pipeline.training.semantic import train_semantic
 from schemas.config.job import ImagesConfig
 from schemas.config.layers import layered

@@ -26,8 +26,7 @@ PROTOCOL_NAMES = {"read"}
 ALONE = {
     "an entry of a table that its importer is": (
         *("evaluation.metrics.panoptic_quality", "evaluation.metrics.semantic"),
-        *("evaluation.sources.panoptic", "models.checkpoints.hf_config"),
-        *("models.checkpoints.own_format", "models.postprocess.boxes"),
+        *("evaluation.sources.panoptic", "models.postprocess.boxes"),
         *("models.postprocess.instance", "models.postprocess.panoptic"),
         *("report.evaluation", "report.measurements", "report.overview", "report.provenance"),
         "report.left_out",
@@ -37,21 +36,19 @@ ALONE = {
     ),
     "another library than its importer's": (
         *("readers.table_file", "readers.tar_index", "readers.tar_sources"),
-        *("evaluation.metrics.ap_official", "images.filters", "images.jpeg", "images.tiff"),
-        *("images.jp2_jxl", "images.png", "images.tiff_page"),
+        *("evaluation.metrics.ap_official", "images.filters", "images.jpeg"),
+        *("images.jp2_jxl", "images.png"),
         *("models.kernels.masks", "models.kernels.runs", "models.kernels.sam"),  # Triton's own
         *("models.kernels.runs_launch", "training.batches", "measuring.spreadsheets"),
         *("models.kernels.deformable", "models.kernels.windows"),
     ),
-    "what a room shows of itself": (
-        *("evaluation.metrics.table", "exporters.exports", "report.write"),
-    ),
+    "what a room shows of itself": (*("exporters.exports", "report.write"),),
     "loaded only by a job that asks for it": ("models.network.tta", "models.network.tta_merge"),
     "a noun of its own workshop, which families import": (
         *("models.naming.crops", "models.sam_core.everything", "models.sam_core.grid"),
     ),
     "a rule with tests of its own": (
-        *("models.checkpoints.architecture", "prompts.match", "exporters.names"),
+        *("models.checkpoints.architecture", "prompts.match"),
         *("models.network.attention", "models.network.graphs", "models.network.neighbourhood"),
         *("models.network.segformer_head", "models.text.grounding"),
     ),
@@ -76,8 +73,6 @@ ELSEWHERE = {
         *("models.videomt",),
     ),
     "tests/maskmill/test_command.py": ("maskmill.__main__",),
-    "tests/pipeline/models/kernels/test_deformable.py": ("models.network.deformable",),
-    "tests/pipeline/models/text/test_grounding.py": ("models.network.attention",),
     "tests/contract/test_segmenters.py": ("models.nuclei.predict",),
     "tests/contract/test_text_families.py": ("models.text.outlines", "models.text.segmenter"),
     "tests/jobs/test_evaluate.py": ("evaluation.metrics.table", "jobs.tables"),

@@ -44,7 +44,7 @@ MAY: dict[str, set[str]] = {
         *("models.checkpoints", "training.learn"),
     },
     "training.learn": {"models.checkpoints", "models.grids", "models.network"},
-    "training.nuclei": {"models.nuclei", "images", "masks"},
+    "training.nuclei": {"models.nuclei", "images", "masks", "training.learn"},
 }
 """Room of pipeline/ → the rooms that it may import; a room may always import itself."""
 

@@ -72,7 +72,7 @@ class TrainingJob:
             The best epoch's line.
         """
         from pipeline.training.learn.group import Group
-        from pipeline.training.learn.loop import run_semantic_training
+        from pipeline.training.learn.semantic import run_semantic_training
 
         group = Group.current() if together else Group()
         config = self.config

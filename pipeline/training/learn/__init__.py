@@ -1,4 +1,4 @@
-"""The training loop of semantic networks; torch lives here.
+"""The training loop, and semantic networks in it; torch lives here.
 
 In: batches. Out: a checkpoint that `--model` loads. Open `loop` first.
 """

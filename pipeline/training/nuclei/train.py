@@ -1,30 +1,25 @@
-"""The training loop: batches in, an averaged net out, everything resumable."""
+"""How a `unet` is trained: its loss, its validation, its checkpoint."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from pipeline.models.nuclei.decode import Decoding
 from pipeline.models.nuclei.net import MAPS, UNet, load_unet, normalise, save_unet
+from pipeline.training.learn.loop import Report, TrainingLoop
 from schemas.config.training import TrainConfig
 
 from .data import CropBatches, TrainingImage, read_split, read_training
 from .targets import map_loss
 from .validate import picture_maps, score_maps, tune
-
-Report = Callable[[Mapping[str, Any]], None]
 
 
 def train_nuclei(
@@ -66,42 +61,38 @@ def train_nuclei(
         raise ValueError(f"{output} holds no last.pt to resume from")
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True
-    run = _Run(output, config, device, report)
+    loop = _NucleiLoop(config, read_split(data, "val"), output, device, report)
     if resume:
-        run.restore()
+        loop.restore()
     elif init is not None:
-        run.start_from(init)
-    return run.fit(partial(read_training, data, negatives), read_split(data, "val"))
+        loop.start_from(init)
+    batches = CropBatches(
+        partial(read_training, data, negatives),
+        shares=config.shares,
+        restain=config.restain,
+        size=config.size,
+        batch_size=config.batch_size,
+        batches=config.epochs * config.steps,
+        seed=config.seed,
+    )
+    loop.fit(batches, config.steps, loaders=config.workers)
+    loop.tune()
+    return loop.best
 
 
-class _Run:
-    """State of one training run; `last.pt` is its copy on disk."""
-
-    def __init__(self, output: Path, config: TrainConfig, device: str, report: Report) -> None:
-        self.output, self.config, self.device, self.report = output, config, device, report
-        self.net = UNet(widths=config.widths, outputs=len(MAPS)).to(device)
-        self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.average = UNet(widths=config.widths, outputs=len(MAPS)).to(device)
-        self.average.load_state_dict(self.net.state_dict())
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.net, config.weight_decay), lr=config.learning_rate
-        )
-        self.step = 0
-        self.best: dict[str, Any] = {}
-
-    def restore(self) -> None:
-        """Loads `last.pt`.
-
-        Raises:
-            ValueError: It was written under another configuration.
-        """
-        state = torch.load(self.output / "last.pt", map_location=self.device, weights_only=True)
-        if state["config"] != self.config.model_dump_json():
-            raise ValueError(f"{self.output / 'last.pt'} was written under another configuration")
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
+class _NucleiLoop(TrainingLoop):
+    def __init__(
+        self,
+        config: TrainConfig,
+        val: Sequence[TrainingImage],
+        output: Path,
+        device: str,
+        report: Report,
+    ) -> None:
+        net = UNet(widths=config.widths, outputs=len(MAPS)).to(device)
+        super().__init__(net, config, output=output, facts={}, device=device, report=report)
+        self.net.to(memory_format=torch.channels_last)
+        self.config, self.val = config, val
 
     def start_from(self, folder: Path) -> None:
         """Takes the weights of a checkpoint folder.
@@ -119,83 +110,20 @@ class _Run:
             raise ValueError(f"{folder}: other widths than {self.config.widths}") from error
         self.average.load_state_dict(weights)
 
-    def fit(
-        self, load: Callable[[], list[TrainingImage]], val: list[TrainingImage]
-    ) -> Mapping[str, Any]:
-        """Runs the epochs that are left and returns the best one's line."""
-        config = self.config
-        total = config.epochs * config.steps
-        batches = CropBatches(
-            load,
-            shares=config.shares,
-            restain=config.restain,
-            size=config.size,
-            batch_size=config.batch_size,
-            batches=total,
-            seed=config.seed,
-        )
-        cuda = self.device.startswith("cuda")
-        loader = DataLoader(
-            cast("Dataset[dict[str, Tensor]]", batches),
-            batch_size=None,
-            sampler=range(self.step, total),
-            num_workers=config.workers,
-            # A forked copy of OpenCV's thread pool hangs: workers start fresh.
-            multiprocessing_context="forkserver" if config.workers else None,
-            pin_memory=cuda,
-            prefetch_factor=4 if config.workers else None,
-        )
-        losses = torch.zeros((), device=self.device)
-        start = time.perf_counter()
-        for batch in loader:
-            losses += self._learn(batch, total)
-            if self.step % config.steps:
-                continue
-            epoch = self.step // config.steps
-            line: dict[str, Any] = {
-                "epoch": epoch,
-                "loss": round(losses.item() / config.steps, 5),
-                "learning_rate": round(self.optimizer.param_groups[0]["lr"], 8),
-                "images_per_second": round(
-                    config.steps * config.batch_size / (time.perf_counter() - start), 1
-                ),
-            }
-            if epoch % config.validate_every == 0 or epoch == config.epochs:
-                line |= self._validate(val, epoch)
-            self._log(line)
-            losses.zero_()
-            start = time.perf_counter()
-        self._tune(val)
-        return self.best
-
-    def _learn(self, batch: dict[str, Tensor], total: int) -> Tensor:
-        config = self.config
-        warm = min(1.0, (self.step + 1) / max(config.warmup, 1))
-        rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / total))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Of a batch with image, planes and range."""
         image, planes, bounds = (
             batch[key].to(self.device, non_blocking=True) for key in ("image", "planes", "range")
         )
-        self.net.train()
         x = normalise(image, bounds[:, 0], bounds[:, 1])
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
             logits = self.net(x)
-        loss = map_loss(logits, planes)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(config.ema, self.step / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(_floats(self.average), _floats(self.net), 1 - decay)
-        return loss.detach()
+        return map_loss(logits, planes)
 
-    def _validate(self, val: list[TrainingImage], epoch: int) -> dict[str, Any]:
-        maps = picture_maps(self.average, val, self.device)
-        pooled = score_maps(maps, val, Decoding())
+    def validate(self, epoch: int) -> dict[str, Any]:
+        maps = picture_maps(self.average, self.val, self.device)
+        pooled = score_maps(maps, self.val, Decoding())
         accuracy = {kind: matches.accuracy() for kind, matches in pooled.items()}
         line = {
             "accuracy": {kind: round(values[0], 4) for kind, values in accuracy.items()},
@@ -210,11 +138,11 @@ class _Run:
             self._save(self.average, Decoding())
         return line
 
-    def _tune(self, val: list[TrainingImage]) -> None:
+    def tune(self) -> None:
         """Chooses the best epoch's thresholds, with its weights as they were stored."""
         config = json.loads((self.output / "config.json").read_text("utf-8"))
         net = load_unet(self.output, config)
-        self._save(net, tune(picture_maps(net, val, self.device), val))
+        self._save(net, tune(picture_maps(net, self.val, self.device), self.val))
 
     def _save(self, net: UNet, decoding: Decoding) -> None:
         save_unet(
@@ -224,32 +152,3 @@ class _Run:
             postprocess=asdict(decoding),
             training={"config": self.config.model_dump(mode="json"), "val": self.best},
         )
-
-    def _log(self, line: dict[str, Any]) -> None:
-        state = {
-            "config": self.config.model_dump_json(),
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "best": self.best,
-        }
-        torch.save(state, self.output / "last.pt.partial")
-        os.replace(self.output / "last.pt.partial", self.output / "last.pt")
-        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self.report(line)
-
-
-def _groups(net: UNet, weight_decay: float) -> list[dict[str, Any]]:
-    """Biases and batch normalisation are not decayed."""
-    kernels = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
-    return [
-        {"params": kernels, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
-def _floats(net: UNet) -> list[Tensor]:
-    return [value for value in net.state_dict().values() if value.is_floating_point()]

@@ -11,7 +11,7 @@ import torch.multiprocessing
 from torch import nn
 
 from pipeline.training.learn.group import Group, SharedNorm, share_norms
-from pipeline.training.learn.loss import semantic_loss
+from pipeline.training.learn.semantic import semantic_loss
 
 
 def network() -> nn.Module:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny_scenes import UNLABELLED, scene
 
-from pipeline.training.learn import loop
-from pipeline.training.learn.loop import run_semantic_training
+from pipeline.training.learn import loop, semantic
+from pipeline.training.learn.semantic import run_semantic_training
 from schemas.categories import Categories, Category
 from schemas.config.training import SemanticTrainConfig
 
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pyt
     def broken(logits: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return logits.sum() * float("nan")
 
-    monkeypatch.setattr(loop, "semantic_loss", broken)
+    monkeypatch.setattr(semantic, "semantic_loss", broken)
     with pytest.raises(ValueError, match="the loss of epoch 1 is nan: lower learning_rate"):
         run(tmp_path)
     assert not (tmp_path / "last.pt").exists()
@@ -107,7 +107,7 @@ def test_a_full_gpu_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def full(*_: Any, **__: Any) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    monkeypatch.setattr(loop, "semantic_loss", full)
+    monkeypatch.setattr(semantic, "semantic_loss", full)
     with pytest.raises(ValueError, match="lower batch_size or crop"):
         run(tmp_path)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.training.learn.checkpoint import save_semantic
 from pipeline.training.learn.nets import architecture_of, net_of, new_net
+from pipeline.training.learn.semantic import save_semantic
 from schemas.categories import Categories, Category
 from schemas.config.training import SemanticTrainConfig
 

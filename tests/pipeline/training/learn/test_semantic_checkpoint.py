@@ -12,8 +12,8 @@ import torch
 from pipeline.masks import codec
 from pipeline.models.checkpoints.families import segmenter_class
 from pipeline.models.checkpoints.info import describe
-from pipeline.training.learn.checkpoint import save_semantic
 from pipeline.training.learn.nets import TrainableNet, architecture_of, net_of, new_net
+from pipeline.training.learn.semantic import save_semantic
 from schemas.categories import Categories, Category
 from schemas.config.model import ModelConfig
 from schemas.config.training import Architecture, SemanticTrainConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.training.learn.loop import figures
+from pipeline.training.learn.semantic import figures
 from schemas.categories import Categories, Category
 
 TABLE = Categories(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.training.learn.loss import IGNORE, semantic_loss
+from pipeline.training.learn.semantic import IGNORE, semantic_loss
 
 
 def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
