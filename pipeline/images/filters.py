@@ -23,6 +23,8 @@ from schemas.config.preprocess import (
     Window,
 )
 
+from .stretch import ramp
+
 Values = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,21 +47,19 @@ def choose_bands(values: Values, step: Bands) -> Values:
 
 def apply_window(values: Values, step: Window) -> Pixels:
     """Maps two values to 0 and 255, whatever the picture holds; NaN becomes 0."""
-    return _ramp(values, *step.ends())
+    return ramp(values.astype(np.float32), *step.ends())
 
 
 def stretch_percentiles(values: Values, step: Percentile) -> Pixels:
     """Maps two percentiles to 0 and 255, over all channels together or each by itself."""
     if not step.per_channel:
-        return _ramp(values, *_percentiles(values, step.low, step.high))
-    return _by_channel(values, lambda one: _ramp(one, *_percentiles(one, step.low, step.high)))
+        return _stretched(values, step.low, step.high)
+    return _by_channel(values, lambda one: _stretched(one, step.low, step.high))
 
 
 def auto_contrast(pixels: Pixels, step: AutoContrast) -> Pixels:
     """Maps each channel's extremes to 0 and 255, after a cut of some percent at either end."""
-    return _by_channel(
-        pixels, lambda one: _ramp(one, *_percentiles(one, step.cutoff, 100 - step.cutoff))
-    )
+    return _by_channel(pixels, lambda one: _stretched(one, step.cutoff, 100 - step.cutoff))
 
 
 def apply_gamma(pixels: Pixels, step: Gamma) -> Pixels:
@@ -95,20 +95,15 @@ def balance_white(pixels: Pixels, step: WhiteBalance) -> Pixels:
     return np.asarray(cv2.LUT(pixels, table[:, None, :]), np.uint8)
 
 
-def _percentiles(values: Values, low: float, high: float) -> tuple[float, float]:
-    """Two percentiles of what is finite; the extremes where they are the same."""
+def _stretched(values: Values, low: float, high: float) -> Pixels:
+    """Between two percentiles of what is finite; between the extremes where they are the same."""
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
-        return 0.0, 0.0
-    a, b = np.percentile(finite, (low, high)).tolist()
-    return (a, b) if a < b else (float(finite.min()), float(finite.max()))
-
-
-def _ramp(values: Values, low: float, high: float) -> Pixels:
-    if high <= low:
         return np.zeros(values.shape, np.uint8)
-    scaled = (np.clip(values.astype(np.float32), low, high) - low) * (255 / (high - low))
-    return np.rint(np.nan_to_num(scaled, copy=False, nan=0.0)).astype(np.uint8)
+    a, b = np.percentile(finite, (low, high)).tolist()
+    if a >= b:
+        a, b = float(finite.min()), float(finite.max())
+    return ramp(values.astype(np.float32), a, b)
 
 
 def _by_channel(values: Values, act: Any) -> Pixels:

@@ -33,7 +33,7 @@ def stretch(pixels: npt.NDArray[Any], mode: Literal["percentile", "full"]) -> np
         shifted = (pixels.astype(np.int32) - info.min).astype(np.uint16)
         count = np.bincount(shifted.reshape(-1), minlength=65536)
         low, high = _percentiles(count) if mode == "percentile" else (0, info.max - info.min)
-        return _ramp(np.arange(65536), low, high)[shifted]
+        return ramp(np.arange(65536), low, high)[shifted]
     values = pixels.astype(np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -44,7 +44,7 @@ def stretch(pixels: npt.NDArray[Any], mode: Literal["percentile", "full"]) -> np
         low, high = inner.tolist() if inner[0] < inner[1] else (low, high)
     elif pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    return _ramp(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+    return ramp(values, low, high)
 
 
 def _percentiles(count: npt.NDArray[np.int64]) -> tuple[int, int]:
@@ -55,11 +55,18 @@ def _percentiles(count: npt.NDArray[np.int64]) -> tuple[int, int]:
     return low, high
 
 
-def _ramp(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+def ramp(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Maps `low` and what is below to 0, `high` and what is above to 255; NaN becomes 0.
+
+    Args:
+        values: Of any shape. Floats are computed with in their own precision, integers in float64.
+        low: One end.
+        high: The other; where it is not above `low` all becomes 0.
+    """
     if high <= low:
         return np.zeros(values.shape, np.uint8)
     scaled = (np.clip(values, low, high) - low) * (255 / (high - low))
-    return np.rint(scaled).astype(np.uint8)
+    return np.rint(np.nan_to_num(scaled, copy=False, nan=0.0)).astype(np.uint8)
 
 
 # How often each 8-bit value occurs in a picture of any size.
