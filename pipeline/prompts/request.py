@@ -1,4 +1,4 @@
-"""Asking: what a promptable model is asked. No torch here."""
+"""Request: what a promptable model is asked. No torch here."""
 
 from __future__ import annotations
 

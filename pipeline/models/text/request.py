@@ -1,4 +1,4 @@
-"""TextAsking: what a text-prompted model looks for, checked. No torch here."""
+"""TextRequest: what a text-prompted model looks for, checked. No torch here."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Finder(Protocol):
     """A loaded network that answers phrases."""
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
-        """What it sees, answers below `TextAsking.least` left out; called in inference mode.
+        """What it sees, answers below `TextRequest.least` left out; called in inference mode.
 
         Args:
             pixels: B×3×h×w float32 on the device.
