@@ -22,7 +22,7 @@ $(SYNCED): requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@cmp -s requirements.lock $@ || \
-	  $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	  $(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@cp requirements.lock $@
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
