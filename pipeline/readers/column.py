@@ -105,6 +105,7 @@ def find_column(
     if options.base64:
         strings = [name for name, kind in _leaves(schema) if _is_string(kind)]
         found = [name for name in strings if _look_like_base64(sample(name))]
+        found = found or (strings if len(strings) == 1 else [])
     else:
         found = []
     named = _hf_images(schema)
@@ -132,7 +133,7 @@ def find_column(
 
 def _named(schema: pa.Schema, options: ReaderOptions) -> ImageColumn:
     name = options.column
-    kinds = dict(_leaves(schema))
+    kinds = dict(_leaves(schema, inside_images=True))
     if name not in kinds:
         raise ValueError(f"it has no column {name!r}; it has {', '.join(schema.names)}")
     kind = kinds[name]
@@ -151,12 +152,13 @@ def _column(name: str, kind: pa.DataType, options: ReaderOptions) -> ImageColumn
     return ImageColumn(name, item, item != _plain(kind), options.base64 and _is_string(item))
 
 
-def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
-    """Columns and the fields of their structs, dotted; structs that are images stay whole."""
+def _leaves(schema: pa.Schema, *, inside_images: bool = False) -> Iterator[tuple[str, pa.DataType]]:
+    """Columns and the fields of their structs, dotted; structs that are images stay whole, unless
+    their fields are asked for, too."""
 
     def below(name: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
         yield name, kind
-        if pa.types.is_struct(kind) and not _data_field(kind):
+        if pa.types.is_struct(kind) and (inside_images or not _data_field(kind)):
             for number in range(kind.num_fields):
                 field = kind.field(number)
                 yield from below(f"{name}.{field.name}", field.type)

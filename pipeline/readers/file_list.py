@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Entry
@@ -59,6 +62,8 @@ class FileListReader:
                     yield record
             except (OSError, ValueError) as error:
                 faults.append(fault_reason(error))
+            if not images and not faults:
+                faults.append("it names no image")
             container = Container.of(entry.uri, images, summary(faults))
             self.inventory.containers.append(container)
         if not found:
@@ -73,12 +78,12 @@ class FileListReader:
 
     def _entries(self, entry: Entry, faults: list[str]) -> Iterator[tuple[int, str]]:
         """(line from 0, path) of every entry; "" where a row of a table has none."""
-        text = self._sources.storage.read(entry.uri).decode("utf-8-sig")
+        text = _text(self._sources.storage.read(entry.uri))
         kind = extension(entry.path)
         if kind in (".csv", ".tsv"):
-            yield from _of_table(text, "\t" if kind == ".tsv" else ",", self._column)
+            yield from _of_table(text, "\t" if kind == ".tsv" else "", self._column)
             return
-        for number, line in enumerate(map(str.strip, text.splitlines())):
+        for number, line in enumerate(map(str.strip, text.split("\n"))):
             if not line or (kind == ".txt" and line.startswith("#")):
                 continue
             if kind == ".jsonl" or line.startswith(('{"', "{ ")):
@@ -87,18 +92,14 @@ class FileListReader:
                 except ValueError as error:
                     faults.append(f"line {number + 1}: {error}")
             else:
-                yield number, line
+                yield number, _unquoted(line)
 
     def _record(self, entry: Entry, line: int, path: str) -> ImageRecord | None:
         path = path.strip()
         if not path:
             return ImageRecord(f"{entry.path}/{line:08d}", entry.uri, token=entry.token, row=line)
         folder = entry.uri.rpartition("/")[0]
-        if "://" in path or path.startswith(("/", "~")):
-            uri = absolute_uri(path)
-        else:
-            scheme, mark, rest = folder.rpartition("://")
-            uri = scheme + mark + posixpath.normpath(f"{rest}/{path}")
+        uri = self._there(_located(path, folder), path, folder)
         suffix = extension(bare(uri))
         if kind_of(suffix) not in ("", "folder"):
             return None
@@ -110,6 +111,47 @@ class FileListReader:
         except StorageError:  # reading it will say why
             return ImageRecord(name, uri)
         return ImageRecord(name, uri, found.size, found.token)
+
+    def _there(self, uri: str, path: str, folder: str) -> str:
+        """The URI; of a local file that is not there, the one of another writing that is.
+
+        Programs write %20 for a blank, and a backslash between folders.
+        """
+        if local_path(uri) is None or self._sources.storage.exists(uri):
+            return uri
+        for other in (unquote(path), path.replace("\\", "/")):
+            if other != path and self._sources.storage.exists(_located(other, folder)):
+                return _located(other, folder)
+        return uri
+
+
+def _located(path: str, folder: str) -> str:
+    if "://" in path or path.startswith(("/", "~/")):
+        return absolute_uri(path)
+    scheme, mark, rest = folder.rpartition("://")
+    return scheme + mark + posixpath.normpath(f"{rest}/{path}")
+
+
+def _text(data: bytes) -> str:
+    """A list's text with plain line ends: UTF-8, or UTF-16 as Windows writes it.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    kind = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(kind)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line} is not UTF-8: is it a list? save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unquoted(line: str) -> str:
+    """A line without the quotes that a shell or `ls -Q` puts around a name."""
+    if len(line) < 3 or line[0] != line[-1] or line[0] not in "\"'":
+        return line
+    return line[1:-1].replace('\\"', '"').replace("'\\''", "'")
 
 
 def _name(uri: str, folder: str) -> str:
@@ -126,9 +168,12 @@ def _name(uri: str, folder: str) -> str:
 
 
 def _of_table(text: str, delimiter: str, column: str) -> Iterator[tuple[int, str]]:
-    rows = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
-    header = next(rows, [])
-    cells = [cell.strip() for cell in header]
+    """(line, path) of each row; without a delimiter the header shows what it is."""
+    told = re.match(r"sep=(.)\n", text)  # Excel's own first line
+    lines = [line + "\n" for line in text.split("\n")][1 if told else 0 :]
+    delimiter = delimiter or (told[1] if told else _delimiter(lines, column))
+    rows = csv.reader(lines, delimiter=delimiter)
+    cells = [cell.strip() for cell in next(rows, [])]
     lower = [cell.lower() for cell in cells]
     at = 0
     if column:
@@ -150,6 +195,16 @@ def _of_table(text: str, delimiter: str, column: str) -> Iterator[tuple[int, str
             yield rows.line_num - 1, row[at] if at < len(row) else ""
 
 
+def _delimiter(lines: Sequence[str], column: str) -> str:
+    """The first character that makes of the header a known column or the name of a picture."""
+    for one in ",;\t|":
+        cells = [cell.strip() for cell in next(csv.reader(lines, delimiter=one), [])]
+        known = column in cells if column else any(cell.lower() in _NAMES for cell in cells)
+        if known or any(names_picture(extension(bare(cell))) for cell in cells):
+            return one
+    return ","
+
+
 def _of_json(value: Any, column: str) -> str:
     """The path of one line of JSON.
 
@@ -162,5 +217,7 @@ def _of_json(value: Any, column: str) -> str:
         names = [column] if column else [name for name in _NAMES if name in value]
         if names and names[0] in value:
             found = value[names[0]]
+            if isinstance(found, dict):  # {"image": {"path": …}}
+                return _of_json(found, "")
             return found if isinstance(found, str) else ""
     raise ValueError(f"no {column or ' or '.join(_NAMES[:3])} in it")

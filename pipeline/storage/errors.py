@@ -87,7 +87,8 @@ def explain(error: BaseException, uri: str, endpoint: str = "") -> StorageError:
     """
     if isinstance(error, StorageError):
         return error
-    where = without_credentials(endpoint) or "the S3 service"
+    web = uri.startswith(("http://", "https://"))
+    where = "the server" if web else without_credentials(endpoint) or "the S3 service"
     uri = printable(without_credentials(uri))
     code, status = next((found for e in _chain(error) if any(found := _response(e))), ("", 0))
     names = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 _TIMEOUT_S = 20.0
@@ -27,7 +28,8 @@ def download(url: str, *, offset: int = 0, length: int | None = None, limit: int
         ConnectionError, TimeoutError: Trying again may help.
         OSError: The body is larger than `limit`, or the server refuses for another reason.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": _AGENT, "Accept": "*/*"})
+    headers = {"User-Agent": _AGENT, "Accept": "*/*"}
+    request = urllib.request.Request(_encoded(url), headers=headers)
     if offset or length is not None:
         last = "" if length is None else str(offset + length - 1)
         request.add_header("Range", f"bytes={offset}-{last}")
@@ -66,7 +68,7 @@ def size_and_token(url: str) -> tuple[int, str]:
 
     Raises: See `download`.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": _AGENT}, method="HEAD")
+    request = urllib.request.Request(_encoded(url), headers={"User-Agent": _AGENT}, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             size = answer.headers.get("Content-Length", "")
@@ -78,6 +80,11 @@ def size_and_token(url: str) -> tuple[int, str]:
         raise _refusal(error.code, error.reason) from None
     except (http.client.HTTPException, urllib.error.URLError) as error:
         raise _unreachable(error) from error
+
+
+def _encoded(url: str) -> str:
+    """The URL with %XX for blanks and letters that a request cannot hold; %XX stay."""
+    return urllib.parse.quote(url, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def _unreachable(error: Exception) -> OSError:

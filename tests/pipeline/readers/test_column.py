@@ -194,3 +194,20 @@ def test_a_stream_of_sequences_of_images(tmp_path):
     rows = {"images": [[{"bytes": ONE, "path": None}, {"bytes": TWO, "path": None}], []]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "s"))
     assert list(read_all(tmp_path / "s")[0].values()) == [ONE, TWO]
+
+
+def test_a_field_of_an_image_struct_may_be_named(tmp_path):
+    rows = [{"image": one, "label": n} for n, one in enumerate(ROWS)]
+    pq.write_table(pa.table({"sample": pa.array(rows)}), tmp_path / "t.parquet")
+    for column in ("sample", "sample.image", ""):
+        assert list(read_all(tmp_path / "t.parquet", column=column)[0].values()) == ROWS
+
+
+def test_one_row_that_is_no_base64_does_not_hide_the_column(tmp_path):
+    texts = ["data:image/png;base64," + base64.b64encode(ONE * 9).decode(), "!!!"]
+    pq.write_table(pa.table({"n": [1, 2], "image": texts}), tmp_path / "t.parquet")
+    reader = open_reader(InputConfig(uri=str(tmp_path), base64=True))
+    good, bad = reader.list()
+    assert reader.read(good) == ONE * 9
+    with pytest.raises(StorageError, match="this row's text is no base64"):
+        reader.read(bad)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.readers import EmptyInputError, open_reader
+from pipeline.readers import open_reader
 from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from schemas.config.job import InputConfig
@@ -78,6 +78,15 @@ def test_names_outside_the_lists_folder_are_whole_paths(pictures):
         ("l.jsonl", '{"image": "a.jpg"}\n{"image": "sub/b b.png"}\n', {}),
         ("l.jsonl", '{"x": "a.jpg", "path": "no"}\n{"x": "sub/b b.png"}\n', {"column": "x"}),
         ("l.list", "a.jpg\nsub/b b.png\n", {"format": "list"}),
+        ("l.txt", "\"a.jpg\"\n'sub/b b.png'\n", {}),
+        ("l.txt", "a.jpg\nsub/b%20b.png\n", {}),
+        ("l.txt", "a.jpg\nsub\\b b.png\n", {}),
+        ("l.csv", "n;Path\n1;a.jpg\n2;sub/b b.png\n", {}),
+        ("l.csv", "n;what\n1;a.jpg\n2;sub/b b.png\n", {"column": "what"}),
+        ("l.csv", "n\timage\n1\ta.jpg\n2\tsub/b b.png\n", {}),
+        ("l.csv", "sep=;\nfile;n\na.jpg;1\nsub/b b.png;2\n", {}),
+        ("l.csv", "a.jpg;1\nsub/b b.png;2\n", {}),
+        ("l.jsonl", '{"image": {"path": "a.jpg"}}\n{"image": "sub/b b.png"}\n', {}),
     ],
 )
 def test_tables_and_json(pictures, name, text, options):
@@ -117,7 +126,7 @@ def test_what_is_missing_is_named(pictures):
     with pytest.raises(ValueError, match="it has no column 'third'; it has first, second"):
         images(path, column="third")
     path.write_text("")
-    with pytest.raises(EmptyInputError, match="looked for lists"):
+    with pytest.raises(ValueError, match=r"l\.csv: it names no image"):
         images(path)
     with pytest.raises(MissingError):
         images(pictures / "gone.txt")
@@ -129,3 +138,38 @@ def test_json_lines_may_be_long(pictures):
     found, reader = images(path)
     assert list(found) == ["a.jpg"]
     assert reader.inventory.left_out[0].files == 999
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_ways_of_windows(pictures, code, end):
+    mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(code, b"")
+    path = pictures / "pictures" / "l.txt"
+    path.write_bytes(mark + f"a.jpg{end}日.jpg{end}".encode(code))
+    assert list(images(path)[0]) == ["a.jpg", "日.jpg"]
+
+
+def test_another_encoding_is_told(pictures):
+    path = pictures / "pictures" / "l.txt"
+    path.write_bytes("a.jpg\nü.jpg\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="line 2 is not UTF-8"):
+        images(path)
+
+
+def test_names_that_look_encoded_or_quoted_are_taken_as_they_are(pictures):
+    names = ["b%20b.png", "semi;colon.png", "back\\slash.png", "~b.png", "it's.png", "a\u2028b.png"]
+    for name in names:
+        (pictures / "pictures" / name).write_bytes(b"x")
+    path = pictures / "pictures" / "l.txt"
+    path.write_text("\n".join(names))
+    assert images(path)[0] == dict.fromkeys(names, b"x")
+    path = pictures / "pictures" / "l.csv"
+    path.write_text("\n".join(names[1:]))
+    assert images(path)[0] == dict.fromkeys(names[1:], b"x")
+
+
+def test_a_file_uri_is_decoded(pictures):
+    path = pictures / "lists" / "l.txt"
+    folder = pictures / "pictures"
+    path.write_text(f"file://{folder}/sub/b%20b.png\nfile://{folder}/%E6%97%A5.jpg\n")
+    assert list(images(path)[0].values()) == [b"sub/b b.png", "日.jpg".encode()]

@@ -31,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.asked.append(self.path)
         body = {"/good.jpg": b"picture", "/big.jpg": bytes(5000), "/short.jpg": b"abc",
-                "/list.txt": b"good.jpg\n"}.get(self.path.partition("?")[0])  # fmt: skip
+                "/%E6%97%A5%20b%20c.jpg": b"sun", "/list.txt": b"good.jpg\n"}.get(self.path.partition("?")[0])  # fmt: skip
         if self.path == "/busy.jpg" and self.asked.count(self.path) < 2:
             self.send_error(503)
         elif body is None and self.path != "/busy.jpg":
@@ -85,3 +85,9 @@ def test_a_list_on_the_web(web):
     assert found == {"good.jpg": b"picture"}
     found = images(f"{web}/good.jpg")
     assert found == {"good.jpg": b"picture"}
+
+
+def test_blanks_and_letters_of_a_url_are_encoded_once(tmp_path, web):
+    path = tmp_path / "l.txt"
+    path.write_text(f"{web}/日 b%20c.jpg\n")
+    assert list(images(path).values()) == [b"sun"]
