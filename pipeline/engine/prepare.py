@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
-from pipeline.images.large import decode_by_bands, open_slide
+from pipeline.images.large import open_image
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.ledger.locks import read_locks, view_of
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
@@ -219,19 +219,8 @@ class Preparer:
         if self._chain is not None:
             return decode_through(self._chain, data, record, images)
         if self._by_tiles:
-            slide = open_slide(data, record, images)
-            if slide is not None and max(slide.original_hw) > self._config.tiling.size:
-                return slide
-        outcome = decode_image(data, record, images, min_side=self._min_side)
-        if self._by_tiles and isinstance(outcome, Failure) and _is_for_memory(outcome):
-            slide = open_slide(data, record, images, at_least=0)
-            return slide or decode_by_bands(data, record, images, outcome)
-        return outcome
-
-
-def _is_for_memory(failure: Failure) -> bool:
-    """Whether another worker, with more memory, would decode it."""
-    return failure.code is ErrorCode.TOO_LARGE and failure.temporary
+            return open_image(data, record, images, beyond=self._config.tiling.size)
+        return decode_image(data, record, images, min_side=self._min_side)
 
 
 def _prompted(sample: Sample, prompts: PromptTable) -> Sample | Failure:

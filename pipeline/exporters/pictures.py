@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decode import decode_image
+from pipeline.images.large import open_image
 from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
@@ -151,14 +151,14 @@ class Pictures:
         return encoded(self._decoded(row, record, data), suffix or own, quality=_QUALITY)
 
     def _decoded(self, row: ImageRow, record: ImageRecord, data: bytes) -> npt.NDArray[np.uint8]:
-        sample = decode_image(data, record, self._images)
+        sample = open_image(data, record, self._images)
         if isinstance(sample, Failure):
             raise ValueError(f"{row['file_name']} cannot be decoded again: {sample.message}")
         if sample.pixels.shape[:2] != (row["height"], row["width"]):
             raise ValueError(
                 f"{row['file_name']} has another size than its masks: run jobs.label again"
             )
-        return sample.pixels
+        return np.asarray(sample.pixels)  # once in memory, where decoding takes eight times that
 
 
 def _is_deep(data: bytes) -> bool:

@@ -18,7 +18,7 @@ import tifffile
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
-from .decode import MIRRORED, explain_decoding, of_plane
+from .decode import MIRRORED, decode_image, explain_decoding, of_plane
 from .decoded import Bands, NotInBandsError, Pixels, UndecodableError
 from .jpeg import jpeg_bands
 from .memory import check_size
@@ -132,18 +132,60 @@ def _decode_segment(data: bytes, page: Any, index: int) -> Pixels | None:
     return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)
 
 
-def open_slide(
-    data: bytes, record: ImageRecord, config: ImagesConfig, *, at_least: int | None = None
-) -> Sample | None:
-    """A sample of a large tiled TIFF that is not decoded yet; None where it must be decoded.
+def open_image(
+    data: bytes,
+    record: ImageRecord,
+    config: ImagesConfig,
+    *,
+    beyond: int = 0,
+    min_side: int | None = None,
+) -> Sample | Failure:
+    """`decode_image`, but pixels too many for memory stay in a file and are read where sliced.
 
-    Whatever is wrong with the file is left to the decoder to say.
+    A tiled TIFF of `LARGE` pixels is not decoded at all; what memory refuses is decoded in bands.
+    Then `pixels` of the sample are a `SlidePixels` or `FilePixels`.
 
     Args:
         data: The whole file.
         record: Where it came from.
-        config: Which level, series or plane.
-        at_least: Pixels from which on an image is large; `LARGE` if unset.
+        config: Which level, series, plane.
+        beyond: Sides up to this many pixels are decoded at once, or not at all.
+        min_side: See `decode_image`.
+    """
+    slide = _open_slide(data, record, config, LARGE)
+    if slide is not None and max(slide.original_hw) > beyond:
+        return slide
+    outcome = decode_image(data, record, config, min_side=min_side)
+    refused = isinstance(outcome, Failure) and outcome.code is ErrorCode.TOO_LARGE
+    if not (isinstance(outcome, Failure) and refused and outcome.temporary):
+        return outcome
+    large = _open_slide(data, record, config, 0) or decode_by_bands(data, record, config, outcome)
+    fits = isinstance(large, Sample) and max(large.original_hw) <= beyond
+    return outcome if fits else large
+
+
+def shrunk(pixels: Any, hw: tuple[int, int]) -> Pixels:
+    """An image of any class here in memory, no smaller than `hw` but for a factor below two."""
+    height, width = pixels.shape[:2]
+    factor = max(1, min(height // hw[0], width // hw[1]))
+    rows = factor * max(1, _BAND // (factor * width))
+    bands = [
+        cv2.resize(
+            np.ascontiguousarray(pixels[top : top + rows]),
+            (width // factor, max(1, (min(top + rows, height) - top) // factor)),
+            interpolation=cv2.INTER_AREA,
+        )
+        for top in range(0, height, rows)
+    ]
+    return np.concatenate(bands).astype(np.uint8, copy=False)
+
+
+def _open_slide(
+    data: bytes, record: ImageRecord, config: ImagesConfig, at_least: int
+) -> Sample | None:
+    """A sample of a tiled TIFF of so many pixels, not decoded yet; None where it must be decoded.
+
+    Whatever is wrong with the file is left to the decoder to say.
     """
     if sniff(data) != "TIFF" or config.channels or config.projection != "none":
         return None
@@ -152,7 +194,7 @@ def open_slide(
     except Exception:
         return None
     height, width, _ = pixels.shape
-    if height * width < (LARGE if at_least is None else at_least):
+    if height * width < at_least:
         return None
     note = "; ".join(pixels.notes)
     return Sample(record, pixels, (height, width), image_format="TIFF", note=note)

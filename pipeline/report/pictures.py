@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decode import decode_image
+from pipeline.images.large import open_image, shrunk
 from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
@@ -120,10 +120,11 @@ def original_pixels(
     if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
         return None
     size = size_of(row)
-    sample = decode_image(data, record, config, min_side=min(fit(size, FULL_SIDE)))
+    small = fit(size, FULL_SIDE)
+    sample = open_image(data, record, config, min_side=min(small))
     if isinstance(sample, Failure) or tuple(sample.original_hw) != size:
         return None
-    return sample.pixels
+    return sample.pixels if isinstance(sample.pixels, np.ndarray) else shrunk(sample.pixels, small)
 
 
 def _resize(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.asked.append(self.path)
         body = {"/good.jpg": b"picture", "/big.jpg": bytes(5000), "/short.jpg": b"abc",
-                "/%E6%97%A5%20b%20c.jpg": b"sun", "/list.txt": b"good.jpg\n"}.get(self.path.partition("?")[0])  # fmt: skip
+                "/%E6%97%A5%20b%20c.jpg": b"sun",
+                "/list.txt": b"good.jpg\n"}.get(self.path.partition("?")[0])  # fmt: skip
         if self.path == "/busy.jpg" and self.asked.count(self.path) < 2:
             self.send_error(503)
         elif body is None and self.path != "/busy.jpg":
