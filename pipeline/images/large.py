@@ -31,7 +31,7 @@ LARGE = 1 << 26
 """Pixels from which on an image is not decoded at once, if it is tiled."""
 _BYTES_A_PIXEL = 2
 """Of the masks and maps of an image that is never in memory itself."""
-_CACHE_BYTES = 1 << 28
+_CACHE_BYTES = 1 << 27
 _BAND = 1 << 22
 """Pixels that are decoded at once."""
 

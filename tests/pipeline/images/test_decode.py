@@ -191,12 +191,12 @@ def test_the_pixel_limit_holds_before_decoding():
 
 
 def test_the_limit_is_ours_not_pillows():
-    """Pillow by itself refuses 200 megapixels, however few bytes they are, in TIFFs twice."""
-    data = encoded(Image.new("1", (20_000, 10_000)), "TIFF", compression="group4")
+    """Pillow by itself warns of 90 megapixels, however few bytes they are."""
+    data = encoded(Image.new("1", (10_000, 9_000)), "PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fail(data, max_pixels=199_999_999).code is ErrorCode.TOO_LARGE
-        assert decode(data, max_pixels=200_000_000).original_hw == (10_000, 20_000)
+        assert fail(data, max_pixels=89_999_999).code is ErrorCode.TOO_LARGE
+        assert decode(data, max_pixels=90_000_000).original_hw == (9_000, 10_000)
 
 
 @pytest.mark.parametrize(("kind", "options"), [*ALL[:5], ("GIF", {})])
