@@ -172,6 +172,8 @@ def _decode(
         return Failure(ErrorCode.NOT_AN_IMAGE, f"not an image: starts with {data[:9]!r}")
     if kind not in DECODERS:
         return Failure(ErrorCode.UNSUPPORTED, f"{kind} files are not supported")
+    if kind != "TIFF" and (missing := _not_there(config)):
+        return Failure(ErrorCode.UNSUPPORTED, missing)
     try:
         return DECODERS[kind](data, config, min_side)
     except MemoryError:
@@ -182,6 +184,19 @@ def _decode(
     except Exception as error:
         reason = explain_decoding(kind, error, data)
         return Failure(reason.code, str(reason))
+
+
+def _not_there(config: ImagesConfig) -> str:
+    """Which choice only a TIFF can have: reading another plane instead would be a wrong answer."""
+    if config.time not in (None, 1):
+        return f"images.time = {config.time}: the image has 1 time point"
+    if config.series not in (None, 1):
+        return f"images.series: there is no series {config.series!r}, the file has 1"
+    if config.level:
+        return f"images.level = {config.level}: the image has 1 level"
+    if config.mpp is not None:
+        return "images.mpp: the file has no levels of known size"
+    return ""
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -70,3 +70,13 @@ def test_mpo_is_a_jpeg_with_more_pictures_behind_it():
     np.testing.assert_array_equal(sample.pixels, np.asarray(peer))
     assert sample.note == "frame 2 of 2"
     assert fail(encoded(scene(), "JPEG"), page=2).message == "images.page = 2: there is 1 page"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+@pytest.mark.parametrize("choice", [{"time": 2}, {"series": "b"}, {"level": 1}, {"mpp": 0.5}])
+def test_a_choice_that_the_kind_does_not_have_never_falls_back(kind, choice):
+    data = encoded(scene(), kind)
+    failure = fail(data, **choice)
+    assert failure.code is ErrorCode.UNSUPPORTED
+    assert failure.message.startswith(f"images.{next(iter(choice))}")
+    decode(data, time=1, series=1)
