@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from posixpath import normpath
 
 from pipeline.evaluation.sources.fields import same_key
 from pipeline.evaluation.sources.source import ImageEntry
@@ -159,7 +160,8 @@ def _twice(
 
 
 def _name(entry: ImageEntry) -> str:
-    return (entry.name or "").replace("\\", "/")  # Windows writes the one for the other
+    """With the separators of everybody but Windows, without `file://`, `./` and `../`."""
+    return normpath((entry.name or "").replace("\\", "/").removeprefix("file://"))
 
 
 def _paths(side: Sequence[ImageEntry], other: Sequence[ImageEntry]) -> list[Hashable]:

@@ -154,8 +154,8 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
     """Reads any COCO `segmentation` of a picture of height × width pixels.
 
     Args:
-        segmentation: A list of polygons [x0, y0, x1, y1, …] (their union, drawn as pycocotools
-            draws them), one such polygon alone, an uncompressed RLE {"size", "counts": [int, …]}
+        segmentation: A list of polygons [x0, y0, x1, y1, …] or [[x0, y0], …] (their union, drawn
+            as pycocotools draws them), one such polygon alone, an uncompressed RLE {"size", "counts": [int, …]}
             or a compressed one {"size", "counts": str or bytes}.
         canonical: Check and rewrite the string. Otherwise it may hold empty runs, and one that was
             compressed already is returned as it came, malformed or not: for `rle_batch.read_runs`,
@@ -177,8 +177,8 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
         if not segmentation:
             raise ValueError("segmentation is an empty list of polygons")
         # Some writers leave the outer list out where there is one polygon.
-        flat = all(isinstance(item, int | float) for item in segmentation)
-        polygons = [_polygon(item) for item in ([segmentation] if flat else segmentation)]
+        alone = all(isinstance(item, int | float) or _is_point(item) for item in segmentation)
+        polygons = [_polygon(item) for item in ([segmentation] if alone else segmentation)]
         merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         if not canonical:
             return merged["counts"]
@@ -281,11 +281,19 @@ def _check_size(code: Mapping[str, Any], height: int, width: int) -> None:
         raise ValueError(f"RLE size {size} is not the picture's [{height}, {width}]")
 
 
+def _is_point(item: Any) -> bool:
+    """Whether this is a corner [x, y], which no polygon can be."""
+    numbers = isinstance(item, Sequence) and not isinstance(item, str | bytes) and len(item) == 2
+    return numbers and all(isinstance(value, int | float) for value in item)
+
+
 def _polygon(item: Any) -> list[float]:
     try:
         points = np.array(item, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError("a polygon is not a list of numbers") from None
+    if points.ndim == 2 and points.shape[1] == 2:
+        points = points.reshape(-1)
     if points.ndim != 1 or len(points) < 6 or len(points) % 2:
         raise ValueError(f"a polygon needs an even count of at least 6 numbers, got {points.size}")
     if not (np.abs(points) < 1e6).all():  # also NaN; and far points would cost memory by distance

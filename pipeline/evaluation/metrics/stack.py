@@ -121,7 +121,10 @@ def stack(images: Sequence[Segments], names: Sequence[str], *, masks: bool = Tru
             rle.expand(counts[wrong], int(pixels[image[wrong]]))
         except ValueError as error:
             nth = wrong - int(np.searchsorted(image, image[wrong])) + 1
-            raise ValueError(f"{names[image[wrong]]}: segment {nth}: {error}") from None
+            raise ValueError(
+                f"{names[image[wrong]]}: segment {nth}: {error} (--skip-invalid leaves out such "
+                "entries of a file)"
+            ) from None
     at = offset[image[runs.mask]]
     return Stack(
         offset=offset,

@@ -152,6 +152,9 @@ class CocoSource:
         seen, used, number, odd_areas = array("q"), set[int](), -1, list[str]()
         for batch in self._file.batches(spans, whole=("image_id", "id", "category_id")):
             for _, item in batch:
+                if not isinstance(item, Mapping | list):
+                    self.left_out.add(f"an entry of the annotations is {shown(item)}, no object")
+                    continue
                 number += 1
                 try:
                     images.append(self._image_of(item, number))
@@ -253,13 +256,16 @@ def coco_table(categories: Any, uri: str = "") -> dict[int, ScoredCategory]:
 
 
 def entries_of(file: JsonFile, name: str) -> Iterator[Any]:
-    """The entries of a list, or of an object whose keys are ids."""
+    """The entries of a list, or of an object whose keys are ids and whose texts are names."""
     if not file.has(name):
         return
     spans = file.spans(name)
     for batch in file.batches(spans, whole=("id",)):
         for key, item in batch:
-            yield {"id": key, **item} if key is not None and isinstance(item, Mapping) else item
+            if key is None or not isinstance(item, Mapping | str):
+                yield item
+            else:
+                yield {"id": key, **({"name": item} if isinstance(item, str) else item)}
 
 
 def _which(item: Any, key: ImageKey | None = None, *, number: int | None = None) -> str:

@@ -138,34 +138,30 @@ class JsonFile:
     ) -> Iterator[list[tuple[str | None, Any]]]:
         """All entries in their order, some megabytes at a time, each with its key or None.
 
+        Among them may be what is neither list nor object, as null is: `spans` has no place of
+        those, and the others are in the order of their places.
+
         Args:
             spans: Which.
             whole: Keys of entries under which whole numbers are due: they keep all their digits.
 
         Raises:
-            ValueError: Something between them is not JSON, or is neither list nor object.
+            ValueError: Something between them is not JSON, or a key stands twice.
         """
         before, first = spans.head, 0
-        while first < len(spans):
+        while before < spans.tail:
             last = int(np.searchsorted(spans.ends, before + _BLOCK, side="right"))
             last = min(max(last, first + 1), len(spans))
-            end = int(spans.ends[last - 1])
-            text = self._bytes(before, end).lstrip(_BLANK)
-            text = text[1:] if first and text.startswith(b",") else text
+            end = int(spans.ends[last - 1]) if last < len(spans) else spans.tail
+            text = self._bytes(before, end).strip(_BLANK)
+            text = text[1:] if before > spans.head and text.startswith(b",") else text
             text = b"{" + text + b"}" if spans.keyed else b"[" + text + b"]"
             found = self._parse(text, before, whole)
-            if len(found) != last - first:
-                what = "a key stands twice, or" if spans.keyed else ""
-                raise ValueError(
-                    f"{self.uri}: {what} an entry is neither an object nor a list, near byte "
-                    f"{before}".replace(":  ", ": ")
-                )
-            yield list(found.items()) if spans.keyed else [(None, item) for item in found]
+            entries = list(found.items()) if spans.keyed else [(None, item) for item in found]
+            if sum(isinstance(item, dict | list) for _, item in entries) != last - first:
+                raise ValueError(f"{self.uri}: a key stands twice, near byte {before}")
+            yield entries
             before, first = end, last
-        if self._bytes(before, spans.tail).strip(_BLANK):
-            raise ValueError(
-                f"{self.uri}: an entry is neither an object nor a list, near byte {before}"
-            )
 
     def forget(self) -> None:
         """Drops the places of entries: whoever wants some again has kept theirs."""

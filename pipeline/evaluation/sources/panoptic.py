@@ -54,6 +54,9 @@ class PanopticSource:
         number = -1
         for batch in file.batches(spans, whole=("image_id",)):
             for _, item in batch:
+                if not isinstance(item, Mapping | list):
+                    self.left_out.add(f"an entry of the annotations is {shown(item)}, no object")
+                    continue
                 number += 1
                 try:
                     key, categories = _checked(item, table)

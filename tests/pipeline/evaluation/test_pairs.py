@@ -25,6 +25,14 @@ def test_only_the_last_extension_is_one():
     assert [item.name for item in found.unknown] == ["y.jpg"]
 
 
+def test_one_path_in_many_spellings():
+    truth = entries("./p/a.png", "p//b.png", "p\\c.png", "q/../p/d.png")
+    found = pair_images(truth, entries("p/a.png", "p/b.png", "p/c.png", "p/d.png"))
+    assert (found.how, len(found.pairs), found.unknown) == ("path", 4, ())
+    found = pair_images(entries("file:///p/a.png"), entries("/p/a.png"))
+    assert found.how == "path"
+
+
 def test_by_stem_where_no_path_agrees():
     found = pair_images(entries("labels/1.png", "labels/2.png"), entries("shard.tar/2.jpg"))
     assert found.how == "stem"

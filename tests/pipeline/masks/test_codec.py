@@ -191,6 +191,16 @@ def test_from_coco_takes_all_forms_of_a_mask():
         assert codec.from_coco({"size": size, "counts": counts}, 25, 31) == code["counts"]
 
 
+def test_from_coco_takes_all_forms_of_a_polygon():
+    corners = [[1, 1], [9, 1], [9, 7]]
+    flat = [value for corner in corners for value in corner]
+    due = codec.from_coco([flat], 10, 12)
+    assert codec.decode(due, 10, 12).sum() > 10
+    for form in (flat, corners, [corners]):
+        assert codec.from_coco(form, 10, 12) == due
+    assert codec.from_coco([corners, corners], 10, 12) == due
+
+
 def test_from_coco_joins_empty_runs():
     # zeros 1, ones 1, zeros 0, ones 1, zeros 1, ones 0: two touching pixels
     code = {"size": [2, 2], "counts": [1, 1, 0, 1, 1, 0]}
@@ -204,6 +214,8 @@ def test_from_coco_joins_empty_runs():
         [],
         [[1, 2, 3, 4]],
         [[1, 2, 3, 4, 5, 6, 7]],
+        [[1, 2], [3, 4]],
+        [[[1, 2, 3], [4, 5, 6]]],
         [[0, 0, 5, 5, float("nan"), 3]],
         [[0, 0, 1e9, 0, 5, 5]],
         [["a", "b", "c", "d", "e", "f"]],

@@ -11,7 +11,7 @@ from pipeline.evaluation.sources.json_file import JsonFile
 from pipeline.storage.storage import Storage
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(alphabet='ab"\\{}[],:\né'),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(alphabet='ab"\\{}[],:\né'),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\', max_size=2), inner),
     max_leaves=8,
 )
@@ -86,10 +86,28 @@ def test_what_is_not_json_is_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("block", [3, 1 << 22])
 @pytest.mark.parametrize(
-    "text", ['{"a": [{"b": 1}, 5]}', '{"a": [{"b": 1} {"b": 2}]}', '{"a": [5, {}]}']
+    ("text", "due"),
+    [
+        ('{"a": [{"b": 1}, 5]}', [(None, {"b": 1}), (None, 5)]),
+        ('{"a": [null, {}, "x" ]}', [(None, None), (None, {}), (None, "x")]),
+        ('{"a": {"1": "cat", "2": {}, "3": null}}', [("1", "cat"), ("2", {}), ("3", None)]),
+        ('{"a": [1]}', [(None, 1)]),
+        ('{"a": [ ]}', []),
+    ],
 )
-def test_entries_are_objects_or_lists_between_commas(tmp_path, text):
-    file = opened(tmp_path, text)
-    with pytest.raises(ValueError, match=r"entry is neither|is not JSON"):
-        entries(file, "a")
+def test_entries_that_are_no_objects_are_given_too(tmp_path, monkeypatch, text, due, block):
+    monkeypatch.setattr(json_file, "_BLOCK", block)
+    assert entries(opened(tmp_path, text), "a") == due
+
+
+@pytest.mark.parametrize("text", ['{"a": [{"b": 1} {"b": 2}]}', '{"a": [{"b": 1},]}', '{"a": [,]}'])
+def test_entries_stand_between_commas(tmp_path, text):
+    with pytest.raises(ValueError, match="is not JSON"):
+        entries(opened(tmp_path, text), "a")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a key stands twice"):
+        entries(opened(tmp_path, '{"a": {"1": {}, "1": {}}}'), "a")

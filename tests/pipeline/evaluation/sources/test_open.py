@@ -120,7 +120,7 @@ def test_crowds_and_missing_areas(tmp_path):
     [
         ("{", "is not JSON"),
         ({"a": 1}, "is no COCO file"),
-        ([1, 2], "an entry is neither an object nor a list"),
+        ([1, 2], "an entry of the annotations is 1, no object"),
         ([[1], [2]], "entry 1 of the annotations: it is no object"),
         ("5", "is no COCO file.* a value alone"),
         ({"annotations": [], "images": [{"id": 1}]}, "image 1: its file_name is missing"),
@@ -131,6 +131,25 @@ def test_crowds_and_missing_areas(tmp_path):
 def test_files_that_are_not_what_they_should_be(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         open_source(write(tmp_path / "x.json", content))
+
+
+def test_null_among_the_entries_is_left_out_and_counted(tmp_path):
+    data = instances()
+    data["annotations"].append(None)
+    data["images"].append(None)
+    path = write(tmp_path / "x.json", data)
+    with pytest.raises(ValueError, match="image null: it is no object"):
+        open_source(path)
+    source = open_source(path, skip_invalid=True)
+    assert source.left_out.count == 2
+    assert len(source.read(4)) == 1
+
+
+def test_categories_as_a_map_of_ids_to_names(tmp_path):
+    path = write(tmp_path / "x.json", {**instances(), "categories": {"3": "cat"}})
+    assert [(id_, item.name) for id_, item in open_source(path).categories.items()] == [(3, "cat")]
+    with pytest.raises(ValueError, match='category "cat" is no object with an id and a name'):
+        open_source(write(tmp_path / "y.json", {**instances(), "categories": ["cat"]}))
 
 
 @pytest.mark.parametrize(
