@@ -154,9 +154,9 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
     """Reads any COCO `segmentation` of a picture of height × width pixels.
 
     Args:
-        segmentation: A list of polygons [x0, y0, x1, y1, …] or [[x0, y0], …] (their union, drawn
-            as pycocotools draws them), one such polygon alone, an uncompressed RLE {"size", "counts": [int, …]}
-            or a compressed one {"size", "counts": str or bytes}.
+        segmentation: A list of polygons [x0, y0, x1, y1, …] or [[x0, y0], …] (their union,
+            drawn as pycocotools does), one such polygon alone, an uncompressed RLE
+            {"size", "counts": [int, …]} or a compressed one {"size", "counts": str or bytes}.
         canonical: Check and rewrite the string. Otherwise it may hold empty runs, and one that was
             compressed already is returned as it came, malformed or not: for `rle_batch.read_runs`,
             which checks many at once.

@@ -15,7 +15,7 @@ from schemas.records import Task
 from . import fields
 from .categories import ScoredCategory, Table, canonical
 from .fields import ImageKey, LeftOut, same_key, shown
-from .json_file import JsonFile
+from .json_file import JsonFile, is_scalar
 from .source import ImageEntry, IouType, Segments, make_segments
 
 _log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class CocoSource:
         seen, used, number, odd_areas = array("q"), set[int](), -1, list[str]()
         for batch in self._file.batches(spans, whole=("image_id", "id", "category_id")):
             for _, item in batch:
-                if not isinstance(item, Mapping | list):
+                if is_scalar(item):
                     self.left_out.add(f"an entry of the annotations is {shown(item)}, no object")
                     continue
                 number += 1

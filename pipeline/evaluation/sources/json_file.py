@@ -157,8 +157,9 @@ class JsonFile:
             text = text[1:] if before > spans.head and text.startswith(b",") else text
             text = b"{" + text + b"}" if spans.keyed else b"[" + text + b"]"
             found = self._parse(text, before, whole)
+            entries: list[tuple[str | None, Any]]
             entries = list(found.items()) if spans.keyed else [(None, item) for item in found]
-            if sum(isinstance(item, dict | list) for _, item in entries) != last - first:
+            if sum(not is_scalar(item) for _, item in entries) != last - first:
                 raise ValueError(f"{self.uri}: a key stands twice, near byte {before}")
             yield entries
             before, first = end, last
@@ -267,6 +268,11 @@ class JsonFile:
 
 
 _LINES = re.compile(rb"\s*\{[^\n]*\}\s*\n\s*\{")
+
+
+def is_scalar(item: Any) -> bool:
+    """Whether a value is neither an object nor a list; such entries have no place in `Spans`."""
+    return not isinstance(item, dict | list)
 
 
 def _objects(found: Any) -> Iterator[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from . import fields
 from .categories import ScoredCategory, Table
 from .coco import coco_table, entries_of
 from .fields import ImageKey, LeftOut, same_key, shown
-from .json_file import JsonFile
+from .json_file import JsonFile, is_scalar
 from .maps import read_id_map
 from .source import ImageEntry, Segments, segments_of_map
 
@@ -54,7 +54,7 @@ class PanopticSource:
         number = -1
         for batch in file.batches(spans, whole=("image_id",)):
             for _, item in batch:
-                if not isinstance(item, Mapping | list):
+                if is_scalar(item):
                     self.left_out.add(f"an entry of the annotations is {shown(item)}, no object")
                     continue
                 number += 1

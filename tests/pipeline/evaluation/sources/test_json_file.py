@@ -11,7 +11,10 @@ from pipeline.evaluation.sources.json_file import JsonFile
 from pipeline.storage.storage import Storage
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(alphabet='ab"\\{}[],:\né'),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(alphabet='ab"\\{}[],:\né'),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\', max_size=2), inner),
     max_leaves=8,
 )
