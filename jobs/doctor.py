@@ -25,7 +25,8 @@ EXTRAS = {
     "fast-eval": "faster_coco_eval",
     "heif": "pillow_heif",
     "dicom": "pydicom",
-    "geo": "rasterio",
+    "geo": "pyproj",
+    "gpu-fast": "triton",
     "onnx": "onnxruntime",
     "train": "pandas",
 }

@@ -15,6 +15,8 @@ import pathspec
 import pytest
 from source_tree import OURS, ROOT, imports, relative, sources
 
+from jobs.doctor import EXTRAS
+
 MEBIBYTE = 2**20
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -173,7 +175,7 @@ def test_bundled_weights_stay_small():
 
 def test_every_import_is_a_declared_dependency():
     declared = {requirement_name(text) for text in PROJECT["dependencies"]}
-    extras = PROJECT["optional-dependencies"].values()
+    extras = [extra for name, extra in PROJECT["optional-dependencies"].items() if name != "all"]
     declared |= {requirement_name(text) for extra in extras for text in extra}
     declared.add("triton")  # comes with torch's CUDA builds; without it nothing imports the kernels
     owners = packages_distributions()
@@ -186,6 +188,17 @@ def test_every_import_is_a_declared_dependency():
             if not declared & {normal(name) for name in owners.get(top, [top])}:
                 missing.add(f"{relative(path)}:{item.line} imports {top}")
     assert not missing, "\n".join(sorted(missing))
+
+
+def test_extras_are_what_the_doctor_looks_for_and_all_means_all():
+    extras = PROJECT["optional-dependencies"]
+    assert {"all", "dicom", "geo", "gpu-fast", "heif", "train"} <= set(extras)
+    assert set(extras) == {*EXTRAS, "all"}
+    (everything,) = extras["all"]
+    assert everything == f"maskmill[{','.join(sorted(EXTRAS))}]"
+    for extra, module in EXTRAS.items():
+        (needed,) = extras[extra]
+        assert requirement_name(needed) in map(normal, packages_distributions()[module])
 
 
 def test_the_lock_pins_and_hashes_everything_and_names_no_host():
@@ -210,7 +223,8 @@ def test_no_file_names_a_machine_or_a_registry():
     pattern = re.compile(r"(?<![\w.])/(?:work/\w|root/\.|home/\w+/)|--(?:extra-)?index-url[ =]http")
     folders = (*OURS, "tests", "bench", "docs", "examples", ".ci")
     files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
-    files += [path for path in ROOT.iterdir() if path.is_file()]
+    # .git is a file in a worktree, and says where the repository lies.
+    files += [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     ends = {".py", ".md", ".toml", ".txt", ".yaml", ".html", ".js", ".css", ".lock", ".sh", ""}
     found = [
         relative(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
 Affine = npt.NDArray[np.float64]
 """2×3: (x, y) of the world = matrix · (column, row, 1), pixel edges from 0."""
 
+Projection = Callable[..., Any]
+"""n x and n y → n longitudes and n latitudes, degrees."""
+
 
 class GeoJson:
     """`<image>.geojson` for each image that was looked at; read by GIS programs and QuPath.
@@ -39,14 +43,25 @@ class GeoJson:
     edges. Outer rings run counter-clockwise in the numbers' own plane (RFC 7946). Coordinates are
     pixels from the top left, y downwards, unless the picture is a GeoTIFF: then they are the
     world's, with the old `crs` member that GDAL reads. Background is left out.
+
+    Args:
+        geojson_crs: "own", or "wgs84" for longitude and latitude, as RFC 7946 wants them.
+
+    Raises:
+        ValueError: pyproj is not installed and "wgs84" is asked for.
     """
 
     tasks: tuple[Task, ...] = ("instance", "panoptic", "semantic")
     folder = "geojson"
     owns = ""
     file = "categories.json"
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("geojson_crs",)
     traits = Traits()
+
+    def __init__(self, geojson_crs: str = "own") -> None:
+        self._wgs84 = geojson_crs == "wgs84"
+        if self._wgs84 and find_spec("pyproj") is None:
+            raise ValueError("export.geojson_crs = 'wgs84' needs pyproj: install maskmill[geo]")
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes a file an image, then categories.json, then removes stale files."""
@@ -74,7 +89,7 @@ class GeoJson:
             if row["image_format"] == "TIFF" and row["exif_orientation"] in (1, None):
                 pictures = pictures or Pictures(ledger)
                 record = pictures.find([row])[row["file_name"]]
-            make = partial(_collection, table, row, items, pictures, record)
+            make = partial(_collection, table, row, items, pictures, record, wgs84=self._wgs84)
             yield OwnFile(flat_name(row, ".geojson"), make)
 
 
@@ -84,26 +99,38 @@ def _collection(
     items: Sequence[AnnotationRow],
     pictures: Pictures | None,
     record: ImageRecord | None,
+    *,
+    wgs84: bool,
 ) -> bytes:
     """The bytes of one picture's file."""
     place = geo_transform(pictures.read(row, record)) if pictures and record else None
     kept = [item for item in items if not table[item["category_id"]].is_background]
     head: dict[str, Any] = {"type": "FeatureCollection"}
-    if place is not None and place[1]:
+    lonlat = _lonlat(place[1]) if wgs84 and place and place[1] else None
+    if place is not None and place[1] and lonlat is None:
         name = f"urn:ogc:def:crs:EPSG::{place[1]}"
         head["crs"] = {"type": "name", "properties": {"name": name}}
     head |= {key: row[key] for key in ("image_id", "file_name", "width", "height")}
     affine = place[0] if place else None
-    head["features"] = [_feature(table[item["category_id"]], row, item, affine) for item in kept]
+    head["features"] = [
+        _feature(table[item["category_id"]], row, item, affine, lonlat) for item in kept
+    ]
     return orjson.dumps(head) + b"\n"
 
 
 def _feature(
-    category: Category, row: ImageRow, item: AnnotationRow, affine: Affine | None
+    category: Category,
+    row: ImageRow,
+    item: AnnotationRow,
+    affine: Affine | None,
+    lonlat: Projection | None,
 ) -> dict[str, Any]:
     parts = components_of(item["rle"]["counts"], *size_of(row), item["bbox_xywh"], connectivity=4)
     polygons = [
-        [_ring(part.outer, affine, 1), *(_ring(hole, affine, -1) for hole in part.holes)]
+        [
+            _ring(part.outer, affine, lonlat, 1),
+            *(_ring(hole, affine, lonlat, -1) for hole in part.holes),
+        ]
         for part in parts
     ]
     several = len(polygons) > 1
@@ -128,14 +155,31 @@ def _feature(
     }
 
 
-def _ring(ring: Ring, affine: Affine | None, direction: int) -> list[list[float]]:
+def _ring(
+    ring: Ring, affine: Affine | None, lonlat: Projection | None, direction: int
+) -> list[list[float]]:
     """A closed ring, counter-clockwise for direction 1."""
     points: npt.NDArray[Any] = ring
     if affine is not None:
         points = ring @ affine[:, :2].T + affine[:, 2]
+    if lonlat is not None:  # 9 decimals of a degree are a tenth of a millimetre
+        points = np.stack(lonlat(points[:, 0], points[:, 1]), axis=1).round(9)
     if signed_area(points) * direction < 0:
         points = points[::-1]
     return np.concatenate((points, points[:1])).tolist()
+
+
+@cache
+def _lonlat(code: int) -> Projection | None:
+    """From an EPSG code's coordinates to longitude and latitude; None where PROJ knows none."""
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import CRSError
+
+    try:
+        own = CRS.from_epsg(code)
+    except CRSError:
+        return None
+    return Transformer.from_crs(own, CRS.from_epsg(4326), always_xy=True).transform
 
 
 def geo_transform(data: bytes) -> tuple[Affine, int] | None:

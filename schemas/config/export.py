@@ -29,6 +29,13 @@ class ExportConfig(Section):
         str,
         Field(description="label-studio: stands before each file name; '' = from the input"),
     ] = ""
+    geojson_crs: Annotated[
+        Literal["own", "wgs84"],
+        Field(
+            description="geojson of GeoTIFFs: their own coordinates, or longitude and latitude "
+            "(needs maskmill[geo])"
+        ),
+    ] = "own"
     source_uri: Annotated[
         bool, Field(description="COCO image entries name the file that holds the image's bytes")
     ] = False

@@ -15,7 +15,7 @@ from format_readers import decode_brush
 from picture_datasets import picture_dataset, scene
 from small_datasets import CATEGORIES, NAMES, small_dataset
 
-from pipeline.exporters import export
+from pipeline.exporters import export, geojson
 from pipeline.exporters.cvat import mask_runs_in_box
 from pipeline.exporters.geojson import geo_transform
 from pipeline.exporters.label_studio import brush_rle
@@ -168,6 +168,31 @@ def test_a_geotiff_has_world_coordinates_and_others_pixels(point, tmp_path):
     for feature in plain["features"]:
         x, y, w, h = boxes[feature["id"]]
         assert shapely.geometry.shape(feature["geometry"]).bounds == (x, y, x + w, y + h)
+
+
+def test_longitude_and_latitude_are_where_the_world_says(tmp_path):
+    ledger = picture_dataset(tmp_path, {"a.tif": scene(1)}, broken=())
+    as_labelled(ledger)
+    geotiff(tmp_path / "input" / "a.tif")
+    config = ExportConfig(geojson_crs="wgs84")
+    export(ledger, "geojson", str(tmp_path / "out"), config=config)
+    (path,) = (tmp_path / "out").glob("*.geojson")
+    data = json.loads(path.read_bytes())
+    assert "crs" not in data  # RFC 7946 knows no other
+    for feature in data["features"]:
+        shape = shapely.geometry.shape(feature["geometry"])
+        assert shape.is_valid
+        # The central meridian of UTM 33 is 15° east; 5600 km are 50.55° north of the equator.
+        assert shape.centroid.x == pytest.approx(15, abs=0.001)
+        assert shape.centroid.y == pytest.approx(50.55, abs=0.01)
+        metres = shape.area * (111_229 * 111_229 * np.cos(np.radians(shape.centroid.y)))
+        assert metres == pytest.approx(feature["properties"]["area"] * 0.25, rel=0.01)
+
+
+def test_without_pyproj_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(geojson, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"install maskmill\[geo\]"):
+        geojson.GeoJson("wgs84")
 
 
 def test_a_plain_or_damaged_tiff_has_no_place(tmp_path):
