@@ -42,7 +42,7 @@ def main() -> None:
     wanted = parser.parse_args().annotations
     with tempfile.TemporaryDirectory() as folder:
         dataset = str(Path(folder) / "dataset")
-        write_dataset(dataset, _images(wanted // PER_IMAGE), categories=THINGS, task="instance")
+        write_dataset(dataset, made_images(wanted // PER_IMAGE), categories=THINGS, task="instance")
         out = str(Path(folder) / "out")
         seconds: dict[str, float] = {}
         busy: dict[str, float] = {}
@@ -115,7 +115,7 @@ def _coco_annotation(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
+def made_images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
     """Images with round regions of different places and sizes, as a model would find them."""
     random = np.random.default_rng(0)
     y, x = np.ogrid[:HEIGHT, :WIDTH]
