@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
@@ -12,6 +15,7 @@ from jobs.console import exit_codes, say
 from jobs.tables import print_changes
 from pipeline.ledger.diff import diff_images
 from pipeline.measuring.compare import compare, open_side
+from pipeline.report.comparison import comparison_page
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
 from schemas.config.job import StorageConfig
@@ -40,6 +44,12 @@ def main(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Change of area that is none, a share.")
     ] = 0.1,
+    html: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Write a page there: the pictures that changed most, side by side."
+        ),
+    ] = "",
     json_: Annotated[str, typer.Option("--json", metavar="FILE", help="Write it there.")] = "",
     endpoint_url: Annotated[str, typer.Option(help="S3 endpoint.")] = "",
     anonymous: Annotated[bool, typer.Option("--anonymous", help="S3 without credentials.")] = False,
@@ -55,7 +65,11 @@ def main(
         images = diff_images(open_side(a, storage).ledger, open_side(b, storage).ledger)
         result: dict[str, Any] = {"pictures": images.to_json(), "objects": None}
         try:
-            result["objects"] = compare(a, b, min_iou=min_iou, tolerance=tolerance, storage=storage)
+            options: dict[str, Any] = {"min_iou": min_iou, "tolerance": tolerance}
+            if html:
+                result["objects"] = _with_page(a, b, html, options, storage)
+            else:
+                result["objects"] = compare(a, b, storage=storage, **options)
         except ValueError as error:
             if "nothing to compare" not in str(error) and "no image of" not in str(error):
                 raise
@@ -73,6 +87,21 @@ def main(
                 say(f"  {images.counts[kind]:>8} {text}{': ' if names else ''}{names}{more}")
         if result["objects"] is not None:
             print_changes(result["objects"], Console())
+
+
+def _with_page(
+    a: str, b: str, page: str, options: Mapping[str, Any], storage: Storage
+) -> dict[str, Any]:
+    """Compares the objects and writes the page of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = f"{folder}/changes.parquet"
+        result = compare(a, b, output=rows, storage=storage, **options)
+        changes = pq.read_table(rows).to_pylist()
+    before, after = open_side(a, storage).ledger, open_side(b, storage).ledger
+    names = [f"{uri} (version {one.manifest.version})" for uri, one in ((a, before), (b, after))]
+    text = comparison_page(before, after, changes, names=names)
+    storage.write(absolute_uri(page), text.encode("utf-8", errors="replace"))
+    return result
 
 
 if __name__ == "__main__":
