@@ -19,6 +19,18 @@ from pipeline.ledger.ledger import open_ledger
 
 CONFIG = "jobs/configs/demo.toml"
 
+OTHERS = (
+    ("everything in everyday photos", "--model oneformer-swin-l-coco"),
+    ("streets", "--model mask2former-swin-l-cityscapes-panoptic"),
+    ("rooms and scenes, fast", "--model segformer-b0-ade"),
+    ("objects one by one", "--model rf-detr-seg-s-coco"),
+    ("what words name", '--model grounding-dino-tiny+sam-vit-b --prompt "traffic light"'),
+    ("masks for boxes that you have", "--model sam-vit-b --prompts boxes.json"),
+    ("everything, without names", "--model sam2.1-hiera-tiny"),
+    ("everything that looks like words", '--model sam-vit-b+clip-vit-b-32 --prompt "a bird"'),
+)
+"""What is wanted → how the same command reads with another family."""
+
 
 def main(folder: str = "demo") -> int:
     """Gathers, labels, validates, evaluates, labels again under `folder`; returns the exit code."""
@@ -54,9 +66,23 @@ def main(folder: str = "demo") -> int:
     step("Label again", "the same command: nothing has changed, so nothing is computed")
     job(*label)
 
+    second_act(folder)
+
     step("Done", f"in {time.monotonic() - started:.0f} s; what there is now:")
     show(Path(dataset), f"{truth}/instances.json")
     return 0
+
+
+def second_act(folder: str) -> None:
+    """Says what the models that ship cannot do, and how the same command reads with others."""
+    step(
+        "Second act",
+        "your photos. unet-nuclei knows nuclei, otsu what is bright: neither does these",
+    )
+    for wanted, words in OTHERS:
+        print(f"  {wanted:<34} maskmill label --input photos/ --output out/ {words}")
+    print("These weights are fetched when they are first asked for. What each family finds:")
+    job("models", "--book", f"{folder}/models.html")
 
 
 def step(title: str, what: str) -> None:
@@ -90,6 +116,7 @@ def show(dataset: Path, truth: str) -> None:
         "Parquet, images": dataset / "images",
         "Parquet, segments": dataset / "annotations",
         "Ground truth": Path(truth),
+        "Picture book": dataset.parent / "models.html",
         "HTML report": dataset / "report" / "index.html",
     }
     found: Counter[str] = Counter()

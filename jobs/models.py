@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.book import write_book
 from jobs.console import exit_codes, say
 from pipeline.models.checkpoints.catalog import CatalogEntry
 from pipeline.models.checkpoints.info import (
@@ -21,6 +22,8 @@ from pipeline.models.checkpoints.info import (
     parameters,
     table_of,
 )
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import absolute_uri
 from schemas.categories import Categories
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -33,6 +36,13 @@ def main(
         typer.Argument(help="One model: a short name, a folder, or a hub id, which is fetched."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Plain data.")] = False,
+    book: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page with a picture of what each family finds, licences, sizes, speeds.",
+        ),
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
 ) -> None:
     """List the models that --model knows by name, or show one: what it finds and how to get it."""
@@ -46,6 +56,10 @@ def main(
             return
         rows = [_bundled(model) for model in bundled()]
         rows += [_catalogued(entry) for entry in known_models()]
+        if book:
+            Storage().write(absolute_uri(book), write_book(rows).encode())
+            say(f"written: {book}")
+            return
         if as_json:
             say(json.dumps(rows, indent=1))
             return

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 from source_tree import ROOT
+
+from examples.demo import OTHERS
+from pipeline.models.checkpoints.info import known_models
+
+
+def test_the_second_act_names_models_that_there_are():
+    known = {entry.name for entry in known_models()}
+    for _, line in OTHERS:
+        words = shlex.split(line)
+        assert words[0] == "--model"
+        assert set(words[1].split("+")) <= known
+        assert set(words[2::2]) <= {"--prompt", "--prompts"}
 
 
 @pytest.mark.slow
@@ -21,6 +34,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing changed" in done.stdout
+    assert (tmp_path / "demo" / "models.html").is_file()
     dataset = tmp_path / "demo" / "dataset"
     manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["version"] == 1
