@@ -152,7 +152,7 @@ def _entry(
     places: Mapping[int, int],
     background: frozenset[int],
 ) -> list[Any]:
-    """[id, file name, status, width, height, objects, lowest score, found].
+    """[id, file name, status, width, height, objects, lowest score, found, note].
 
     `found` is category index, number, and a set of score bins as bits, one after the other: enough
     to filter by category and score without the segments.
@@ -174,6 +174,7 @@ def _entry(
         len(objects),
         math.floor(min(scores) * 1000) / 1000 if scores else None,
         [number for place in sorted(found) for number in (place, *found[place])],
+        _note(row) or "",
     ]
 
 

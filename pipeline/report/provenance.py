@@ -31,12 +31,17 @@ def provenance_section(manifest: DatasetManifest) -> str:
         "Dataset version": manifest.version,
         "Schema version": manifest.schema_version,
     }
-    settings = dict(flatten(manifest.config))
     usual = _defaults()
-    config = "".join(
-        f'<tr class="{"set" if usual.get(key, ...) != value else "usual"}">'
-        f'<th scope="row"><code>{text(key)}</code></th><td>{_shown(value)}</td></tr>'
-        for key, value in settings.items()
+    rows: dict[bool, list[str]] = {True: [], False: []}
+    for key, value in flatten(manifest.config):
+        chosen = usual.get(key, ...) != value
+        rows[chosen].append(
+            f'<tr class="{"set" if chosen else "usual"}">'
+            f'<th scope="row"><code>{text(key)}</code></th><td>{_shown(value)}</td></tr>'
+        )
+    own, rest = (
+        f'<div class="table-box"><table><tbody>{"".join(rows[chosen])}</tbody></table></div>'
+        for chosen in (True, False)
     )
     command = reproduce(manifest)
     toml = to_toml(manifest.config)
@@ -47,8 +52,9 @@ def provenance_section(manifest: DatasetManifest) -> str:
   <div class="columns">
     <div><h3>Model</h3>{_facts(model)}</div>
     <div><h3>Packages</h3>{_facts(manifest.packages)}</div>
-    <div class="config"><h3>Config</h3><div class="table-box"><table><tbody>{config}</tbody></table>
-    </div></div>
+    <div class="config"><h3>Config that differs from the defaults</h3>{own}
+    <details><summary>and {len(rows[False])} keys as they are by default</summary>{rest}</details>
+    </div>
   </div>
   {_copyable("Config as a job file", toml, closed=True) if toml else ""}
 </section>"""

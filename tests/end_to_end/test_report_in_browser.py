@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from browser import Browser, Page
 
+from pipeline.ledger.ledger import write_dataset
 from pipeline.masks import codec
 from pipeline.report import write_report
+from schemas.categories import Categories, Category
+from schemas.records import ImageRecord, Segment, Segmentation
 
 READY = "document.documentElement?.dataset.ready"
 CARDS = "document.querySelectorAll('#grid .card').length"
@@ -234,8 +237,46 @@ def test_pictures_and_controls_have_names(page, make_dataset, tmp_path):
         ".map((n) => n.outerHTML)"
     )
     assert nameless == []
-    label = page.run("document.querySelector('#grid .card').getAttribute('aria-label')")
-    assert label == "plate-0/field 000.png: 3 segments"
+    # What a card is called is what it shows, and a word that only a screen reader gets.
+    told = page.run("document.querySelector('#grid .card').textContent")
+    assert told.startswith("field 000.png3 segmentsplate-0/score ≥ 0.")
+
+
+def test_a_legend_says_which_colour_is_which_category(page, make_dataset, tmp_path):
+    page.open(Path(write_report(make_dataset(), str(tmp_path / "r"))).as_uri(), ready=READY)
+    names = "[...document.querySelectorAll('#legend li')].map((n) => n.textContent)"
+    assert page.run(names) == ["cell", "debris"]
+    page.press("c")  # a colour an object: nothing to tell
+    assert page.run("document.querySelector('#legend').hidden")
+    page.press("c")
+    _click(page, "#legend a[data-category]")
+    assert page.run("document.querySelector('#category').value") == "1"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_score_and_area_never_touch(browser, tmp_path, width):
+    side = 700
+    mask = np.zeros((side, side), np.uint8)
+    mask[20:-20, 20:-20] = 1
+    counts = codec.encode(mask)
+    segment = Segment(1, counts, int(mask.sum()), (20, 20, side - 40, side - 40), 1.0)
+    table = Categories((Category(1, "a category with a long name", True, "#4169e1"),))
+    image = ImageRecord("disc.png", "", image_id=1), Segmentation(side, side, (segment,))
+    ledger = write_dataset(str(tmp_path / "d"), [image], categories=table, task="instance")
+    with Page(browser, width=width, height=900) as page:
+        page.open(Path(write_report(ledger, str(tmp_path / "r"))).as_uri(), ready=READY)
+        _open_first(page)
+        (score, area, edge) = page.run(
+            "(() => { const row = document.querySelector('#viewer-segments button');"
+            " const box = (n) => { const r = n.getBoundingClientRect();"
+            " return [r.left, r.right, n.scrollWidth - n.clientWidth, n.textContent]; };"
+            " return [...[...row.querySelectorAll('.num')].map(box), box(row)]; })()"
+        )
+    assert (score[3], area[3]) == ("1.000", "435.6K px")
+    assert area[0] - score[1] >= 8
+    assert area[1] <= edge[1]
+    assert score[2] <= 0
+    assert area[2] <= 0
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -93,7 +93,7 @@ function histogram(figure, options) {
   const unit = figure.dataset.unit ? ` ${figure.dataset.unit}` : "";
   const scales = Object.keys(series);
   let scale = scales[0];
-  const head = html("div", { class: "chart-head" }, html("h3", {}, figure.dataset.title));
+  const head = html("div", { class: "chart-head" }, html("h2", {}, figure.dataset.title));
   const note = html("p", { class: "chart-note" });
   const body = html("div");
   const switcher = html("div", { class: "segmented", role: "radiogroup", "aria-label": "Scale" });

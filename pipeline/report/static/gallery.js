@@ -3,6 +3,7 @@
 const grid = document.getElementById("grid");
 let shown = matching();
 const painters = new Map();
+const LEGEND = 14;
 
 const watcher = new IntersectionObserver((entries) => {
   for (const entry of entries) {
@@ -25,7 +26,7 @@ function card(item, place) {
   const thumb = html("span", { class: "thumb" });
   const count = html("span", { class: "count" });
   const low = html("span", { class: "low" });
-  const button = html("button", { class: "card", type: "button", "aria-label": describe(item), title: item.file },
+  const button = html("button", { class: "card", type: "button", title: item.file },
     thumb,
     html("span", { class: "caption" },
       html("span", {}, html("bdi", { class: "name" }, item.name), count),
@@ -40,9 +41,10 @@ function card(item, place) {
     thumb.append(html("code", {}, item.code), html("bdi", {}, html("span", {}, item.message)));
     return cell;
   }
-  count.textContent = item.objects ? number.format(item.objects) : "";
+  if (item.objects) count.append(number.format(item.objects), html("span", { class: "unseen" }, item.objects === 1 ? " segment" : " segments"));
   count.title = plural(item.objects, "segment");
-  if (item.lowest !== null) { low.textContent = `min ${item.lowest.toFixed(2)}`; low.title = "lowest score"; }
+  if (item.lowest !== null) low.textContent = `score ≥ ${item.lowest.toFixed(2)}`;
+  if (item.note) thumb.append(html("span", { class: "flag note" }, html("bdi", {}, item.note)));
   if (item.status === "empty") thumb.append(html("span", { class: "flag" }, "nothing found"));
   const canvas = html("canvas", { "aria-hidden": "true" });
   const paint = async () => {
@@ -66,6 +68,29 @@ function card(item, place) {
 /** Draws the masks of the cards again after a change of looks. */
 function repaintCards() {
   for (const cell of grid.children) cell.repaint?.();
+  drawLegend();
+}
+
+/** Which colour is which category on this page, the most frequent first. */
+function drawLegend() {
+  const counts = new Map();
+  const first = (choice.page - 1) * PAGE;
+  for (const { found } of shown.slice(first, first + PAGE)) {
+    for (let i = 0; i < found.length; i += 3) counts.set(found[i], (counts.get(found[i]) ?? 0) + found[i + 1]);
+  }
+  const places = [...counts.keys()].filter((place) => !data.categories[place].background)
+    .sort((a, b) => counts.get(b) - counts.get(a));
+  const told = look.colour === "category" && look.overlay !== "off" ? places : [];
+  const rows = told.slice(0, LEGEND).map((place) => {
+    const { id, name, color } = data.categories[place];
+    const chip = svg("svg", { class: "chip", viewBox: "0 0 12 12", "aria-hidden": "true" },
+      svg("rect", { width: 12, height: 12, rx: 3, fill: color }));
+    return html("li", {}, html("a", { href: "#gallery", "data-category": String(id) }, chip, html("bdi", {}, name)));
+  });
+  if (told.length > LEGEND) rows.push(html("li", {}, `and ${number.format(told.length - LEGEND)} more`));
+  const legend = document.getElementById("legend");
+  legend.replaceChildren(...rows);
+  legend.hidden = !rows.length;
 }
 
 function drawPager(pages) {
@@ -103,6 +128,7 @@ function drawGallery() {
     grid.append(html("li", { class: "nothing" }, items.length ? "No picture matches these filters." : "This dataset holds no images."));
   }
   drawPager(pages);
+  drawLegend();
   const matches = document.getElementById("matches");
   const range = cards.length ? `${number.format(first + 1)}–${number.format(first + cards.length)} of ` : "";
   matches.textContent = `${range}${plural(shown.length, "picture")}`;

@@ -63,6 +63,9 @@ function segmentMap(segments, [sourceHeight, sourceWidth], side) {
 
 const rgbOf = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
+/** White for what is dark, nearly black for what is light (luma of BT.601). */
+const contrary = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b < 140 ? [255, 255, 255] : [16, 18, 24]);
+
 /** Colours for instances: hues a golden angle apart, never two alike beside each other. */
 function instanceColour(number) {
   const hue = (number * 137.508 + 195) % 360;
@@ -78,7 +81,8 @@ function instanceColour(number) {
 /**
  * Draws a segment map.
  * @param canvas gets a whole multiple of the map's size, so that outlines stay thin
- * @param style index → {rgb, fill, line} with alphas in 0…1, or null for nothing
+ * @param style index → {rgb, edge, fill, line} with alphas in 0…1 and edge of rgb unless given, or
+ *   null for nothing
  * @param target the canvas's longer side at least, where the map is smaller
  */
 function paintSegments(canvas, map, count, style, target) {
@@ -91,10 +95,9 @@ function paintSegments(canvas, map, count, style, target) {
   for (let i = 0; i < count; i++) {
     const look = style(i);
     if (!look) continue;
-    const [r, g, b] = look.rgb;
-    const colour = (b << 16) | (g << 8) | r;
-    fills[i + 1] = (Math.round(look.fill * 255) << 24) | colour;
-    lines[i + 1] = (Math.round(look.line * 255) << 24) | colour;
+    const word = ([r, g, b], alpha) => (Math.round(alpha * 255) << 24) | (b << 16) | (g << 8) | r;
+    fills[i + 1] = word(look.rgb, look.fill);
+    lines[i + 1] = word(look.edge ?? look.rgb, look.line);
   }
   const context = canvas.getContext("2d");
   const image = context.createImageData(w, h);

@@ -5,8 +5,8 @@ const UNSCORED = 1 << 20;
 const PAGE = 48;
 
 const items = data.rows.map((row, index) => {
-  const [id, file, status, width, height, objects, lowest, found] = row;
-  return { index, id, file, status, width, height, objects, lowest, found };
+  const [id, file, status, width, height, objects, lowest, found, note] = row;
+  return { index, id, file, status, width, height, objects, lowest, found, note };
 });
 for (const [id, file, status, code, message] of data.unlabelled) {
   items.push({ index: -1, id, file, status, code, message, objects: 0, lowest: null, found: [] });
@@ -130,7 +130,9 @@ function styleOf(segments, on = -1) {
     if (category.background && choice.category !== category.id) return null;
     const rgb = look.colour === "category" ? rgbOf(category.color) : instanceColour(id);
     if (!chosen) return { rgb: [128, 132, 140], fill: alpha * 0.25, line: 0.3 };
-    if (index === on) return { rgb, fill: Math.min(1, alpha + 0.25), line: 1 };
-    return { rgb, fill: on >= 0 ? alpha * 0.6 : alpha, line: on >= 0 ? 0.55 : 0.95 };
+    // A table's colour may be that of the thing itself, a grey car: the outline then tells them apart.
+    const edge = look.colour === "category" && alpha ? contrary(rgb) : rgb;
+    if (index === on) return { rgb, edge, fill: Math.min(1, alpha + 0.25), line: 1 };
+    return { rgb, edge, fill: on >= 0 ? alpha * 0.6 : alpha, line: on >= 0 ? 0.55 : 0.95 };
   };
 }

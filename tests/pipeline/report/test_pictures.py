@@ -104,7 +104,7 @@ def test_entry_sums_up_what_filters_ask(photo):
     ]
     entry = _render(photo, segments).entry
     bits = 1 << 5 | 1 << 19 | 1 << 20  # the bins of 0.25 and 1.0, and one without a score
-    assert entry == [7, "a/b.jpg", "ok", WIDTH, HEIGHT, 3, 0.25, [0, 3, bits, 1, 1, 1 << 1]]
+    assert entry == [7, "a/b.jpg", "ok", WIDTH, HEIGHT, 3, 0.25, [0, 3, bits, 1, 1, 1 << 1], ""]
 
 
 @pytest.mark.parametrize(
