@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,7 +138,9 @@ class PhraseFinder:
         self._texts = model.model.text_backbone = _TextsOnce(
             model.model.text_backbone, self._dtype or torch.float32
         )
-        self._chunks = [_Asked.of(chunk, self._device) for chunk in chunks]
+        self._chunks = chunks
+        self._tokens = [torch.tensor([chunk.tokens], device=self._device) for chunk in chunks]
+        self._means = [_means(chunk).to(self._device) for chunk in chunks]
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
@@ -155,18 +156,17 @@ class PhraseFinder:
 
     def _of_text(self, pixels: Tensor, index: int) -> Tensor:
         """Answers that are good enough: n×(5 + phrases of the text)."""
-        chunk = self._chunks[index]
+        tokens, means = self._tokens[index], self._means[index]
         self._texts.at = index
         lean = self._dtype is not None
         with nullcontext() if lean else autocast(self._options, self._device):
-            answer = self._model(
-                pixel_values=pixels, input_ids=chunk.tokens.expand(len(pixels), -1)
-            )
-        check_finite(answer.logits[..., : chunk.tokens.shape[1]], answer.pred_boxes)
-        tokens = answer.logits[..., : chunk.tokens.shape[1]].float().sigmoid()
-        scores = tokens @ chunk.means
+            answer = self._model(pixel_values=pixels, input_ids=tokens.expand(len(pixels), -1))
+        logits = answer.logits[..., : tokens.shape[1]]
+        check_finite(logits, answer.pred_boxes)
+        chances = logits.float().sigmoid()
+        scores = chances @ means
         if self._asking.text_threshold is not None:
-            unsure = (tokens < self._asking.text_threshold).float() @ (chunk.means > 0).float()
+            unsure = (chances < self._asking.text_threshold).float() @ (means > 0).float()
             scores = scores.masked_fill(unsure > 0, 0)
         keep = (scores.amax(-1) >= self._asking.least).nonzero()
         picture, query = keep.unbind(1)
@@ -180,27 +180,12 @@ class PhraseFinder:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A text on the device.
-
-    Attributes:
-        phrases: Indices of its phrases.
-        tokens: 1×t.
-        means: t×phrases; a column averages over the tokens of its phrase.
-    """
-
-    phrases: list[int]
-    tokens: Tensor
-    means: Tensor
-
-    @classmethod
-    def of(cls, chunk: Chunk, device: torch.device) -> _Asked:
-        means = torch.zeros(len(chunk.tokens), len(chunk.phrases))
-        for place, (first, last) in enumerate(chunk.spans):
-            means[first:last, place] = 1 / (last - first)
-        tokens = torch.tensor([chunk.tokens], device=device)
-        return cls(list(chunk.phrases), tokens, means.to(device))
+def _means(chunk: Chunk) -> Tensor:
+    """t×phrases; a column averages over the tokens of its phrase."""
+    means = torch.zeros(len(chunk.tokens), len(chunk.phrases))
+    for place, (first, last) in enumerate(chunk.spans):
+        means[first:last, place] = 1 / (last - first)
+    return means
 
 
 class _PicturesOnce(nn.Module):

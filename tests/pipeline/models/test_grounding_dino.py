@@ -123,11 +123,11 @@ def test_three_hundred_categories_are_told_apart_by_place() -> None:
     asked = [phrase for chunk in chunks for phrase in chunk.phrases]
     assert asked == list(range(300))
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
-    for chunk in chunks:
-        assert chunk.tokens.shape[1] <= 64
+    for chunk, tokens, means in zip(chunks, found._tokens, found._means, strict=True):
+        assert tokens.shape[1] <= 64
         for column, phrase in enumerate(chunk.phrases):
-            places = chunk.means[:, column].nonzero()[:, 0]
-            text = tokenizer.decode(chunk.tokens[0, places])
+            places = means[:, column].nonzero()[:, 0]
+            text = tokenizer.decode(tokens[0, places])
             assert text.replace(" ", "") == asking.phrases[phrase].text.replace(" ", "")
 
 
