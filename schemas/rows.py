@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from .records import ImageRecord, Task
+from .records import Task
 
 
 class Rle(TypedDict):
@@ -30,15 +30,7 @@ class PromptOutcome(TypedDict):
     segment_id: int | None
 
 
-class PlaneColumns(TypedDict):
-    """Which plane of a file an image is; null where it is the file."""
-
-    parent_file_name: str | None
-    plane_axis: str | None
-    plane_index: int | None
-
-
-class ImageRow(PlaneColumns):
+class ImageRow(TypedDict):
     """One image, or one copy of an image. `width` and `height` are after EXIF rotation."""
 
     image_id: int
@@ -59,6 +51,9 @@ class ImageRow(PlaneColumns):
     parent_image_id: int | None
     augmentation: str | None
     prompts: list[PromptOutcome] | None
+    parent_file_name: str | None
+    plane_axis: str | None
+    plane_index: int | None
     locked: bool | None
     locked_by: str | None
     locked_at: str | None
@@ -115,13 +110,3 @@ def size_of(row: ImageRow) -> tuple[int, int]:
     if height is None or width is None:
         raise ValueError(f"{row['file_name']} was not looked at and has no size")
     return height, width
-
-
-def plane_columns(record: ImageRecord) -> PlaneColumns:
-    """The columns of an image that is one plane of a file; null where it is the file."""
-    axis, _, number = record.plane.partition("=")
-    return {
-        "parent_file_name": record.file_name.removesuffix(f"#{record.plane}") if number else None,
-        "plane_axis": axis or None,
-        "plane_index": int(number) if number else None,
-    }

@@ -52,17 +52,15 @@ class CopyQueue:
     Args:
         config: The job.
         load: Reads the original pixels of a record whose bytes have this SHA-256 again.
-        maker: Of the copies; None where there are none.
+        maker: Of the copies.
     """
 
-    def __init__(self, config: JobConfig, load: Load, maker: CopyMaker | None) -> None:
+    def __init__(self, config: JobConfig, load: Load, maker: CopyMaker) -> None:
         self._load = load
         self._maker = maker
         threads = max(2, min(8, round(config.execution.cpus_per_worker or 1)))
         self._ahead = 2 * threads
-        self._pool = (
-            ThreadPoolExecutor(threads, thread_name_prefix="copy") if maker is not None else None
-        )
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="copy")
         self._slots: list[_Slot] = []
         self._waiting: list[tuple[int, Future[list[LabelledRows]]]] = []
         self._block = _Block()
@@ -76,8 +74,7 @@ class CopyQueue:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def add(
         self,
@@ -99,8 +96,6 @@ class CopyQueue:
         """
         slot = _Slot(image, segments)
         self._slots.append(slot)
-        if self._maker is None:
-            return
         if image["error_code"]:
             original = None
         if isinstance(original, Failure):
@@ -147,8 +142,6 @@ class CopyQueue:
             self._submit(slot, parent, same, block.held // len(parents))
 
     def _submit(self, slot: _Slot, parent: Parent, neighbours: Sequence[Parent], held: int) -> None:
-        if self._pool is None or self._maker is None:
-            return
         while self._waiting and (
             len(self._waiting) >= self._ahead
             or sum(size for size, _ in self._waiting) + held > WAITING_BYTES

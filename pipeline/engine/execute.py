@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pipeline.errors import ExecutionError, ModelLoadError
@@ -185,34 +186,28 @@ class _ShardCaller:
     def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
         execution = spec.config.execution
         self.worker = ShardWorker(spec, index)
-        self._ahead = execution.prefetch
         threads = max(2, min(16, round(execution.cpus_per_worker or 1) * 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        prepare = self.worker.preparer.prepare
+        self._feed = partial(Feed, self._pool, prepare, ahead=execution.prefetch)
         self._next: Feed | None = None
 
     def run(self, work: ShardWork, upcoming: ShardWork | None) -> ShardReceipt:
-        feed = self._feed(work)
-        self._next = self._make(upcoming) if upcoming is not None else None
-        feed.follow_with(self._next)
+        feed = self._next
+        if feed is None or feed.work != work:
+            if feed is not None:
+                feed.cancel()
+            feed = self._feed(work)
+        # Begun with the room that this shard no longer needs.
+        self._next = feed.follower = self._feed(upcoming) if upcoming is not None else None
         return self.worker.run(work, feed)
 
     def probe(self, work: ShardWork) -> None:
-        self.worker.probe(self._make(work))
+        self.worker.probe(self._feed(work))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.worker.close()
-
-    def _make(self, work: ShardWork) -> Feed:
-        return Feed(self._pool, self.worker.preparer.prepare, work, ahead=self._ahead)
-
-    def _feed(self, work: ShardWork) -> Feed:
-        ready, self._next = self._next, None
-        if ready is not None and ready.work == work:
-            return ready
-        if ready is not None:
-            ready.cancel()
-        return self._make(work)
 
 
 def _workers_here(options: ExecutionConfig) -> int:

@@ -255,6 +255,10 @@ class Feed:
     """Prepares images in threads, a bounded number ahead, and gives them out in order.
 
     A large file waits until nothing else is held, and nothing is read ahead beside it.
+
+    Attributes:
+        work: The shard.
+        follower: Of the next shard, begun with the room that this one no longer needs.
     """
 
     def __init__(
@@ -271,24 +275,20 @@ class Feed:
         self._ahead = ahead
         self._left = deque(r for r in work.records if r.file_name not in work.poison)
         self._futures: deque[tuple[ImageRecord, Future[Prepared]]] = deque()
-        self._follower: Feed | None = None
-
-    def follow_with(self, follower: Feed | None) -> None:
-        """Starts on the next shard with the room that this one no longer needs."""
-        self._follower = follower
+        self.follower: Feed | None = None
 
     def fill(self, room: int | None = None) -> None:
         """Submits images until `room` (default: the whole bound) are under way."""
         room = self._ahead if room is None else room
         while self._left and len(self._futures) < room:
             held = self._futures[-1][0] if self._futures else None
-            if held is not None and (_is_large(held) or _is_large(self._left[0])):
+            if held is not None and max(held.size, self._left[0].size) >= LARGE_FILE:
                 return
             record = self._left.popleft()
             self._futures.append((record, self._pool.submit(self._prepare, record)))
-        alone = bool(self._futures) and _is_large(self._futures[-1][0])
-        if not self._left and self._follower is not None and not alone:
-            self._follower.fill(room - len(self._futures))
+        alone = bool(self._futures) and self._futures[-1][0].size >= LARGE_FILE
+        if not self._left and self.follower is not None and not alone:
+            self.follower.fill(room - len(self._futures))
 
     def __iter__(self) -> Iterator[Prepared]:
         self.fill()
@@ -296,7 +296,7 @@ class Feed:
             record, future = self._futures.popleft()
             item = future.result()
             del future
-            if not _is_large(record):
+            if record.size < LARGE_FILE:
                 self.fill()
             yield item
             del item  # a large picture is gone before the next is decoded
@@ -308,7 +308,3 @@ class Feed:
         for _, future in self._futures:
             future.cancel()
         self._futures.clear()
-
-
-def _is_large(record: ImageRecord) -> bool:
-    return record.size >= LARGE_FILE

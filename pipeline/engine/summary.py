@@ -139,11 +139,11 @@ class RunResult:
         }
 
 
+@dataclass(slots=True)
 class PhaseClock:
     """Seconds of each phase of a run."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

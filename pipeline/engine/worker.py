@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ from schemas.records import (
     Task,
     annotation_id,
 )
-from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin, PromptOutcome
 
 from .device import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
@@ -89,6 +90,9 @@ class ShardWorker:
         }
         config, categories = spec.config, spec.info.categories
         self._refiner = Refiner(config.model, config.refine, categories, spec.tasks)
+        self._categories = categories.by_id()
+        self._wording = spec.wording
+        self._split = config.split if config.split.active else None
         self._window = BATCHES * spec.config.model.batch_size
         self._maker = (
             CopyMaker(config.augment, self._storage, spec.dataset, self._background)
@@ -114,25 +118,40 @@ class ShardWorker:
         self._clock = PhaseClock()
         reused = doubtful = 0
         arriving = self._labelled(prepared)
-        with CopyQueue(self.spec.config, self.preparer.original, self._maker) as queue:
+        images: list[ImageRow] = []
+        annotations: list[AnnotationRow] = []
+        with ExitStack() as stack:
+            queue = None
+            if self._maker is not None:
+                queue = CopyQueue(self.spec.config, self.preparer.original, self._maker)
+                stack.enter_context(queue)
             for record in work.records:
                 if record.file_name in work.poison:
                     message = "the worker process died on this image each time it was tried"
                     failure = Failure(ErrorCode.CRASHED, message)
-                    queue.add(record, image_row(record, failure=failure), [])
-                    continue
-                found = next(arriving)
-                image: ImageRow = {**found.image, "split": self._split(found.image)}
-                queue.add(record, image, found.segments, found.item.original)
+                    row = image_row(record, failure=failure)
+                    found = Labelled(Prepared(record, failure), row, [])
+                else:
+                    found = next(arriving)
+                code, sha256, split = found.image["error_code"], found.image["sha256"], None
+                if self._split is not None and sha256 and not code:
+                    split = split_of(self._split, record.file_name, sha256)
+                image: ImageRow = {**found.image, "split": split}
+                if queue is None:
+                    images.append(image)
+                    annotations += found.segments
+                else:
+                    queue.add(record, image, found.segments, found.item.original)
                 reused += found.reused
-                doubtful += _doubtful(record, image["error_code"])
+                doubtful += code is not None and _doubtful(record, code)
                 del found  # or its pixels live until the next is there
-            images, annotations = queue.rows()
+            if queue is not None:
+                images, annotations = queue.rows()
         part = write_part(
             self._storage,
             self.spec.dataset,
             shard=work.shard,
-            run=self.spec.wording,
+            run=self._wording,
             images=images,
             annotations=annotations,
             background=self._background,
@@ -163,11 +182,6 @@ class ShardWorker:
         """Frees the model."""
         self._model.close()
 
-    def _split(self, image: ImageRow) -> str | None:
-        if image["error_code"] or not image["sha256"]:
-            return None
-        return split_of(self.spec.config.split, image["file_name"], image["sha256"])
-
     def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[Labelled]:
         """Every image in order.
 
@@ -176,7 +190,12 @@ class ShardWorker:
         """
         window: list[Prepared] = []
         held = 0
-        for item in self._waited_for(prepared):
+        arriving = iter(prepared)
+        while True:
+            with self._clock.phase("pictures"):
+                item = next(arriving, None)
+            if item is None:
+                break
             window.append(item)
             held += _held(item)
             del item  # or its pixels live until the next is there
@@ -184,17 +203,6 @@ class ShardWorker:
                 yield from self._finish(window)
                 window, held = [], 0
         yield from self._finish(window)
-
-    def _waited_for(self, prepared: Iterable[Prepared]) -> Iterator[Prepared]:
-        """The same, and the time until each was there is counted."""
-        arriving = iter(prepared)
-        while True:
-            with self._clock.phase("pictures"):
-                item = next(arriving, None)
-            if item is None:
-                return
-            yield item
-            del item  # or its pixels live until the next is there
 
     def _finish(self, window: Sequence[Prepared]) -> Iterator[Labelled]:
         samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
@@ -234,7 +242,7 @@ class ShardWorker:
             segments = annotation_rows(
                 item.record.image_id,
                 found,
-                categories=self.spec.info.categories,
+                categories=self._categories,
                 origin=self._origin,
                 tasks=self.spec.tasks,
             )
@@ -243,7 +251,10 @@ class ShardWorker:
             return self._failed(item, failure), []
         except ValueError as error:
             return self._failed(item, Failure(ErrorCode.MODEL_ERROR, one_line(error))), []
-        asked = prompt_rows(sample.prompts, found.segments, *sample.picture_hw)
+        note, asked = sample.note, list[PromptOutcome]()
+        if sample.prompts:
+            asked = prompt_rows(sample.prompts, found.segments, *sample.picture_hw)
+            note = "; ".join(filter(None, (note, outcome_note(asked))))
         image = image_row(
             item.record,
             segments=segments,
@@ -251,7 +262,7 @@ class ShardWorker:
             original_hw=sample.picture_hw,
             image_format=sample.image_format,
             orientation=sample.orientation,
-            note="; ".join(filter(None, (sample.note, outcome_note(asked)))),
+            note=note,
             size_bytes=item.size_bytes,
             sha256=item.sha256,
             fingerprint=item.fingerprint,
@@ -287,10 +298,11 @@ class ShardWorker:
             self._device.succeeded()
             if len(found) != len(samples):
                 raise ValueError(f"the model answered {len(found)} of {len(samples)} pictures")
-            return [
-                self._refiner.refine(to_original(answer, sample.placement))
+            found = [
+                to_original(answer, sample.placement) if sample.placement else answer
                 for sample, answer in zip(samples, found, strict=True)
             ]
+            return [self._refiner.refine(one) for one in found] if self._refiner.active else found
         except Exception as error:
             self._device.failed(error, alone=len(samples) == 1)
             if len(samples) > 1:

@@ -324,6 +324,7 @@ def write_dataset(
     run = hashlib.sha256(f"{','.join(tasks)} {model}".encode()).hexdigest()[:32]
     origin: Origin = {"model": model, "model_revision": "", "run": run}
     background = frozenset(item.id for item in categories if item.is_background)
+    table = categories.by_id()
     parts: list[Part] = []
     image_rows: list[ImageRow] = []
     segment_rows: list[AnnotationRow] = []
@@ -354,7 +355,7 @@ def write_dataset(
             image_rows.append(image_row(record, failure=found))
         else:
             rows = annotation_rows(
-                record.image_id, found, categories=categories, origin=origin, tasks=tasks
+                record.image_id, found, categories=table, origin=origin, tasks=tasks
             )
             segment_rows.extend(rows)
             size = (found.height, found.width)

@@ -21,11 +21,12 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
-from schemas.records import ImageRecord, Status, Task, annotation_id
-from schemas.rows import AnnotationRow, ImageRow, LabelledRows, plane_columns
+from schemas.records import ImageRecord, Task, annotation_id
+from schemas.rows import AnnotationRow, ImageRow, LabelledRows
 from schemas.tables import LOCKS
 
 from .ledger import Ledger
+from .parts import image_row
 from .reuse import image_fingerprint
 
 FOLDER = "locks"
@@ -144,32 +145,24 @@ class Lock:
                     "run": run,
                 }
             )
-        found = any(row["category_id"] not in background for row in segments)
-        image: ImageRow = {
-            "image_id": record.image_id,
-            "file_name": record.file_name,
-            "width": self.width,
-            "height": self.height,
-            "status": str(Status.OK if found else Status.EMPTY),
-            "error_code": None,
-            "error_message": None,
-            "num_segments": len(segments),
-            "image_format": self.image_format,
-            "exif_orientation": self.exif_orientation,
-            "note": self.note,
-            "size_bytes": self.size_bytes,
-            "sha256": self.sha256,
-            "fingerprint": image_fingerprint(self.sha256, f"{run} lock {self.digest}"),
-            "split": None,
-            "parent_image_id": None,
-            "augmentation": None,
-            "prompts": None,
-            **plane_columns(record),
-            "locked": True,
-            "locked_by": self.locked_by,
-            "locked_at": self.locked_at,
-            "locked_from": self.locked_from,
-        }
+        image = image_row(
+            record,
+            segments=segments,
+            background=background,
+            original_hw=(self.height, self.width),
+            image_format=self.image_format or "",
+            orientation=self.exif_orientation,
+            note=self.note or "",
+            size_bytes=self.size_bytes,
+            sha256=self.sha256,
+            fingerprint=image_fingerprint(self.sha256, f"{run} lock {self.digest}"),
+        )
+        image.update(
+            locked=True,
+            locked_by=self.locked_by,
+            locked_at=self.locked_at,
+            locked_from=self.locked_from,
+        )
         return image, segments
 
 

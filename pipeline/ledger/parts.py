@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join, local_path
-from schemas.categories import Categories
+from schemas.categories import Category
 from schemas.manifest import Part, TaskCounts
 from schemas.notes import read_in_part
 from schemas.records import (
@@ -29,7 +29,7 @@ from schemas.records import (
     Task,
     annotation_id,
 )
-from schemas.rows import AnnotationRow, ImageRow, Origin, PromptOutcome, plane_columns
+from schemas.rows import AnnotationRow, ImageRow, Origin, PromptOutcome
 from schemas.tables import ANNOTATIONS, IMAGES
 
 _log = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ def image_row(
     """
     found = any(row["category_id"] not in background for row in segments)
     status = Status.FAILED if failure else Status.OK if found else Status.EMPTY
+    axis, _, number = record.plane.partition("=")
     return {
         "image_id": record.image_id,
         "file_name": record.file_name,
@@ -165,7 +166,9 @@ def image_row(
         "parent_image_id": None,
         "augmentation": None,
         "prompts": list(prompts) or None,
-        **plane_columns(record),
+        "parent_file_name": record.file_name.removesuffix(f"#{record.plane}") if number else None,
+        "plane_axis": axis or None,
+        "plane_index": int(number) if number else None,
         "locked": None,
         "locked_by": None,
         "locked_at": None,
@@ -177,7 +180,7 @@ def annotation_rows(
     image_id: int,
     segmentation: Segmentation,
     *,
-    categories: Categories,
+    categories: Mapping[int, Category],
     origin: Origin,
     tasks: Sequence[Task],
 ) -> list[AnnotationRow]:
@@ -186,7 +189,7 @@ def annotation_rows(
     Args:
         image_id: Of the image.
         segmentation: What the model found.
-        categories: The run's table.
+        categories: The run's table, by id.
         origin: Who found it.
         tasks: What was asked of the model.
 
@@ -198,21 +201,24 @@ def annotation_rows(
         raise TooManySegmentsError(
             f"{len(segmentation.segments)} segments, at most {(1 << SEGMENT_BITS) - 1}"
         )
-    table = categories.by_id()
     size = [segmentation.height, segmentation.width]
     base = annotation_id(image_id, 1) - 1
     task, only = tasks[0], len(tasks) == 1
     rows: list[AnnotationRow] = []
     for segment_id, segment in enumerate(segmentation.segments, start=1):
-        if segment.category_id not in table:
+        if segment.category_id not in categories:
             raise ValueError(f"segment of unknown category {segment.category_id}")
         if segment.task != task and not (only and segment.task is None):
             task = _next_task(segment.task, tasks[tasks.index(task) :])
         if not segment.finite:
             raise ValueError("a segment's score is not finite (NaN or infinity)")
-        category = table[segment.category_id]
+        category = categories[segment.category_id]
         seen = segment.evidence or Evidence()
-        source_id, source_key = _source(seen.source_id)
+        # An id that is text, or too large for a number, has a column of its own.
+        source = seen.source_id
+        number = None
+        if source is not None and not isinstance(source, str) and abs(source) < 1 << 63:
+            number = source
         row: AnnotationRow = {
             "annotation_id": base + segment_id,
             "image_id": image_id,
@@ -233,21 +239,14 @@ def annotation_rows(
             "point_xy": seen.point_xy,
             "crop_xywh": seen.crop_xywh,
             "prompt_bbox_xywh": seen.prompt_bbox_xywh,
-            "source_id": source_id,
-            "source_key": source_key,
+            "source_id": number,
+            "source_key": None if source is None or number is not None else str(source),
             "visible_fraction": None,
             "locked": None,
             **origin,
         }
         rows.append(row)
     return rows
-
-
-def _source(given: int | str | None) -> tuple[int | None, str | None]:
-    """(source_id, source_key): an id that is text, or too large for a number, is a key."""
-    if isinstance(given, str) or (given is not None and abs(given) >= 1 << 63):
-        return None, str(given)
-    return given, None
 
 
 def _next_task(task: Task | None, tasks: Sequence[Task]) -> Task:
@@ -347,7 +346,7 @@ def _table_of(data: bytes, schema: pa.Schema) -> pa.Table | None:
 
 def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:
     """What images were read in part of, by what was left out, and how many under "images"."""
-    found = [kinds for kinds in map(read_in_part, notes) if kinds]
+    found = [kinds for kinds in map(read_in_part, filter(None, notes)) if kinds]
     counts = _count(kind for kinds in found for kind in dict.fromkeys(kinds))
     return {"images": len(found), **counts} if found else {}
 

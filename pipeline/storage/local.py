@@ -80,7 +80,7 @@ def publish_file(source: Path, path: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    temporary = _beside(path)
+    temporary = path.with_name(temporary_name(path.name))
     try:
         shutil.copyfile(source, temporary)
         with temporary.open("rb") as file:
@@ -92,14 +92,9 @@ def publish_file(source: Path, path: Path) -> None:
     source.unlink()
 
 
-def _beside(path: Path) -> Path:
-    """A name in the same folder that no listing shows; the pid says whose it was."""
-    return path.with_name(temporary_name(path.name))
-
-
 def _write_beside(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import time
+from functools import cache
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.(?:.+)\.(\d+)-([0-9a-f]{8})([0-9a-f]{8})?\.tmp")
@@ -75,5 +76,6 @@ def is_abandoned(name: str, modified: float) -> bool:
     return time.time() - modified > _SILENT_S
 
 
+@cache
 def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

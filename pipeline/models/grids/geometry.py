@@ -55,28 +55,18 @@ class Frame:
         Args:
             grid_hw: Cells of the output that cover the whole input.
         """
-        y, x = (
-            _axis(pixels, content, cells, start, whole)
-            for pixels, content, whole, start, cells in zip(
-                self.picture_hw,
-                self.content_hw,
-                self.input_hw,
-                self.offset_yx,
-                grid_hw,
-                strict=True,
-            )
-        )
-        return y, x
-
-
-def _axis(pixels: int, content: int, cells: int, start: int, whole: int) -> Axis:
-    ratio = cells / whole  # cells a pixel of the input
-    at = ((np.arange(pixels) + 0.5) * (content / pixels) + start) * ratio - 0.5
-    first, last = start * ratio, (start + content) * ratio - 1
-    at = np.clip(at, min(first, cells - 1), max(last, first, 0))
-    low = np.floor(at).astype(np.int32)
-    high = np.minimum(low + 1, cells - 1).astype(np.int32)
-    return Axis(low, high, (at - low).astype(np.float32))
+        found: list[Axis] = []
+        for pixels, content, whole, start, cells in zip(
+            self.picture_hw, self.content_hw, self.input_hw, self.offset_yx, grid_hw, strict=True
+        ):
+            ratio = cells / whole  # cells a pixel of the input
+            at = ((np.arange(pixels) + 0.5) * (content / pixels) + start) * ratio - 0.5
+            first, last = start * ratio, (start + content) * ratio - 1
+            at = np.clip(at, min(first, cells - 1), max(last, first, 0))
+            low = np.floor(at).astype(np.int32)
+            high = np.minimum(low + 1, cells - 1).astype(np.int32)
+            found.append(Axis(low, high, (at - low).astype(np.float32)))
+        return found[0], found[1]
 
 
 Hw = tuple[int, int]

@@ -46,6 +46,9 @@ class Fitter:
     def __init__(self, rule: FitRule, device: str | torch.device) -> None:
         self.rule = rule
         self._device = torch.device(device)
+        # There is no Lanczos on a GPU; bicubic is next to it.
+        no_lanczos = rule.resample == "lanczos" and self._device.type != "cpu"
+        self._interpolation = InterpolationMode("bicubic" if no_lanczos else rule.resample)
         self._mean, self._std = _statistics(rule, self._device)
         self._ahead: tuple[View, list[Sample], torch.Tensor] | None = None
 
@@ -88,7 +91,9 @@ class Fitter:
         Returns:
             C×h×w float32 of size `frame.input_hw`, C as the rule says, on the device.
         """
-        image = self._upload(_channels(pixels, self.rule.channels)).permute(2, 0, 1)
+        if self.rule.channels == 1:  # grey as OpenCV makes it (Rec. 601)
+            pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+        image = self._upload(pixels[..., : self.rule.channels]).permute(2, 0, 1)
         if self.rule.blurred:
             return self._squared(image, frame)
         if image.shape[-2:] != frame.content_hw:
@@ -96,7 +101,7 @@ class Fitter:
             image = F.resize(
                 image,
                 list(frame.content_hw),
-                interpolation=self._interpolation(),
+                interpolation=self._interpolation,
                 antialias=self.rule.antialias,
             )
         flips = [axis for axis, flipped in zip((-2, -1), view.flip_yx, strict=True) if flipped]
@@ -118,7 +123,7 @@ class Fitter:
             kernel = (2 * torch.ceil(3 * sigma).int() + 1).tolist()
             image = F.gaussian_blur(image[None], kernel, sigma=sigma.tolist())[0]
         image = F.resize(
-            image, list(frame.input_hw), interpolation=self._interpolation(), antialias=False
+            image, list(frame.input_hw), interpolation=self._interpolation, antialias=False
         )
         if self.rule.mean is None:
             return image
@@ -133,12 +138,6 @@ class Fitter:
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self._device)
-
-    def _interpolation(self) -> InterpolationMode:
-        """There is no Lanczos on a GPU; bicubic is next to it."""
-        if self.rule.resample == "lanczos" and self._device.type != "cpu":
-            return InterpolationMode.BICUBIC
-        return InterpolationMode(self.rule.resample)
 
     def _normalise(self, image: torch.Tensor) -> torch.Tensor:
         image = image.flip(0) if self.rule.bgr else image
@@ -157,13 +156,6 @@ class Fitter:
             after = outer - inner - offset
             sides = [after, offset, *sides] if flipped else [offset, after, *sides]
         return torch.nn.functional.pad(image, sides)
-
-
-def _channels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """The channels that a network takes: grey as OpenCV makes it (Rec. 601), or the first ones."""
-    if count == 1:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
-    return pixels[..., :count]
 
 
 def _same(these: Sequence[Sample], those: Sequence[Sample]) -> bool:

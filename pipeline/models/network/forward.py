@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,9 @@ class Forward:
                 self._uncompiled = model
         whole = options.compile and self._uncompiled is None
         self._compiled = torch.compile(function, dynamic=False) if whole else None
+        self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if self.dtype == torch.float32 and wanted != torch.float32:
+            self._autocast = partial(torch.autocast, self._device.type, dtype=wanted)
         self._shapes: set[torch.Size] = set()
         self._graphs = None
         if model is not None and self._device.type == "cuda":
@@ -111,7 +115,8 @@ class Forward:
                 compile_blocks(self._uncompiled)
                 self._uncompiled = None
             if self._graphs is None:
-                answer = self._chosen(pixels.shape)(pixels)
+                chosen = self._chosen(pixels.shape) if self._compiled else self._function
+                answer = chosen(pixels)
             else:
                 # Copied: what a graph answers is overwritten by its next call.
                 return tuple(
@@ -119,11 +124,6 @@ class Forward:
                     for each in self._graphs(pixels)
                 )
         return tuple(each.float() if each.is_floating_point() else each for each in answer)
-
-    def _autocast(self) -> torch.autocast | nullcontext[None]:
-        if self.dtype != torch.float32:
-            return nullcontext()
-        return autocast(self._options, self._device)
 
     def _chosen(self, shape: torch.Size) -> Function:
         if self._compiled is None:
@@ -163,6 +163,8 @@ class Passes:
 
     def limit(self, shapes: Shapes) -> int:
         """Pictures of these shapes that go at once, as far as is known."""
+        if not self._limits:
+            return self._most
         pixels = _pixels(shapes)
         return min([self._most, *(n for least, n in self._limits.items() if least <= pixels)])
 
@@ -193,7 +195,8 @@ class Passes:
             some = indices[: self.limit(key)]
             rest = indices[len(some) :]
             after = [(key, rest), *waiting[1:]] if rest else waiting[1:]
-            results = _tried(work, some, self._first(after))
+            ahead = after[0][1][: self.limit(after[0][0])] if after else []
+            results = _tried(work, some, ahead)
             if results is not None:
                 answers.update(zip(some, results, strict=True))
             elif len(some) == 1:
@@ -203,12 +206,6 @@ class Passes:
                 continue
             waiting = after
         return [answers[index] for index in range(len(shapes))]
-
-    def _first(self, waiting: Sequence[tuple[Shapes, list[int]]]) -> list[int]:
-        if not waiting:
-            return []
-        key, indices = waiting[0]
-        return indices[: self.limit(key)]
 
     def _halve(self, shapes: Shapes, tried: int) -> None:
         self._limits[_pixels(shapes)] = tried // 2

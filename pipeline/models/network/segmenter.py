@@ -20,6 +20,7 @@ from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import FitRule, Frame
 from pipeline.models.grids.outputs import TileAnswer
+from pipeline.models.postprocess.encode import segments_of
 from pipeline.models.postprocess.merge import Merging, Outputs
 from schemas.config.model import ModelConfig
 from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, answer
@@ -71,6 +72,7 @@ class TorchSegmenter:
         self._tasks = tasks
         self._rule = rule
         self._views = _views(options)
+        self._category_ids = info.category_ids
         self._merging = Merging(info, FAMILIES[info.family].thresholds.under(options))
         self._passes = Passes(options.batch_size)
         self.fitter = Fitter(rule, "cpu")
@@ -96,10 +98,11 @@ class TorchSegmenter:
             RuntimeError: `start` was not called.
         """
 
-        def work(net: Net, some: Sequence[Sample], after: Sequence[Sample]) -> list[Segmentation]:
-            return self._label(net, some, after, self._tasks)[0]
-
-        return self._run(batch, work, _plain)
+        return self._run(
+            batch,
+            lambda net, some, after: self._label(net, some, after, self._tasks)[0],
+            lambda failed: failed,
+        )
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
         """As `segment`, but with the maps of the semantic task in place of its segments.
@@ -157,22 +160,24 @@ class TorchSegmenter:
         tasks: tuple[Task, ...],
     ) -> tuple[list[Segmentation], Outputs]:
         """Pictures whose inputs have the same shapes, and what the network said of them."""
-        outputs, flag = self._outputs(net, samples)
-        with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
-            self.fitter.ahead(after, self._views[0])
+        if len(self._views) == 1:
+            outputs = self._look(net, samples, self._views[0])
+            flag = finite(outputs)
+        else:
+            outputs, flag = self._of_views(net, samples)
+        if after:
+            with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
+                self.fitter.ahead(after, self._views[0])
         maps = [each for task in tasks for each in self._merging(task, outputs[task])]
-        found = self._merging.segments(maps) if maps else []
+        found = segments_of(maps, category_ids=self._category_ids)
         refuse_unless(flag)  # here the device has been waited for anyway
         return [
             answer(*sample.original_hw, dict(zip(tasks, found[i :: len(samples)], strict=True)))
             for i, sample in enumerate(samples)
         ], outputs
 
-    def _outputs(self, net: Net, samples: Sequence[Sample]) -> tuple[Outputs, Tensor]:
-        """What the network said, and whether all of it is numbers."""
-        if len(self._views) == 1:
-            outputs = self._look(net, samples, self._views[0])
-            return outputs, finite(outputs)
+    def _of_views(self, net: Net, samples: Sequence[Sample]) -> tuple[Outputs, Tensor]:
+        """What the network said of all views together, and whether all of it is numbers."""
         from .tta import merge_views
 
         flags: list[Tensor] = []
@@ -188,8 +193,10 @@ class TorchSegmenter:
 
     def _look(self, net: Net, samples: Sequence[Sample], view: View) -> Outputs:
         pixels, frames = self.fitter.batch(samples, view)
+        if not self._options.compile:
+            return net.look(pixels, frames)
         spare = self._passes.limit(self._shapes(samples[0])) - len(samples)
-        if not spare or not self._options.compile:
+        if not spare:
             return net.look(pixels, frames)
         # A shape is compiled once: the last batch is filled up.
         filled = torch.cat([pixels, pixels[-1:].expand(spare, -1, -1, -1)])
@@ -237,7 +244,3 @@ def _views(options: ModelConfig) -> tuple[View, ...]:
     from .tta import views_of
 
     return views_of(options.tta)
-
-
-def _plain(found: Segmentation) -> Segmentation:
-    return found

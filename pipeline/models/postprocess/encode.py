@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.masks import rle
-from pipeline.models.grids.maps import Found, Ints, LabelMap, MaskStack, Regions, buffer_of
+from pipeline.models.grids.maps import Ints, LabelMap, MaskStack, Regions, buffer_of
 from schemas.records import Segment
 
 from .backend import path_for
@@ -55,7 +55,9 @@ def _segments(
     seen = regions.index[row] == planes if len(regions.index) else np.zeros(len(planes), np.bool_)
     entries = np.flatnonzero(seen)
     at = row[entries]
-    agreed = _agreements(found, entries)
+    agreed: list[float] | list[None] = [None] * len(entries)
+    if found.agreement is not None:
+        agreed = [round(value, 4) for value in found.agreement[entries].tolist()]
     for label, score, agreement, place, area, box in zip(
         found.labels[entries].tolist(),
         found.scores[entries].tolist(),
@@ -74,12 +76,6 @@ def _segments(
                 score=round(score, 4),
                 tta_agreement=agreement,
             )
-
-
-def _agreements(found: Found, entries: npt.NDArray[np.intp]) -> list[float] | list[None]:
-    if found.agreement is None:
-        return [None] * len(entries)
-    return [round(value, 4) for value in found.agreement[entries].tolist()]
 
 
 def host_regions(each: LabelMap | MaskStack) -> Regions:

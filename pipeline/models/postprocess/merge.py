@@ -9,10 +9,9 @@ from pipeline.models.checkpoints.families import Thresholds
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.grids.maps import LabelMap, MaskStack
 from pipeline.models.grids.outputs import BoxOutput, DenseOutput, QueryOutput
-from schemas.records import Segment, Task
+from schemas.records import Task
 
 from .boxes import paste_instances
-from .encode import segments_of
 from .instance import merge_instance
 from .panoptic import merge_panoptic
 from .semantic import merge_semantic, query_semantic
@@ -33,7 +32,6 @@ class Merging:
 
     def __init__(self, info: ModelInfo, thresholds: Thresholds) -> None:
         things = {category.id for category in info.categories if category.isthing}
-        self._category_ids = info.category_ids
         self._isthing = [id_ in things for id_ in info.category_ids]
         self._thresholds = thresholds
 
@@ -80,10 +78,6 @@ class Merging:
                 raise ValueError("BoxOutput cannot answer the task 'semantic'")
             maps.append(query_semantic(one) if isinstance(one, QueryOutput) else one)
         return maps
-
-    def segments(self, maps: Sequence[LabelMap | MaskStack]) -> list[list[Segment]]:
-        """The segments of each map: one device-to-host copy for all of them."""
-        return segments_of(maps, category_ids=self._category_ids)
 
 
 def of_kind(kind: type[T], outputs: Sequence[Output]) -> list[T]:

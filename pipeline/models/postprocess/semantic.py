@@ -76,7 +76,10 @@ def _found(output: DenseOutput, maps: Tensor) -> Found:
     for start in range(rows.start, rows.stop, step):
         some = slice(start, min(start + step, rows.stop))
         cells = maps[:, some, columns].permute(1, 2, 0).reshape(-1, count)
-        best = _best(cells)
+        if device.type == "cpu":  # NumPy is three times as fast there
+            best = torch.from_numpy(cells.numpy().argmax(-1))
+        else:
+            best = cells.argmax(-1)  # the first of equals, as NumPy's
         shares = cells.clamp(0, 1) if output.probabilities else cells.softmax(-1)
         ones = torch.ones_like(best)
         parts = [ones, units(shares.gather(-1, best[:, None])[:, 0]), ones]
@@ -91,10 +94,3 @@ def _found(output: DenseOutput, maps: Tensor) -> Found:
         most.double().cpu().numpy(),
         None if output.agreement is None else agreed,
     )
-
-
-def _best(cells: Tensor) -> Tensor:
-    """The largest of each row, the first of equals."""
-    if cells.device.type == "cpu":  # NumPy is three times as fast there
-        return torch.from_numpy(cells.numpy().argmax(-1))
-    return cells.argmax(-1)

@@ -69,7 +69,7 @@ def parent(number, copies=2):
     rows = annotation_rows(
         record.image_id,
         Segmentation(*SIZE, segments(number)),
-        categories=CATEGORIES,
+        categories=CATEGORIES.by_id(),
         origin=origin,
         tasks=TASKS,
     )

@@ -11,7 +11,6 @@ import pytest
 from pictures import write_pictures
 from pycocotools.coco import COCO
 
-from pipeline.augment.queue import CopyQueue
 from pipeline.engine.execute import run_inline
 from pipeline.engine.plan import Works, make_plan
 from pipeline.engine.progress import RunProgress
@@ -279,16 +278,3 @@ def test_copies_on_s3_are_those_of_a_local_run(folder, s3_server):
     assert validate(first.dataset, storage).violations == ()
     assert not label(config, export=False, report=False).new_version
     assert prune(first.dataset, storage) == []
-
-
-def test_without_copies_the_queue_only_keeps_order(folder):
-    def never(record, sha256):
-        raise AssertionError
-
-    with CopyQueue(job(folder), never, None) as queue:
-        for n in range(3):
-            queue.add(None, {"image_id": n}, [{"segment_id": n}])
-        assert queue.rows() == (
-            [{"image_id": n} for n in range(3)],
-            [{"segment_id": n} for n in range(3)],
-        )

@@ -87,9 +87,9 @@ def test_never_more_under_way_than_the_bound(pool: ThreadPoolExecutor, ahead: in
     desk = Desk()
     works = [shard_work([f"{shard}/{i}" for i in range(12)]) for shard in range(3)]
     feeds = [Feed(pool, desk.prepare, work, ahead=ahead) for work in works]
-    feeds[0].follow_with(feeds[1])
+    feeds[0].follower = feeds[1]
     found = desk.take(feeds[0])
-    feeds[1].follow_with(feeds[2])
+    feeds[1].follower = feeds[2]
     found += desk.take(feeds[1]) + desk.take(feeds[2])
     assert found == [record.file_name for work in works for record in work.records]
     assert desk.most <= ahead + 1
@@ -99,7 +99,7 @@ def test_never_more_under_way_than_the_bound(pool: ThreadPoolExecutor, ahead: in
 def test_nothing_is_read_before_somebody_asks(pool: ThreadPoolExecutor) -> None:
     desk = Desk()
     first = Feed(pool, desk.prepare, shard_work(["a"]), ahead=4)
-    first.follow_with(Feed(pool, desk.prepare, shard_work(["b"]), ahead=4))
+    first.follower = Feed(pool, desk.prepare, shard_work(["b"]), ahead=4)
     assert desk.settle(0) == []
 
 
@@ -107,7 +107,7 @@ def test_the_follower_gets_only_the_room_that_is_left(pool: ThreadPoolExecutor) 
     desk = Desk()
     first = Feed(pool, desk.prepare, shard_work([f"a{i}" for i in range(4)]), ahead=3)
     second = Feed(pool, desk.prepare, shard_work([f"b{i}" for i in range(9)]), ahead=3)
-    first.follow_with(second)
+    first.follower = second
     giving = iter(first)
     next(giving)
     assert sorted(desk.settle(4)) == ["a0", "a1", "a2", "a3"]
@@ -122,7 +122,7 @@ def test_the_follower_gets_only_the_room_that_is_left(pool: ThreadPoolExecutor) 
 def test_a_shard_of_poison_passes_its_room_on(pool: ThreadPoolExecutor) -> None:
     desk = Desk()
     first = Feed(pool, desk.prepare, shard_work(["a"], poison=["a"]), ahead=2)
-    first.follow_with(Feed(pool, desk.prepare, shard_work(["b0", "b1", "b2"]), ahead=2))
+    first.follower = Feed(pool, desk.prepare, shard_work(["b0", "b1", "b2"]), ahead=2)
     assert names(first) == []
     assert sorted(desk.settle(2)) == ["b0", "b1"]
 
@@ -167,7 +167,7 @@ def test_a_large_file_is_held_alone(pool: ThreadPoolExecutor) -> None:
     )
     desk = Desk(lambda name: 0.02 if name in large else 0.0)
     feed = Feed(pool, desk.prepare, replace(work, records=records), ahead=16)
-    feed.follow_with(Feed(pool, desk.prepare, shard_work(["next"]), ahead=16))
+    feed.follower = Feed(pool, desk.prepare, shard_work(["next"]), ahead=16)
     seen = {}
     for item in feed:
         time.sleep(0.01)

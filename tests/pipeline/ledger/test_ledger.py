@@ -28,7 +28,7 @@ CATEGORIES = Categories(
     )
 )
 ORIGIN = {"model": "m", "model_revision": "1", "run": "r"}
-GIVEN: dict[str, Any] = {"categories": CATEGORIES, "origin": ORIGIN, "tasks": ("panoptic",)}
+GIVEN: dict[str, Any] = {"categories": CATEGORIES.by_id(), "origin": ORIGIN, "tasks": ("panoptic",)}
 
 
 def segment(category: int, at: int, score: float | None = 0.5) -> Segment:

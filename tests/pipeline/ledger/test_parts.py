@@ -59,7 +59,7 @@ def rows(image_id: int, *categories: int, score: float | None = 0.25) -> list[An
     return annotation_rows(
         image_id,
         found(*categories, score=score),
-        categories=CATEGORIES,
+        categories=CATEGORIES.by_id(),
         origin=ORIGIN,
         tasks=("panoptic",),
     )
