@@ -1,12 +1,14 @@
 """Damaged files of every kind that is read: one clear error or a row, never a crash.
 
-A small budget a file; the seeds that once broke something stand as examples.
+A small budget a file; the seeds that once broke something stand as examples. MASKMILL_FUZZ=5000
+tries so many of each, others every time.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,11 @@ from schemas.config.layers import layered
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Failure, ImageRecord, Sample
 
+BUDGET = int(os.environ.get("MASKMILL_FUZZ", "0"))
 FEW = settings(
-    max_examples=60,
+    max_examples=BUDGET or 60,
     deadline=None,
-    derandomize=True,
+    derandomize=not BUDGET,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 JSON = st.recursive(
