@@ -35,7 +35,16 @@ def read(uri: str, storage: Storage) -> PromptTable:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{uri} is not UTF-8 text: {error}") from error
-    lines = csv.DictReader(io.StringIO(text), delimiter="\t" if _has_tabs(text) else ",")
+    lines = csv.DictReader(
+        io.StringIO(text, newline=None), delimiter="\t" if _has_tabs(text) else ","
+    )
+    try:
+        return _table(lines, uri, digest_of(data))
+    except csv.Error as error:
+        raise ValueError(f"{uri}, line {lines.line_num + 1}: {error}") from None
+
+
+def _table(lines: csv.DictReader[str], uri: str, digest: str) -> PromptTable:
     columns = {(name or "").strip().lower(): name for name in lines.fieldnames or ()}
     name = next((key for key in _NAMES if key in columns), None)
     if name is None:
@@ -61,7 +70,7 @@ def read(uri: str, storage: Storage) -> PromptTable:
         rows.values(),
         categories=names.categories(),
         uri=uri,
-        digest=digest_of(data),
+        digest=digest,
         sizes=sizes,
     )
 

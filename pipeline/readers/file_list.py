@@ -81,7 +81,10 @@ class FileListReader:
         text = _text(self._sources.storage.read(entry.uri))
         kind = extension(entry.path)
         if kind in (".csv", ".tsv"):
-            yield from _of_table(text, "\t" if kind == ".tsv" else "", self._column)
+            try:
+                yield from _of_table(text, "\t" if kind == ".tsv" else "", self._column)
+            except csv.Error as error:
+                raise ValueError(f"it is not a table: {error}") from None
             return
         for number, line in enumerate(map(str.strip, text.split("\n"))):
             if not line or (kind == ".txt" and line.startswith("#")):

@@ -204,6 +204,8 @@ def test_coco_files_with_any_value_anywhere(tmp_path, rng, value):
 @FEW
 @given(st.sampled_from([".csv", ".json"]), st.binary(max_size=60))
 @example(".csv", b"file_name,x,y\na.jpg,nan,1\n")
+@example(".csv", b"\r\x00")
+@example(".csv", b"file_name,x,y\n" + b"a" * 200_000)
 def test_prompt_files_of_any_bytes(tmp_path, suffix, data):
     path = tmp_path / f"prompts{suffix}"
     path.write_bytes(data)
@@ -211,7 +213,9 @@ def test_prompt_files_of_any_bytes(tmp_path, suffix, data):
 
 
 @FEW
-@given(st.sampled_from([".tar", ".parquet"]), st.binary(max_size=1200))
+@given(st.sampled_from([".tar", ".parquet", ".csv", ".txt", ".jsonl"]), st.binary(max_size=1200))
+@example(".csv", b"a" * 200_000)
+@example(".csv", b"path\n" + b'"' + b"a" * 200_000)
 def test_containers_of_any_bytes(tmp_path, suffix, data):
     path = tmp_path / f"in{suffix}"
     path.write_bytes(data)

@@ -283,6 +283,8 @@ def _id_bits(item: Mapping[str, Any]) -> int | None:
     id_ = item.get("id")
     if id_ is None or isinstance(id_, bool):
         return None
+    if not isinstance(id_, int | float | str):
+        raise ValueError(f"its id is {shown(id_)}, neither a number nor a text")
     value = same_key(id_) if isinstance(id_, str) else id_
     return value if type(value) is int and abs(value) < 2**62 else hash(value)
 

@@ -126,6 +126,10 @@ def test_crowds_and_missing_areas(tmp_path):
         ({"annotations": [], "images": [{"id": 1}]}, "image 1: its file_name is missing"),
         ([{"image_id": 1, "category_id": 1}], "annotation of image 1: it has no score"),
         (instances(image_id=5), "annotation 1 of image 5: its image_id 5 is not under images"),
+        (
+            instances(id=[]),
+            r"annotation \[\] of image 4: its id is \[\], neither a number nor a text",
+        ),
     ],
 )
 def test_files_that_are_not_what_they_should_be(tmp_path, content, message):
