@@ -29,7 +29,7 @@ from .tiff_page import APERIO_YCC, check_strips, name_of
 
 LARGE = 1 << 26
 """Pixels from which on an image is not decoded at once, if it is tiled."""
-_BYTES_A_PIXEL = 2
+_BYTES_A_PIXEL = 1
 """Of the masks and maps of an image that is never in memory itself."""
 _CACHE_BYTES = 1 << 27
 _BAND = 1 << 22
