@@ -47,10 +47,8 @@ class Reading:
         )
 
 
-@lru_cache(maxsize=64)
-def axes_of(frame: Frame, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
-    """`frame.axes(grid_hw)`, kept for the next picture of the same size."""
-    return frame.axes(grid_hw)
+axes_of = lru_cache(maxsize=64)(Frame.axes)
+"""`frame.axes(grid_hw)` of (frame, grid_hw), kept for the next picture of the same size."""
 
 
 @lru_cache(maxsize=64)
