@@ -175,7 +175,7 @@ def _cases(device: torch.device, hw: Hw, logits: str, batch: int) -> list[Case]:
         return merge_instance(queries, isthing=ISTHING, **LIMITS)
 
     def semantic() -> Sequence[LabelMap]:
-        return merge_semantic([query_semantic(one) for one in queries])
+        return merge_semantic([query_semantic(one, per_cell=True) for one in queries])
 
     def dense() -> Sequence[LabelMap]:
         return merge_semantic(maps)

@@ -75,6 +75,14 @@ class ModelConfig(Section):
             "float16 for SAM"
         ),
     ] = "auto"
+    compat: Annotated[
+        Literal["", "transformers"],
+        Field(
+            description="'transformers' = semantic maps of OneFormer, MaskFormer and DETR in the "
+            "order of its processors: probabilities are enlarged; '' = mask logits, as in the "
+            "papers' code and in all other tasks"
+        ),
+    ] = ""
     tta: TtaConfig = TtaConfig()
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")

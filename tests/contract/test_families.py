@@ -12,8 +12,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from tiny_checkpoints import checkpoint
 
+from pipeline.images.decode import decode_image
 from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, describe
+from schemas.config.images import ImagesConfig
 from schemas.config.model import ModelConfig
 from schemas.records import TASKS, ImageRecord, Sample, Segment, Segmentation, Task
 
@@ -200,6 +202,29 @@ def test_a_picture_does_not_see_its_neighbours(name: str):
     assert alone == list(odd_answers(name))
     mixed = [odd_samples()[i] for i in (1, 0, 5, 1)]
     assert model.segment(mixed) == [alone[i] for i in (1, 0, 5, 1)]
+
+
+@cache
+def deep_and_grey() -> tuple[Sample, ...]:
+    """One grey portrait of odd sides, read from files of three channels, of one, and of 16 bits."""
+    grey = np.ascontiguousarray(scene(61, 43)[..., 0])
+    files = (np.repeat(grey[..., None], 3, axis=2), grey, grey.astype(np.uint16) * 257)
+    config = ImagesConfig(stretch_16bit="full")
+    found = [
+        decode_image(cv2.imencode(".png", one)[1].tobytes(), ImageRecord("a", ""), config)
+        for one in files
+    ]
+    return tuple(one for one in found if isinstance(one, Sample))
+
+
+@EVERY
+def test_one_channel_and_sixteen_bits_are_seen_as_eight_bits_of_three(name: str):
+    model = segmenter(name, ROWS[name][1])
+    colour, grey, deep = (model.segment([one])[0] for one in deep_and_grey())
+    assert colour.segments
+    assert (colour.height, colour.width) == (61, 43)
+    assert grey == colour
+    assert deep == colour
 
 
 @SEVERAL

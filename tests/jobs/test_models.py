@@ -104,6 +104,30 @@ def test_one_model_says_what_it_finds_and_how_to_get_it() -> None:
     assert shown["place"].endswith(shown["revision"])
 
 
+def test_every_name_is_shown_with_what_it_says_in_the_list() -> None:
+    for name, listed in rows().items():
+        shown = json.loads(run(name, "--json"))
+        assert {key: shown[key] for key in listed} == listed
+        assert name in run(name)
+        assert shown["categories"] or name not in catalog()
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("rf-detr-seg-nano", "rf-detr-seg-n-coco"),
+        ("sam-vit-base", "sam-vit-b"),
+        ("sam2.1-hiera-base", "sam2.1-hiera-base-plus"),
+        ("siglip2-b-16-nafle", "siglip2-b-16-naflex"),
+        ("clip-vit-base-patch32", "clip-vit-b-32"),
+    ],
+)
+def test_a_name_that_is_nearly_one_leads_to_it(typed: str, meant: str) -> None:
+    result = CliRunner().invoke(app, [typed])
+    assert result.exit_code == 2
+    assert f"did you mean '{meant}'?" in " ".join(result.output.split())
+
+
 def test_a_local_folder_can_be_shown(shared_data: Path) -> None:
     shown = json.loads(
         run(str(shared_data / "weights" / "deeplabv3-mobilenetv2-0.5-voc"), "--json")

@@ -143,6 +143,29 @@ def _siglip(make: str, end: str, filler: str) -> Callable[[Path], None]:
     return build
 
 
+def _naflex(folder: Path) -> None:
+    """SigLIP 2 whose pictures come as patches; its square of 32 pixels has 16 of them."""
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=letters("<eos>", "<pad>"),
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=24,
+    )
+    text = {**_SMALL, "vocab_size": 64, "max_position_embeddings": 24, "projection_size": 32}
+    vision = {**_SMALL, "num_patches": 64, "patch_size": 8}
+    model = _widened(hf.Siglip2Model(hf.Siglip2Config(text_config=text, vision_config=vision)))
+    with torch.no_grad():
+        model.logit_scale.fill_(2.0)
+        model.logit_bias.fill_(-1.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "tokenizer_class": "GemmaTokenizer"}))
+    hf.Siglip2ImageProcessor(patch_size=8, max_num_patches=18).save_pretrained(folder)
+
+
 def _dinov2(folder: Path) -> None:
     config = hf.Dinov2Config(**_VISION)
     _widened(hf.Dinov2Model(config)).save_pretrained(folder)
@@ -154,5 +177,6 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "clip": _clip,
     "siglip": _siglip("SiglipTokenizer", "</s>", "</s>"),
     "siglip2": _siglip("GemmaTokenizer", "<eos>", "<pad>"),
+    "siglip2-naflex": _naflex,
     "dinov2": _dinov2,
 }

@@ -40,6 +40,17 @@ TORCHVISION = (
 )
 """Semantic networks of torchvision."""
 
+SAM = ("vit_b", "vit_l", "vit_h", "vit_t")
+"""SAM as the segment-anything package has it; vit_t is MobileSAM."""
+
+PUBLISHED = {
+    "sam_vit_b_01ec64.pth": "vit_b",
+    "sam_vit_l_0b3195.pth": "vit_l",
+    "sam_vit_h_4b8939.pth": "vit_h",
+    "mobile_sam.pt": "vit_t",
+}
+"""Name of a file of weights as its authors publish it, under Apache-2.0 → its SAM."""
+
 EXAMPLE = '{name = "Unet", encoder_name = "resnet34", classes = 2}'
 
 
@@ -47,16 +58,16 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json that stands for an architecture.
 
     Args:
-        architecture: `name` of a class of segmentation-models-pytorch with its arguments, or of a
-            semantic network of torchvision with `classes`, the number of its outputs; the first
-            of these is background.
+        architecture: `name` of a class of segmentation-models-pytorch with its arguments, of a
+            semantic network of torchvision with `classes`, the number of its outputs, the first
+            of which is background, or one of `SAM`.
 
     Raises:
         ValueError: An unknown name, or an argument is missing.
     """
     given = dict(architecture)
     name = str(given.pop("name", ""))
-    by_lower = {known.lower(): known for known in (*SMP, *TORCHVISION)}
+    by_lower = {known.lower(): known for known in (*SMP, *TORCHVISION, *SAM)}
     found = by_lower.get(name.lower().replace("-", ""))
     if found is None:
         raise ValueError(
@@ -65,6 +76,10 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
         )
     if found in SMP:
         return {KEY: found, **given}
+    if found in SAM:
+        if given:
+            raise ValueError(f"model.architecture: {found} takes no {', '.join(given)}")
+        return _sam(found)
     classes = given.pop("classes", None)
     if given or type(classes) is not int or classes < 2:
         raise ValueError(
@@ -87,3 +102,12 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
         "category_ids": list(range(classes)),
         "architecture": {"name": found},
     }
+
+
+def published(file: str) -> dict[str, Any]:
+    """The config.json that stands for one of `PUBLISHED`."""
+    return {**_sam(PUBLISHED[file]), "licence": "Apache-2.0", "weights": file}
+
+
+def _sam(name: str) -> dict[str, Any]:
+    return {"format": "maskmill", "family": "sam", "architecture": {"name": name}}

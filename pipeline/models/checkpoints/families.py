@@ -126,11 +126,13 @@ class EmbedderKind:
 EMBEDDERS: dict[str, EmbedderKind] = {
     "clip": EmbedderKind("CLIPModel", "softmax", 0.5, 0.8),
     "siglip": EmbedderKind("SiglipModel", "sigmoid", 0.1, 0.8),
+    "siglip2": EmbedderKind("Siglip2Model", "sigmoid", 0.1, 0.8),
     "dinov2": EmbedderKind("Dinov2Model", "", 0.0, 0.6),
     "dinov2_with_registers": EmbedderKind("Dinov2WithRegistersModel", "", 0.0, 0.6),
     "dinov3_vit": EmbedderKind("DINOv3ViTModel", "", 0.0, 0.6),
 }
-"""`model_type` of a config.json → its make; SigLIP 2 of a fixed input calls itself siglip, too."""
+"""`model_type` of a config.json → its make; SigLIP 2 of a fixed input calls itself siglip, too,
+and siglip2 is NaFlex."""
 
 
 def embedder_kind(config: Mapping[str, Any]) -> EmbedderKind:

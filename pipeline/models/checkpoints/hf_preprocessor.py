@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ _KINDS: dict[str, _Kind] = {
     "sapiens2": _Kind({"height": 1024, "width": 768}),
     "segformer": _Kind({"height": 512, "width": 512}),
     "siglip": _Kind({"height": 224, "width": 224}, "bicubic", _HALF),
+    "siglip2": _Kind({"height": 256, "width": 256}, mean_std=_HALF),
     "tipsv2dpt": _Kind({"height": 448, "width": 448}, mean_std=None),
     "videomt": _Kind({"height": 640, "width": 640}),
     "vit": _Kind({"height": 224, "width": 224}, mean_std=_HALF),
@@ -153,6 +155,7 @@ KIND_OF: dict[str, str] = {
     "sapiens2": "sapiens2",
     "segformer": "segformer",
     "siglip": "siglip",
+    "siglip2": "siglip2",
     "tipsv2_dpt": "tipsv2dpt",
     "upernet": "segformer",
     "videomt": "videomt",
@@ -339,12 +342,15 @@ class EmbedderInput:
         resample: The filter, as torchvision names it.
         mean: Of each channel in 0…1.
         std: Of each channel.
+        patch: Side of the patches that the network is handed one by one (SigLIP 2 NaFlex), pixels;
+            0 = it takes the square.
     """
 
     side: int
     resample: Filter
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    patch: int = 0
 
 
 def read_embedder_input(folder: str) -> EmbedderInput:
@@ -358,6 +364,14 @@ def read_embedder_input(folder: str) -> EmbedderInput:
     """
     settings = preprocessor(folder)
     rule = read_fit_rule(settings)
+    if _kind(settings) is _KINDS["siglip2"]:  # as many patches as may be; of a square, a square
+        patch = int(settings.get("patch_size") or 16)
+        side = patch * isqrt(int(settings.get("max_num_patches") or 256))
+        if side < 1:
+            raise ValueError(f"{folder}: an embedder's input of no patches")
+        own = read_fit_rule({**settings, "size": {"height": side, "width": side}})
+        mean, std = own.mean or (0.0, 0.0, 0.0), own.std if own.mean else (1.0, 1.0, 1.0)
+        return EmbedderInput(side, own.resample, mean, std, patch)
     cut = settings.get("do_center_crop", True) and settings.get("crop_size")
     height, width = _embedder_sides(cut) if cut else (rule.size.height, rule.size.width)
     if not cut and rule.size.kind == "shortest":

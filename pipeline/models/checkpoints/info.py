@@ -12,7 +12,7 @@ from pipeline.prompts.request import Request
 from schemas.categories import Categories
 from schemas.records import Task
 
-from .architecture import EXAMPLE, config_of
+from .architecture import EXAMPLE, PUBLISHED, config_of, published
 from .catalog import (
     CatalogEntry,
     catalog,
@@ -115,7 +115,7 @@ def describe(
             allow_pickle=allow_pickle,
         )
     )
-    stated = place.source == "torchvision" or bool(architecture)
+    stated = place.source == "torchvision" or bool(architecture) or place.file in PUBLISHED
     text = json.dumps(config, sort_keys=True) if stated else ""
     digest = weights_hash(place.folder, weights, config=text)
     entry = place.entry
@@ -225,6 +225,8 @@ def _config(place: ModelLocation, architecture: Mapping[str, Any]) -> dict[str, 
         return config_of(architecture)
     if path.is_file():
         return read_json(path)
+    if place.file in PUBLISHED:
+        return published(place.file)
     if place.file:
         raise ValueError(
             f"{place.folder / place.file} is no checkpoint: no config.json beside it says what "

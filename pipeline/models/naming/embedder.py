@@ -54,7 +54,7 @@ class EmbedderTexts:
             ValueError: No tokenizer, or a text that is too long or empty to it.
         """
         folder = Path(info.folder)
-        siglip = info.config.get("model_type") == "siglip"
+        siglip = info.config.get("model_type") in ("siglip", "siglip2")
         settings = info.config.get("text_config") or {}
         longest = int(settings.get("max_position_embeddings") or (64 if siglip else 77))
         read, filler, left = _siglip_reader(folder) if siglip else _clip_reader(folder)
@@ -240,10 +240,27 @@ class Embedder:
     def _pooled(self, pixels: Tensor) -> tuple[Tensor]:
         if not self._kind.scores:
             return (self._model(pixel_values=pixels).pooler_output,)
-        pooled = self._model.vision_model(pixel_values=pixels).pooler_output
+        if self.rule.patch:
+            pooled = self._model.vision_model(**_patches(pixels, self.rule.patch)).pooler_output
+        else:
+            pooled = self._model.vision_model(pixel_values=pixels).pooler_output
         if self._kind.scores == "softmax":
             pooled = self._model.visual_projection(pooled)
         return (pooled,)
+
+
+def _patches(pixels: Tensor, side: int) -> dict[str, Tensor]:
+    """B×3×h×w as SigLIP 2 NaFlex takes it: patches row by row, colours last, and how they lie."""
+    batch, channels, height, width = pixels.shape
+    down, across = height // side, width // side
+    cut = pixels.view(batch, channels, down, side, across, side).permute(0, 2, 4, 3, 5, 1)
+    return {
+        "pixel_values": cut.reshape(batch, down * across, -1),
+        "pixel_attention_mask": torch.ones(
+            (batch, down * across), dtype=torch.int64, device=pixels.device
+        ),
+        "spatial_shapes": torch.tensor([[down, across]] * batch),
+    }
 
 
 def cosines(left: Tensor, right: Tensor) -> np.ndarray:

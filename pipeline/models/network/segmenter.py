@@ -73,7 +73,9 @@ class TorchSegmenter:
         self._rule = rule
         self._views = _views(options)
         self._category_ids = info.category_ids
-        self._merging = Merging(info, FAMILIES[info.family].thresholds.under(options))
+        self._merging = Merging(
+            info, FAMILIES[info.family].thresholds.under(options), compat=options.compat
+        )
         self._passes = Passes(options.batch_size)
         self.fitter = Fitter(rule, "cpu")
         self._net: Net | None = None
@@ -186,6 +188,8 @@ class TorchSegmenter:
             for view in self._views:
                 outputs = self._look(net, samples, view)
                 flags.append(finite(outputs))
+                if "semantic" in self._tasks:  # no query has to find its partner in another view
+                    outputs = {**outputs, "semantic": self._merging.dense(outputs["semantic"])}
                 yield outputs
 
         merged = merge_views(seen(), self._views, tasks=self._tasks)

@@ -11,7 +11,6 @@ from itertools import product
 
 from pipeline.models.grids.outputs import BoxOutput, DenseOutput, QueryOutput
 from pipeline.models.postprocess.merge import Output, Outputs, of_kind
-from pipeline.models.postprocess.semantic import query_semantic
 from schemas.config.model import TtaConfig
 from schemas.records import Task
 
@@ -43,15 +42,14 @@ def merge_views(
         tasks: What is wanted of them.
 
     Returns:
-        For each of the tasks as in `seen`. Where queries answer the semantic task, their dense
-        outputs are merged: no query has to find its partner.
+        For each of the tasks as in `seen`.
     """
     same: dict[Task, Task] = {}
     pictures: dict[Task, list[_Picture]] = {}
     for outputs, view in zip(seen, views, strict=True):
         if not same:
             same = _shared(outputs, tasks)
-            pictures = {task: [_Picture(task) for _ in outputs[task]] for task in same.values()}
+            pictures = {task: [_Picture() for _ in outputs[task]] for task in same.values()}
         for task, waiting in pictures.items():
             for picture, output in zip(waiting, outputs[task], strict=True):
                 picture.add(output, view)
@@ -61,25 +59,19 @@ def merge_views(
 
 def _shared(outputs: Outputs, tasks: Sequence[Task]) -> dict[Task, Task]:
     """Task → the first task with the same outputs, to be merged in the same way."""
-    first: dict[tuple[bool, tuple[int, ...]], Task] = {}
-    return {
-        task: first.setdefault((task == "semantic", tuple(map(id, outputs[task]))), task)
-        for task in tasks
-    }
+    first: dict[tuple[int, ...], Task] = {}
+    return {task: first.setdefault(tuple(map(id, outputs[task])), task) for task in tasks}
 
 
 class _Picture:
     """What the views say of one picture."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self) -> None:
         self._mean = DenseMean()
         self._others: list[QueryOutput | BoxOutput] = []
         self._views: list[View] = []
 
     def add(self, output: Output, view: View) -> None:
-        if self._task == "semantic" and isinstance(output, QueryOutput):
-            output = query_semantic(output)
         if isinstance(output, DenseOutput):
             self._mean.add(output, view)
         else:

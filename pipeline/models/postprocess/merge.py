@@ -21,6 +21,9 @@ T = TypeVar("T", DenseOutput, QueryOutput, BoxOutput)
 Outputs = Mapping[Task, Sequence[Output]]
 """Task → one output a picture, all of one kind."""
 
+_PER_CELL = ("oneformer", "maskformer", "detr")
+"""model_types whose semantic maps transformers adds up in the cells of the network's own grid."""
+
 
 class Merging:
     """Decides which segments there are.
@@ -28,12 +31,15 @@ class Merging:
     Args:
         info: Says which category each of the network's outputs is.
         thresholds: What has to be reached.
+        compat: Of `model.compat`.
     """
 
-    def __init__(self, info: ModelInfo, thresholds: Thresholds) -> None:
+    def __init__(self, info: ModelInfo, thresholds: Thresholds, *, compat: str = "") -> None:
         things = {category.id for category in info.categories if category.isthing}
         self._isthing = [id_ in things for id_ in info.category_ids]
         self._thresholds = thresholds
+        kind = info.config.get("model_type")
+        self._per_cell = compat == "transformers" and kind in _PER_CELL
 
     def __call__(self, task: Task, outputs: Sequence[Output]) -> Sequence[LabelMap | MaskStack]:
         """What is where, one map a picture, on the device.
@@ -65,8 +71,7 @@ class Merging:
                 return paste_instances(sure, mask_threshold=limits.mask)
         raise ValueError(f"{type(outputs[0]).__name__} cannot answer the task {task!r}")
 
-    @staticmethod
-    def dense(outputs: Sequence[Output]) -> list[DenseOutput]:
+    def dense(self, outputs: Sequence[Output]) -> list[DenseOutput]:
         """The maps of the semantic task, from whatever answers it.
 
         Raises:
@@ -76,7 +81,9 @@ class Merging:
         for one in outputs:
             if isinstance(one, BoxOutput):
                 raise ValueError("BoxOutput cannot answer the task 'semantic'")
-            maps.append(query_semantic(one) if isinstance(one, QueryOutput) else one)
+            if isinstance(one, QueryOutput):
+                one = query_semantic(one, per_cell=self._per_cell)  # noqa: PLW2901
+            maps.append(one)
         return maps
 
 

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.maps import Found, LabelMap
 from pipeline.models.grids.outputs import DenseOutput, QueryOutput
-from pipeline.models.grids.resample import cells_of, found_of, units
+from pipeline.models.grids.resample import Reading, cells_of, found_of, readings, units
 
 from .backend import Path, path_for
 from .winners import plain_winners
 
 _AT_ONCE = {"cpu": 1 << 18}
 """Values of the grid whose softmax is taken at once; few on a CPU, whose cache should hold them."""
+
+_LOGITS = 1 << 24
+"""Mask logits that are enlarged at once."""
 
 
 def merge_semantic(outputs: Sequence[DenseOutput], *, path: Path | None = None) -> list[LabelMap]:
@@ -41,16 +46,47 @@ def merge_semantic(outputs: Sequence[DenseOutput], *, path: Path | None = None) 
     return [_merged(output, path) for output in outputs]
 
 
-def query_semantic(output: QueryOutput) -> DenseOutput:
-    """What queries say of each category in each cell: Σ p(category | query) · p(mask)."""
+def query_semantic(output: QueryOutput, *, per_cell: bool = False) -> DenseOutput:
+    """What queries say of each category in each place: Σ p(category | query) · p(mask).
+
+    Mask logits are enlarged to the input before their sigmoid is taken, as the code of the papers
+    does it, and as instances and panoptic segments are made.
+
+    Args:
+        output: One picture's.
+        per_cell: The sigmoid is taken in the cells of the network's own grid, as transformers does
+            it for OneFormer, MaskFormer and DETR.
+
+    Returns:
+        Maps on a grid of the input's pixels, or on the network's own.
+    """
     categories = output.class_logits.float().softmax(-1)[:, :-1]
-    masks = output.mask_logits.float().sigmoid().flatten(1)
-    grid = output.mask_logits.shape[1:]
-    if masks.device.type == "cpu":  # where all categories of a cell lie together: see `cells`
-        maps = (masks.T @ categories).reshape(*grid, -1).permute(2, 0, 1)
-    else:
-        maps = (categories.T @ masks).reshape(-1, *grid)
-    return DenseOutput(maps, output.frame, probabilities=True)
+    masks, frame = output.mask_logits, output.frame
+    own_hw = (masks.shape[1], masks.shape[2])
+    grid = own_hw if per_cell else frame.input_hw
+    columns_last = masks.device.type == "cpu"  # all categories of a place lie together: see `cells`
+    shape = (*grid, categories.shape[1]) if columns_last else (categories.shape[1], *grid)
+    maps = torch.empty(shape, device=masks.device)
+    y, _ = readings(Frame(grid, grid, grid), own_hw, masks.device)
+    step = max(1, _LOGITS // max(1, len(masks) * grid[1]))
+    for start in range(0, grid[0], step):
+        rows = slice(start, min(start + step, grid[0]))
+        some = y.part(rows.start, rows.stop)
+        first, last = int(some.low[0]), int(some.high[-1]) + 1
+        some = Reading(some.low - first, some.high - first, some.weight)
+        logits = masks[:, first:last].float()
+        if not per_cell:
+            logits = some.along(logits, 1)[None]  # rows first: a part's rim has its neighbours
+            size = (logits.shape[2], grid[1])
+            logits = functional.interpolate(logits, size, mode="bilinear")[0]
+        share = logits.sigmoid().flatten(1)
+        if columns_last:
+            torch.mm(share.T, categories, out=maps[rows].view(-1, maps.shape[2]))
+        else:
+            maps[:, rows] = (categories.T @ share).unflatten(1, (-1, grid[1]))
+    if columns_last:
+        maps = maps.permute(2, 0, 1)
+    return DenseOutput(maps, frame, probabilities=True)
 
 
 def _merged(output: DenseOutput, path: Path | None) -> LabelMap:

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
+from pipeline.models.checkpoints.architecture import SAM
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
-from pipeline.models.checkpoints.load import fill, load_pretrained, read_weights
+from pipeline.models.checkpoints.load import EmptyWeights, fill, load_pretrained, read_weights
 from pipeline.models.grids.geometry import FitRule, Padding, Size
 
 from .net import PackageSam, SamNet, TransformersSam, inference
@@ -25,7 +26,7 @@ _CLASSES = {
 }
 """model_type → class of transformers."""
 
-_PACKAGE_KINDS = ("vit_b", "vit_l", "vit_h")
+_MOBILE = "vit_t"
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -67,11 +68,11 @@ def open_sam(info: ModelInfo, *, allow_pickle: bool = False) -> SamCheckpoint:
     if kind in _CLASSES:
         return _TransformersCheckpoint(info, kind, allow_pickle)
     name = str(info.config.get("architecture", {}).get("name", ""))
-    if name in _PACKAGE_KINDS:
+    if name in SAM:
         return _PackageCheckpoint(info, name, allow_pickle)
     raise ValueError(
         f"{info.folder} is no SAM: model_type is none of {', '.join(_CLASSES)} and "
-        f"architecture.name none of {', '.join(_PACKAGE_KINDS)}"
+        f"architecture.name none of {', '.join(SAM)}"
     )
 
 
@@ -115,7 +116,7 @@ class _TransformersCheckpoint:
 
 
 class _PackageCheckpoint:
-    """The longest side to 1024, black below or beside it, as the package does it."""
+    """The longest side to 1024, black below or beside it, as the package and MobileSAM do it."""
 
     two_steps = True
 
@@ -134,14 +135,12 @@ class _PackageCheckpoint:
     ) -> SamNet:
         from segment_anything import sam_model_registry
 
-        folder = Path(self._info.folder)
-        files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.pth"))]
-        if not files:
-            raise ValueError(f"{folder} holds neither .safetensors nor .pth weights")
-        model: Any = sam_model_registry[self._name]()
-        fill(
-            model,
-            read_weights(folder, [files[0].name], allow_pickle=self._allow_pickle),
-            where=str(files[0]),
-        )
+        from .tiny_vit import mobile_sam, timm_names
+
+        folder, files = self._info.folder, self._info.weights
+        state = read_weights(Path(folder), files, allow_pickle=self._allow_pickle)
+        mobile = self._name == _MOBILE
+        with EmptyWeights():
+            model: Any = mobile_sam() if mobile else sam_model_registry[self._name]()
+        fill(model, timm_names(state) if mobile else state, where=folder)
         return PackageSam(inference(model, device, dtype), reference=reference, compiled=compiled)

@@ -266,7 +266,7 @@ class PackageSam:
     def __init__(self, model: Any, *, reference: bool = False, compiled: bool = False) -> None:
         self._model = model
         self._vit: VitEncoder | None = None
-        if not reference:
+        if not reference and hasattr(model.image_encoder, "blocks"):  # MobileSAM's has none
             self._vit = VitEncoder(package_vit(model.image_encoder), compiled=compiled)
         self.fast = FastDecoder(package_parts(model.mask_decoder), compiled=compiled)
         self.mask_tokens = int(model.mask_decoder.num_mask_tokens)

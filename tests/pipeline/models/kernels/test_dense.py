@@ -52,9 +52,8 @@ def test_they_compile_for_a_gpu_that_is_not_here(element, tmp_path, monkeypatch)
     modules = (dense, masks, runs, sam)
     for name, types in SIGNATURES.items():
         (kernel,) = (getattr(each, name) for each in modules if hasattr(each, name))
-        typed = "*E" in types or "element" in kernel.arg_names
-        if not typed and element != "float32":
-            continue  # compiled once
+        if element == "float32" and "*E" not in types:
+            continue  # compiled once, as a GPU runs it
         own = types.replace("*E", {"float32": "*fp32", "bfloat16": "*bf16"}[element])
         signature = dict(item.split("=") for item in own.split())
         assert list(signature) == kernel.arg_names[: len(signature)]

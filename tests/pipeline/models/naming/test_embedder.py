@@ -46,6 +46,23 @@ def test_pictures(name: str) -> None:
     torch.testing.assert_close(found, normalize(expected, dim=-1), rtol=0, atol=1e-4)
 
 
+def test_naflex_sees_a_square_as_its_processor_cuts_it() -> None:
+    """18 patches at most: a square has 16, and the processor fills up what is left."""
+    folder = embedder_checkpoint("siglip2-naflex")
+    processor: Any = transformers.AutoImageProcessor.from_pretrained(folder)
+    square = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    given = processor(images=[square], return_tensors="pt")
+    assert given["spatial_shapes"].tolist() == [[4, 4]]
+    model = theirs("siglip2-naflex")
+    with torch.no_grad():
+        expected = pooled(model.get_image_features(**given))
+    embedder = loaded("siglip2-naflex")
+    assert (embedder.rule.side, embedder.rule.patch) == (SIDE, 8)
+    pixels = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
+    found = embedder.pictures(pixels)
+    torch.testing.assert_close(found, normalize(expected, dim=-1), rtol=0, atol=1e-4)
+
+
 def test_texts_of_clip_are_those_of_its_processor() -> None:
     processor: Any = transformers.AutoProcessor.from_pretrained(embedder_checkpoint("clip"))
     model = theirs("clip")
@@ -58,7 +75,7 @@ def test_texts_of_clip_are_those_of_its_processor() -> None:
     assert embedder.bias == 0
 
 
-@pytest.mark.parametrize("name", ["siglip", "siglip2"])
+@pytest.mark.parametrize("name", ["siglip", "siglip2", "siglip2-naflex"])
 def test_siglip_reads_fillers_up_to_its_length_and_no_mask(name: str) -> None:
     folder = embedder_checkpoint(name)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))

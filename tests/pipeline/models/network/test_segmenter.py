@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -130,6 +131,16 @@ def test_the_job_goes_before_the_family():
     job = ModelConfig(name="x", threshold=0.3, overlap_threshold=0)
     assert own.under(ModelConfig(name="x")) == Thresholds(0.8, 0.5, 0.8)
     assert own.under(job) == Thresholds(0.3, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["oneformer", "mask2former"])
+def test_transformers_order_is_taken_where_it_is_another_and_asked_for(kind: str):
+    described = replace(info(), config={"model_type": kind})
+    frame = Frame((8, 8), (8, 8), (8, 8))
+    queries = QueryOutput(torch.zeros(2, 7), torch.zeros(2, 2, 2), frame)
+    for compat, own in (("", False), ("transformers", kind == "oneformer")):
+        (maps,) = Merging(described, Thresholds(), compat=compat).dense([queries])
+        assert maps.logits.shape == ((6, 2, 2) if own else (6, 8, 8))
 
 
 def test_outputs_that_cannot_answer_a_task_are_named():

@@ -46,7 +46,8 @@ def test_equal_to_transformers_on_random_logits(seed, grid_hw, picture_hw, rough
 @given(seed=st.integers(0, 10**6), hw=st.tuples(st.integers(2, 30), st.integers(2, 30)))
 def test_queries_answer_as_oneformer_on_logits_of_the_picture_s_size(seed, hw):
     output = query_output(seed, picture_hw=hw, grid_hw=hw)
-    (found,) = merge_semantic([query_semantic(output)])
+    maps = query_semantic(output, per_cell=True)
+    (found,) = merge_semantic([maps])
     (theirs,) = OneFormerImageProcessor.post_process_semantic_segmentation(
         None,
         SimpleNamespace(
@@ -56,12 +57,13 @@ def test_queries_answer_as_oneformer_on_logits_of_the_picture_s_size(seed, hw):
     )
     differ = found.labels.long() - 1 != theirs
     if differ.any():
-        best = query_semantic(output).logits.topk(2, dim=0).values
+        best = maps.logits.topk(2, dim=0).values
         assert (best[0] - best[1])[differ].max() < 1e-5
 
 
-def test_queries_answer_as_mask2former_on_logits_of_384():
-    output = query_output(3, picture_hw=(384, 384), grid_hw=(384, 384), queries=5)
+def test_queries_answer_as_mask2former_on_an_input_of_384():
+    """Transformers, too, enlarges its mask logits to the input before their sigmoid is taken."""
+    output = query_output(3, picture_hw=(384, 384), grid_hw=(96, 96), queries=5, rough=True)
     (found,) = merge_semantic([query_semantic(output)])
     (theirs,) = Mask2FormerImageProcessor.post_process_semantic_segmentation(
         None,
@@ -71,6 +73,42 @@ def test_queries_answer_as_mask2former_on_logits_of_384():
         ),
     )
     assert (found.labels.long() - 1 != theirs).sum() <= 3  # sums of products in another order
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 10**6),
+    grid_hw=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    picture_hw=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_the_order_is_enlarge_sigmoid_add_up(seed, grid_hw, picture_hw):
+    """As the papers' code: logits to the input, probabilities there, and these to the picture."""
+    output = query_output(seed, picture_hw=picture_hw, grid_hw=grid_hw, rough=True)
+    maps = query_semantic(output)
+    assert maps.logits.shape[1:] == output.frame.input_hw
+    logits = torch.nn.functional.interpolate(
+        output.mask_logits[None], output.frame.input_hw, mode="bilinear"
+    )[0]
+    categories = output.class_logits.softmax(-1)[:, :-1]
+    expected = torch.einsum("qc,qhw->chw", categories, logits.sigmoid())
+    torch.testing.assert_close(maps.logits, expected, atol=1e-5, rtol=1e-5)
+    pixels = torch.nn.functional.interpolate(expected[None], picture_hw, mode="bilinear")[0]
+    (found,) = merge_semantic([maps])
+    differ = found.labels.long() - 1 != pixels.argmax(0)
+    best = pixels.topk(2, dim=0).values
+    assert not differ.any() or (best[0] - best[1])[differ].max() < 1e-5
+
+
+def test_maps_are_added_up_in_parts(monkeypatch):
+    from pipeline.models.postprocess import semantic as module
+
+    output = query_output(5, picture_hw=(40, 30), grid_hw=(9, 7), rough=True)
+    for per_cell in (False, True):
+        whole = query_semantic(output, per_cell=per_cell).logits
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_LOGITS", 8 * 28 * 5)
+            parts = query_semantic(output, per_cell=per_cell).logits
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("path", ["cells", "plain"])
