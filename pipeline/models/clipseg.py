@@ -131,7 +131,7 @@ class PromptMaps:
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """One dense output of probabilities a picture."""
         (logits,) = self._forward(pixels)
-        found = logits.sigmoid()
+        found = logits.sigmoid() + 0 * logits  # infinity becomes NaN, which is seen later
         planes = self._best(found, self._positive)
         against = self._best(found, self._negative)
         winner = planes.argmax(1, keepdim=True)

@@ -49,9 +49,9 @@ class OnnxSegmenter(DenseFamily):
     def _net(self, device: str) -> MapNet | BoxNet:
         session = self._session(device)
         config = self._info.config
-        if config["tasks"] == ["instance"]:
-            return BoxNet(session, config.get("outputs", {}), device)
         outputs = len(self._info.category_ids)
+        if config["tasks"] == ["instance"]:
+            return BoxNet(session, config.get("outputs", {}), outputs, device)
         return MapNet(session, str(config["output"]), outputs, self._threshold, device)
 
     def _session(self, device: str) -> Any:
@@ -155,29 +155,44 @@ class BoxNet:
     Args:
         session: Of onnxruntime.
         names: Key of `onnx_format.BOXES` → name of the graph's output, where it is another.
+        outputs: Categories that it can name.
         device: Where the merge runs.
     """
 
-    def __init__(self, session: Any, names: Any, device: str) -> None:
+    def __init__(self, session: Any, names: Any, outputs: int, device: str) -> None:
         own = [str(names.get(key, key)) for key in BOXES]
         known = {entry.name for entry in session.get_outputs()}
         if missing := sorted(set(own) - known):
             raise ValueError(f"the graph has no output {missing[0]!r}, only {sorted(known)}")
+        self._outputs = outputs
         self._graph = _Graph(session, own, device)
         self._graph.alone = True  # detections of several pictures cannot be told apart
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
-        """One box output a picture."""
+        """One box output a picture.
+
+        Raises:
+            ValueError: A detection of a category that maskmill.json does not have.
+        """
         found = []
         for values, frame in zip(self._graph(pixels), frames, strict=True):
             boxes, labels, scores, masks = values
             side = masks.shape[-2:]
+            labels, scores = labels.reshape(-1).long(), scores.reshape(-1).float()
+            strange = (labels < 0) | (labels >= self._outputs)
+            if bool((strange & (scores > 0)).any()):
+                number = int(labels[strange & (scores > 0)][0])
+                raise ValueError(
+                    f"the graph answers with category {number}; maskmill.json has "
+                    f"{self._outputs} category_ids, counted from 0"
+                )
+            real = ~strange  # rows without a score fill up to the graph's own number
             found.append(
                 BoxOutput(
-                    boxes_xyxy=boxes.reshape(-1, 4).float(),
-                    labels=labels.reshape(-1).long(),
-                    scores=scores.reshape(-1).float(),
-                    mask_probs=masks.reshape(-1, *side).float(),
+                    boxes_xyxy=boxes.reshape(-1, 4).float()[real],
+                    labels=labels[real],
+                    scores=scores[real],
+                    mask_probs=masks.reshape(-1, *side).float()[real],
                     frame=frame,
                 )
             )

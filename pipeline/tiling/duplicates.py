@@ -61,7 +61,7 @@ def duplicates(
         height: Of the picture, pixels.
         width: Of the same.
         fragment: n flags: all that is known of a mask touches an edge of its tile.
-        tile: n, the tile that saw most of each mask.
+        tile: n, the tile that saw each mask; a number of its own for one that several saw.
 
     Returns:
         n flags.

@@ -183,7 +183,11 @@ class Stitcher:
         return cut, dropped(group, flags, rivals, score)[group]
 
     def _sight(self, group: Ints, count: int) -> tuple[Flags, Ints]:
-        """Per object, and for the background: is each piece at an edge; who saw the largest."""
+        """Per object, and for the background: is each piece at an edge; which tile saw it.
+
+        What several tiles saw has a number of its own: each of them may have outlined another
+        level of the same object, and no tile has compared their unions.
+        """
         found, last = self._found, (len(self._grid.rows) - 1, len(self._grid.columns) - 1)
         edges = [
             (
@@ -198,10 +202,10 @@ class Stitcher:
         near = np.any(boxes[:, :2] <= at[:, :2], axis=1) | np.any(boxes[:, 2:] >= at[:, 2:], axis=1)
         kept = group >= 0
         fragment = np.bincount(group[kept & ~near], minlength=count + 1) == 0
-        order = np.argsort(found.area, kind="stable")
-        order = order[kept[order]]
         tile = np.zeros(count + 1, np.int64)
-        tile[group[order]] = found.tile[order]  # the largest is written last
+        tile[group[kept]] = found.tile[kept]
+        (several,) = np.nonzero(np.bincount(group[kept], minlength=count + 1) > 1)
+        tile[several] = -1 - several
         return fragment, tile
 
     def _large_and_sure(self, group: Ints, count: int, score: Floats) -> Flags:

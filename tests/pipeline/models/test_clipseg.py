@@ -13,6 +13,7 @@ from tiny_text import picture, text_checkpoint, text_info
 from pipeline.masks import codec
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.clipseg import ClipSeg, PromptMaps
+from pipeline.models.grids.finite import finite
 from pipeline.models.network.fit import Fitter
 from pipeline.models.text.request import read_asking, read_texts
 from schemas.config.model import ModelConfig
@@ -126,3 +127,16 @@ def test_what_cannot_work_is_said_before_the_first_picture() -> None:
     long = Ontology.of_prompts(["x" * 30])
     with pytest.raises(ValueError, match=r"'x+' has 32 tokens.* 24 at most"):
         ClipSeg(text_info("clipseg", long), OPTIONS, ("semantic",))
+
+
+def test_infinity_is_no_answer() -> None:
+    """Its sigmoid is 1: without a look at it the whole picture would be of that prompt."""
+    maps, _ = net(Ontology.of_prompts(("cat", "dog")))
+    with torch.inference_mode():
+        pixels, frames = fitted((20, 30))
+        (logits,) = maps._forward(pixels)
+        for bad in (torch.inf, -torch.inf, torch.nan):
+            poor = logits.clone()
+            poor[0, 0, 0, 0] = bad
+            maps._forward = lambda _pixels, poor=poor: (poor,)  # pyright: ignore
+            assert not bool(finite(maps.look(pixels, frames)))

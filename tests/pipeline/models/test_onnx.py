@@ -206,6 +206,16 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
         (7, (40, 20, 10, 40)),
     ]
     assert [one.score for one in found.segments] == pytest.approx([0.9, 0.75])
+    filled = {**answers, "labels": np.array([1, 0, -1], np.int64)}
+    filled["scores"] = np.array([0.9, 0.75, -1], np.float32)
+    constant_graph(tmp_path / "boxes.onnx", filled)
+    assert labelled(tmp_path / "boxes.onnx", pixels)[1] == found, "a row of −1 fills up"
+    for strange in (-1, 2):
+        wrong = {**answers, "labels": np.array([1, strange, 1], np.int64)}
+        constant_graph(tmp_path / "boxes.onnx", wrong)
+        with pytest.raises(ValueError, match=f"answers with category {strange}; .* has 2 category"):
+            labelled(tmp_path / "boxes.onnx", pixels)
+    constant_graph(tmp_path / "boxes.onnx", answers)
     (tmp_path / "maskmill.json").write_text(json.dumps({**settings, "outputs": {}}))
     with pytest.raises(ValueError, match="no output 'boxes', only"):
         labelled(tmp_path / "boxes.onnx", pixels)
