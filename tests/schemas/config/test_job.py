@@ -219,6 +219,7 @@ LABELS_DEPEND_ON: list[dict[str, Any]] = [
     {"model": {"min_area": 5}},
     {"model": {"mask_threshold": 0.4}},
     {"model": {"overlap_threshold": 0.4}},
+    {"model": {"compat": "transformers"}},
     {"model": {"categories": "coco-things"}},
     {"model": {"architecture": {"name": "Unet"}}},
     {"model": {"dtype": "float16"}},
