@@ -21,7 +21,7 @@ from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import FitRule, Frame
 from pipeline.models.grids.outputs import TileAnswer
 from pipeline.models.postprocess.encode import segments_of
-from pipeline.models.postprocess.merge import Merging, Outputs
+from pipeline.models.postprocess.merge import Merging, Output, Outputs
 from schemas.config.model import ModelConfig
 from schemas.records import ErrorCode, Failure, Sample, Segmentation, Task, answer
 
@@ -188,9 +188,10 @@ class TorchSegmenter:
             for view in self._views:
                 outputs = self._look(net, samples, view)
                 flags.append(finite(outputs))
+                own: dict[Task, Sequence[Output]] = dict(outputs)
                 if "semantic" in self._tasks:  # no query has to find its partner in another view
-                    outputs = {**outputs, "semantic": self._merging.dense(outputs["semantic"])}
-                yield outputs
+                    own["semantic"] = self._merging.dense(own["semantic"])
+                yield own
 
         merged = merge_views(seen(), self._views, tasks=self._tasks)
         return merged, torch.stack(flags).all()

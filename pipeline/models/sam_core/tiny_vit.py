@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import TinyVit
@@ -32,7 +33,7 @@ class TinyVitEncoder(nn.Module):
     def __init__(self, side: int = 1024) -> None:
         super().__init__()
         self.img_size = side
-        self.body = TinyVit(
+        self.body: Any = TinyVit(
             num_classes=0,
             embed_dims=(64, 128, 160, 320),
             depths=(2, 2, 6, 2),
@@ -41,7 +42,7 @@ class TinyVitEncoder(nn.Module):
             drop_path_rate=0.0,
         )
         self.body.head = nn.Identity()
-        self.body.stages[3].downsample.conv2.conv.stride = (1, 1)  # pyright: ignore
+        self.body.stages[3].downsample.conv2.conv.stride = (1, 1)
         self.neck = nn.Sequential(
             nn.Conv2d(320, 256, 1, bias=False),
             LayerNorm2d(256),
