@@ -83,7 +83,8 @@ class HuggingFace:
                 shards.add(sample.row["split"] or "train", sample)
         for path, _ in shards.written:
             tree.know(path.removeprefix("data/"))
-        ledger.storage.write(join(out, self.file), _card(ledger, shards.written).encode())
+        text = _card(ledger, shards.written) + _figures(ledger)
+        ledger.storage.write(join(out, self.file), text.encode())
         tree.tidy()
         count = sum(samples for _, samples in shards.written)
         return [
@@ -104,7 +105,9 @@ class HuggingFace:
                 with storage.open(join(folder, name)) as file:
                     counts.append((f"data/{name}", pq.ParquetFile(file).metadata.num_rows))
             tree.know(name)
-        if storage.read(join(out, self.file)) != _card(ledger, counts).encode():
+        # Figures are those of the day of the export: the dataset may be evaluated again.
+        card = storage.read(join(out, self.file)).partition(_HEADING.encode())[0]
+        if card != _card(ledger, counts).encode():
             report("export-head", self.file)
         streams = {split: _rows(ledger, folder, own) for split, own in series.items()}
         for sample in samples_of(ledger, None, png_of_ids):
@@ -229,6 +232,44 @@ def _schema(ledger: Ledger) -> pa.Schema:
     }
     about = json.dumps({"info": {"features": features}}, ensure_ascii=False)
     return pa.schema(list(_ROW.items()), metadata={"huggingface": about})
+
+
+_HEADING = "\n## Figures\n"
+_TOLD = {
+    "average precision of masks, IoU 0.5 to 0.95": ("ap", "max_dets_100", "AP"),
+    "average precision of masks, IoU 0.5": ("ap", "max_dets_100", "AP50"),
+    "panoptic quality": ("pq", "all", "pq"),
+    "mean IoU": ("miou", "mean_iou"),
+    "matching accuracy, IoU 0.5": ("matching", "accuracy_50"),
+}
+"""What a card calls a figure → where `jobs.evaluate --save` puts it, under `overall`."""
+
+
+def _figures(ledger: Ledger) -> str:
+    """A table of how the labels compared with ground truth; "" where nobody has saved that."""
+    uri = join(ledger.uri, "report", "evaluation.json")
+    if not ledger.storage.exists(uri):
+        return ""
+    try:
+        result = json.loads(ledger.storage.read(uri))
+        rows = [
+            f"| {name} | {value:.3f} |\n"
+            for name, path in _TOLD.items()
+            if isinstance(value := _at(result["overall"], path), float | int)
+        ]
+        images = int(result["counts"]["images"])
+    except (ValueError, KeyError, TypeError):  # not a file of ours
+        return ""
+    if not rows:
+        return ""
+    head = f"Against ground truth of {images:,} images (`jobs.evaluate`):\n\n| | |\n|---|---:|\n"
+    return f"{_HEADING}\n{head}{''.join(rows)}"
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _card(ledger: Ledger, shards: list[tuple[str, int]]) -> str:
