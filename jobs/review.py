@@ -26,6 +26,7 @@ from pipeline.review.selection import (
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import StorageConfig
+from schemas.suggest import nearest
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -117,7 +118,10 @@ def main(
             if not output:
                 raise ValueError("name what to do: --output DIR, --import FILE or --conflicts")
             if format_ not in _TOOLS:
-                raise ValueError(f"unknown format {format_!r}; known: {', '.join(_TOOLS)}")
+                raise ValueError(
+                    f"unknown format {format_!r}{nearest(format_, _TOOLS)}; "
+                    f"known: {', '.join(_TOOLS)}"
+                )
             found = list(candidates(ledger, open_others(second or (), storage)))
             chosen = choose_candidates(found, worst=worst, random=random, seed=seed)
             out = absolute_uri(output)

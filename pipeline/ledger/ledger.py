@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, beside, join
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
 from schemas.records import Failure, ImageRecord, Segmentation, Task
@@ -160,7 +160,8 @@ def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
     uri = absolute_uri(uri)
     path = join(uri, "manifest.json")
     if not storage.exists(path):
-        raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json")
+        hint = "" if storage.exists(uri) else beside(uri)
+        raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json{hint}")
     return Ledger(uri, read_manifest(storage, path), storage)
 
 

@@ -10,7 +10,7 @@ from itertools import product
 
 from pipeline.storage.errors import MissingError, StorageError, is_transient
 from pipeline.storage.storage import Entry, Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, beside, join, local_path
 from pipeline.storage.walk import Page
 from schemas.containers import Container
 
@@ -174,8 +174,9 @@ def find_sources(
         return Sources(uri, root or "/", storage, names=(name,), guess=guess)
     patterns = _expand(uri)
     if patterns == [uri] and not _is_pattern(uri):
-        storage.info(uri)  # says what is missing: the bucket, the folder, the file
-        raise MissingError(f"no such file or folder: {uri}")
+        if local_path(uri) is None:
+            storage.info(uri)  # says what is missing: the bucket, the folder, the file
+        raise MissingError(f"no such file or folder: {uri}{beside(uri)}")
     root = _fixed_folder(patterns)
     relative = [pattern[len(root) :].lstrip("/") for pattern in patterns]
     names = tuple(path for path in relative if not _is_pattern(path))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from schemas.names import without_credentials
+from schemas.suggest import nearest
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -44,3 +45,17 @@ def join(uri: str, *parts: str) -> str:
 def local_path(uri: str) -> Path | None:
     """The local path that `uri` names, None for a remote one."""
     return Path(_SCHEME.sub("", uri)) if scheme(uri) == "file" else None
+
+
+def beside(uri: str) -> str:
+    """'; did you mean …?' for a local path that is not there and one beside it that is."""
+    path = local_path(uri)
+    if path is None:
+        return ""
+    try:
+        names = [item.name for item in os.scandir(path.parent)]
+    except OSError:
+        return ""
+    # By the names alone: long common folders would make everything alike.
+    hint = nearest(path.name, [name for name in names if not name.startswith(".")])
+    return hint.replace("'", f"'{path.parent}/", 1) if hint.count("'") == 2 else hint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -39,7 +39,9 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     section, field = _descend(model, path)
     if kind == "extra_forbidden":
         keys = list(section.model_fields)
-        return f"unknown key {key!r}{nearest(path[-1], keys)}; allowed: {', '.join(keys)}"
+        elsewhere = [name for name in _keys_of(model) if name.rpartition(".")[2] == path[-1]]
+        hint = nearest(path[-1], keys) if not elsewhere else f"; did you mean {_either(elsewhere)}?"
+        return f"unknown key {key!r}{hint}; allowed: {', '.join(keys)}"
     if kind.startswith("union_tag"):
         return f"{key}: {_tag_problem(field, error['ctx'])}"
     if kind == "missing":
@@ -60,6 +62,19 @@ def _explain(model: type[BaseModel], error: Any) -> str:
         return f"{key}: {message}" if key else message  # what broke a rule is in the message
     got = f", got {value!r}" if field is None or field.repr else ""  # never a secret
     return f"{key}: {message}{got}{hint}{about}"
+
+
+def _keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys of a section and of those within it, dotted."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner = _sections_in(field.annotation)
+        if len(inner) == 1:
+            yield from _keys_of(inner[0], f"{prefix}{name}.")
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(repr(name) for name in names[:3])
 
 
 def _descend(

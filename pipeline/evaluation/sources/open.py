@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, beside, join
 from schemas.records import Task
 from schemas.suggest import nearest
 
@@ -60,7 +60,7 @@ def open_source(
         raise ValueError(f"unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
     uri = absolute_uri(uri)
     if not storage.exists(uri):
-        raise ValueError(f"no such file or folder: {uri}")
+        raise ValueError(f"no such file or folder: {uri}{beside(uri)}")
     if kind == "dataset" or (kind == "auto" and storage.exists(join(uri, "manifest.json"))):
         source = LedgerSource(open_ledger(uri, storage), task, locked_only=locked_only)
         return source if task or other is None else source.suited_to(other.task)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.uris import absolute_uri, join, local_path, scheme
+from pipeline.storage.uris import absolute_uri, beside, join, local_path, scheme
 
 
 def test_local_paths_become_absolute(monkeypatch, tmp_path):
@@ -35,3 +35,13 @@ def test_join_and_local_path():
     assert local_path("/a/b") == Path("/a/b")
     assert local_path("file:///a") == Path("/a")
     assert local_path("s3://b/k") is None
+
+
+def test_a_mistyped_path_is_compared_with_its_neighbours(tmp_path):
+    for name in ("photos", "truth.json", ".photoss"):
+        (tmp_path / name).mkdir()
+    assert beside(str(tmp_path / "photoss")) == f"; did you mean '{tmp_path}/photos'?"
+    assert beside(str(tmp_path / "Truth.json")) == f"; did you mean '{tmp_path}/truth.json'?"
+    assert beside(str(tmp_path / "entirely-else")) == ""
+    assert beside(str(tmp_path / "none" / "photos")) == ""
+    assert beside("s3://bucket/photoss") == ""

@@ -45,6 +45,8 @@ def complaint(**changes: Any) -> str:
         ({"task": "panotic"}, ["task.0: ", "'semantic', 'instance' or 'panoptic'", "'panotic'"]),
         ({"task": "PANOPTIC"}, ["did you mean 'panoptic'?"]),
         ({"modle": {}}, ["unknown key 'modle'", "did you mean 'model'?", "allowed: input, output"]),
+        ({"threshold": 0.3}, ["unknown key 'threshold'; did you mean 'model.threshold'?"]),
+        ({"tiling": {"workers": 2}}, ["'tiling.workers'; did you mean 'execution.workers'?"]),
         ({"model": {"treshold": 1}}, ["'model.treshold'", "did you mean 'threshold'?", "min_area"]),
         ({"input": {"format": "foldr"}}, ["input.format", "did you mean 'folder'?", "webdataset"]),
         ({"model": {"threshold": 1.5}}, ["model.threshold", "less than or equal to 1", "1.5"]),
