@@ -13,14 +13,6 @@ from source_tree import ROOT
 from maskmill.command import COMMANDS, main
 
 
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "maskmill", *map(str, words)]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
-    return subprocess.run(
-        line, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom maskmill.command import main\nmain(['--help'])\nmain(['--version'])\n"
@@ -50,12 +42,19 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "did you mean 'label'" in capsys.readouterr().err
 
 
-def test_a_command_keeps_the_job_s_exit_code_and_its_name(tmp_path: Path) -> None:
-    done = run("label", "--model", "otsu", "--input", "none", "--output", "out", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: no such file or folder")
-    shown = run("label", "--help", cwd=tmp_path)
-    assert "maskmill label" in shown.stdout
+def test_a_command_keeps_the_job_s_exit_code_and_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process; `test_packaging.py` runs the installed command."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["label", "--model", "otsu", "--input", "none", "--output", "out"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no such file or folder")
+    with pytest.raises(SystemExit) as caught:
+        main(["label", "--help"])
+    assert caught.value.code == 0
+    assert "maskmill label" in capsys.readouterr().out
 
 
 def test_every_command_s_module_is_there() -> None:
