@@ -11,9 +11,9 @@ import typer
 from jobs.console import exit_codes, guarded, say, seconds_of
 from pipeline.engine.estimate import Estimate, estimate
 from pipeline.engine.progress import shown_progress
-from pipeline.engine.prune import prune
 from pipeline.engine.run import label
 from pipeline.engine.summary import RunResult
+from pipeline.history.prune import prune
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig, StorageConfig
 from schemas.config.layers import layered

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.console import exit_codes, say
-from pipeline.engine.versions import promote
+from pipeline.history.versions import promote
 from pipeline.storage.storage import Storage
 from schemas.config.job import StorageConfig
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs.console import exit_codes, say, seconds_of
-from pipeline.engine.versions import Version, list_versions, retire, roll_back
+from pipeline.history.versions import Version, list_versions, retire, roll_back
 from pipeline.storage.storage import Storage
 from schemas.config.job import StorageConfig
 

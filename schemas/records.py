@@ -83,6 +83,8 @@ class ImageRecord:
         copy_ids: Image ids that its augmented copies would have, likewise.
         plane: Which of the file's planes this image is: "page=3", "z=3" or "t=3", counted from 1;
             "" for the file as a whole. It ends `file_name` after a "#".
+        part: Name of the part whose row of this image still stands, so that its bytes need not be
+            read; "" where they must be.
     """
 
     file_name: str
@@ -95,6 +97,7 @@ class ImageRecord:
     copy_ids: tuple[int, ...] = ()
     item: int = -1
     plane: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,10 @@ ELSEWHERE = {
     "tests/schemas/config/test_augment.py": ("schemas.config.augment_steps",),
     "tests/schemas/config/test_job.py": ("schemas.config.prompts", "schemas.config.section"),
     "tests/contract/test_formats.py": ("schemas.coco",),
-    "tests/pipeline/engine/test_versions.py": ("jobs.diff", "jobs.versions"),
+    "tests/pipeline/history/test_versions.py": ("jobs.diff", "jobs.versions"),
     "tests/pipeline/storage/test_storage_bodies.py": ("storage.bodies",),
+    "tests/pipeline/engine/test_plan.py": ("history.standing",),
+    "tests/pipeline/engine/test_run.py": ("engine.candidate",),
     "tests/pipeline/engine/test_session.py": ("storage.processes",),
     "": ("errors",),  # names alone
 }

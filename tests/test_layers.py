@@ -30,12 +30,14 @@ MAY: dict[str, set[str]] = {
     # floor 4
     "models": {"prompts", "tiling", "images", "masks"},
     "measuring": {"evaluation", "ledger", "storage", "masks", "images", "readers"},
+    "history": {"augment", "ledger", "storage"},
     "review": {"evaluation", "ledger", "storage", "masks"},
     "validation": {"exporters", "augment", "ledger", "storage", "masks"},
     # floor 5
     "engine": {
         *("errors", "storage", "masks", "images", "readers", "ledger", "tiling"),
         *("prompts", "augment", "exporters", "evaluation", "report", "measuring", "validation"),
+        "history",
         # what a model is, never a family; the two others are free of torch
         *("models.checkpoints", "models.naming.names", "models.tiling.tiled"),
     },

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.history.standing import standing_manifest
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.reuse import image_fingerprint
+from pipeline.ledger.row_index import RowIndex, known_rows
 from pipeline.ledger.views import PARENT, without_copies
 from pipeline.storage.errors import StorageError
 from schemas.config.job import JobConfig
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest
 from schemas.rows import ImageRow
 
-from .plan import Plan, make_plan, standing_manifest
+from .plan import Plan, make_plan
 from .progress import RunProgress
-from .run import earlier_labels
 from .summary import read_summary
 
 _SECTIONS = {
@@ -40,7 +41,8 @@ class Estimate:
 
     Attributes:
         images: Of the input.
-        counts: `unchanged` (in shards that are done), `reused` (read again, labels taken over),
+        counts: `unchanged` (not read: in a shard that is done, or listed as it was when its row
+            was written), `reused` (read again, labels taken over),
             `new`, `moved` (a new name and the size of one that is gone), `changed` (another
             size), `recomputed` (the config changed), `to_read` (in an open shard; computed if the
             bytes changed), `gone`.
@@ -137,18 +139,24 @@ def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress)
             0,
         )
     )
-    done = {receipt.part.name for receipt in plan.receipts.values()}
-    before = _rows(plan, standing, done) if standing is not None else {}
-    index = earlier_labels(plan, progress) if before else None
+    kept = {receipt.part.name for receipt in plan.receipts.values()}
+    before = _rows(plan, standing, kept) if standing is not None else {}
+    known = RowIndex()
+    if before:
+        progress.phase("looking up earlier labels")
+        known = known_rows(plan.storage, plan.spec.dataset, plan.spec.run)
+    index = known.labels()
     listed: dict[str, int] = {}
     for shard in plan.shards:
         records = plan.listing.records(shard)
-        if shard.id in plan.receipts:
-            found["unchanged"] += len(records)
-            for record in records:
+        done = shard.id in plan.receipts
+        parts = known.standing_parts(records)
+        for record, part in zip(records, parts, strict=True):
+            if done or part:
+                found["unchanged"] += 1
                 before.pop(record.file_name, None)
-        else:
-            listed |= {record.file_name: record.size for record in records}
+            else:
+                listed[record.file_name] = record.size
     gone = Counter(row["size_bytes"] for name, row in before.items() if name not in listed)
     for name, size in listed.items():
         row = before.get(name)
@@ -159,7 +167,7 @@ def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress)
             found["new"] += 1
         elif size >= 0 and row["size_bytes"] not in (None, size):
             found["changed"] += 1
-        elif index is not None and row["sha256"]:
+        elif row["sha256"]:
             key = image_fingerprint(row["sha256"], plan.spec.run)
             known = index.find(key) is not None
             same_run = standing is not None and standing.config_fingerprint == plan.spec.run

@@ -8,20 +8,22 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
+from pipeline.history.standing import MARKER, listed, standing_manifest
 from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import bring_back
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.ledger import part_sizes, read_manifest, read_receipt, receipt_uri
+from pipeline.ledger.ledger import part_sizes, read_receipt, receipt_uri
 from pipeline.ledger.locks import read_locks
 from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
+from pipeline.ledger.row_index import RowIndex
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
@@ -29,10 +31,10 @@ from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
 from pipeline.readers.listing import batches_of, sampled
 from pipeline.storage.errors import MissingError
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
-from schemas.manifest import DatasetManifest, Part, ShardReceipt
+from schemas.manifest import Part, ShardReceipt
 from schemas.records import ErrorCode, Task
 
 from .budget import check_shrink
@@ -44,7 +46,6 @@ from .resolve import resolve_model
 from .shards import Listing, Shard
 from .splits import check_groups
 
-_MARKER = "job.json"
 _log = logging.getLogger(__name__)
 _TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
 """Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
@@ -64,6 +65,7 @@ class Plan:
             decoded the first time.
         spec: For the workers.
         absent: Pictures that the file of prompts names and the input lacks.
+        reread: The bytes of every picture of a shard that is done are read, whatever is known.
     """
 
     config: JobConfig
@@ -74,6 +76,7 @@ class Plan:
     spec: WorkerSpec
     second: frozenset[str] = frozenset()
     absent: tuple[str, ...] = ()
+    reread: bool = False
 
 
 def make_plan(
@@ -93,7 +96,8 @@ def make_plan(
         retry_failed: Shards count as open in which reading, the model or a worker failed.
         reread: All shards count as open: every picture is read again, labels of unchanged bytes
             are taken over.
-        verify: Hashes of the standing parts are compared, not their sizes alone.
+        verify: Hashes of the standing parts are compared, not their sizes alone, and no picture
+            counts as unchanged for its size and time in a shard that is done.
         lease: Taken before anything is written; None plans without writing.
 
     Raises:
@@ -165,7 +169,7 @@ def make_plan(
     check_shrink(config.max_shrink, standing, len(listing))
     receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
     if lease is not None:
-        storage.write(join(dataset, _MARKER), _marker(config))
+        storage.write(join(dataset, MARKER), _marker(config))
         # A part of an older version serves as well as one of the current.
         bring_back(storage, dataset, [receipt.part for receipt in receipts.values()])
     damaged = damaged_parts(storage, dataset, receipts.values(), hashes=verify)
@@ -176,18 +180,30 @@ def make_plan(
                 storage.remove(part_uri(dataset, table, part.name))
     second = frozenset(shard for shard, receipt in receipts.items() if receipt.once_more)
     receipts = {shard: item for shard, item in receipts.items() if shard not in second}
-    return Plan(config, storage, listing, shards, receipts, spec, second, absent)
+    return Plan(config, storage, listing, shards, receipts, spec, second, absent, reread or verify)
 
 
 class Works(Sequence[ShardWork]):
-    """Shards as work; the records of a shard exist only while it is handed out."""
+    """Shards as work; the records of a shard exist only while it is handed out.
+
+    Args:
+        listing: All images.
+        shards: What is to be done.
+        second: Of these, what is done once more because pictures could not be decoded.
+        known: Tells which images need not be read; None = all must be.
+    """
 
     def __init__(
-        self, listing: Listing, shards: Sequence[Shard], second: frozenset[str] = frozenset()
+        self,
+        listing: Listing,
+        shards: Sequence[Shard],
+        second: frozenset[str] = frozenset(),
+        known: RowIndex | None = None,
     ) -> None:
         self._listing = listing
         self._shards = shards
         self._second = second
+        self._known = known
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -198,10 +214,16 @@ class Works(Sequence[ShardWork]):
     def __getitem__(self, at: slice) -> Works: ...
     def __getitem__(self, at: int | slice) -> ShardWork | Works:
         if isinstance(at, slice):
-            return Works(self._listing, self._shards[at], self._second)
+            return Works(self._listing, self._shards[at], self._second, self._known)
         shard = self._shards[at]
-        records = tuple(self._listing.records(shard))
-        return ShardWork(shard.id, shard.token, records, second=shard.id in self._second)
+        records = self._listing.records(shard)
+        if self._known is not None:
+            parts = self._known.standing_parts(records)
+            records = [
+                replace(record, part=part) if part else record
+                for record, part in zip(records, parts, strict=True)
+            ]
+        return ShardWork(shard.id, shard.token, tuple(records), second=shard.id in self._second)
 
 
 def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:
@@ -212,29 +234,6 @@ def _tasks(config: JobConfig, info: ModelInfo) -> tuple[Task, ...]:
                 f"task: model {info.name!r} cannot do {task!r}; it can do {', '.join(info.tasks)}"
             )
     return tasks
-
-
-def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
-    """The current manifest; None for a new dataset or one that was never finished.
-
-    Raises:
-        ValueError: The folder holds something else, or a newer schema version.
-    """
-    path = join(dataset, "manifest.json")
-    if storage.exists(path):
-        return read_manifest(storage, path)
-    if not storage.exists(dataset) or _is_marked(storage, dataset):
-        return None
-    if not storage.is_dir(dataset):
-        raise ValueError(f"output {dataset} is a file, not a folder")
-    found = storage.list(dataset)
-    first = next((entry for entry in found if not entry.path.startswith("listings/")), None)
-    if first is not None:
-        raise ValueError(
-            f"output {dataset} is no dataset of ours and not empty (it holds {first.path}); "
-            "name an empty or a new folder"
-        )
-    return None
 
 
 def _with_list(config: JobConfig, storage: Storage, dataset: str) -> JobConfig:
@@ -260,16 +259,6 @@ def _absolute(config: JobConfig, dataset: str) -> JobConfig:
     exemplars = absolute_exemplars(config.prompts.exemplars)
     prompts = config.prompts.model_copy(update={"exemplars": exemplars})
     return config.model_copy(update={"input": source, "output": dataset, "prompts": prompts})
-
-
-def _is_marked(storage: Storage, dataset: str) -> bool:
-    """Whether a run of ours began here: job.json holds a job, not somebody else's settings."""
-    path = join(dataset, _MARKER)
-    try:
-        data = json.loads(storage.read(path)) if storage.exists(path) else None
-    except ValueError:
-        return False
-    return isinstance(data, dict) and {"input", "output", "model"} <= data.keys()
 
 
 def _marker(config: JobConfig) -> bytes:
@@ -342,12 +331,3 @@ def _sha256(storage: Storage, uri: str) -> str:
         return hashlib.sha256(storage.read(uri)).hexdigest()
     except MissingError:
         return ""
-
-
-def listed(
-    storage: Storage, folder: str, *, hidden: bool = False, recursive: bool = True
-) -> list[Entry]:
-    """The files of a folder that may not be there yet."""
-    if not storage.exists(folder):
-        return []
-    return list(storage.list(folder, hidden=hidden, recursive=recursive))

@@ -7,23 +7,20 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import ExecutionError
 from pipeline.evaluation.gate import check_gold_set, find_breaches
 from pipeline.exporters import Artifact, export_all, exports_current
-from pipeline.ledger.containers import left_out_json, write_containers
+from pipeline.history.prune import sweep
+from pipeline.history.standing import standing_manifest
 from pipeline.ledger.current import show_current
 from pipeline.ledger.diff import ImagesDiff, diff_images
 from pipeline.ledger.held import drop_held, hold
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.ledger import Ledger, build_manifest, publish, read_receipt
-from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, build_index
-from pipeline.models.checkpoints.info import ModelInfo
+from pipeline.ledger.ledger import Ledger, publish
+from pipeline.ledger.row_index import RowIndex, known_rows
 from pipeline.models.checkpoints.processor import count_gpus
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
@@ -35,29 +32,16 @@ from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
 
 from .budget import FailureBudget, held_back, over_budget
+from .candidate import candidate_manifest, keep_rows
 from .execute import run_alone, run_inline, run_on_ray
 from .locked import tell_conflicts
-from .plan import Plan, Works, listed, make_plan, standing_manifest
+from .plan import Plan, Works, make_plan
 from .progress import RunProgress
-from .prune import sweep
 from .session import is_small, live_figures, load_ahead, on_ray, ray_session
 from .shards import Shard
 from .summary import PhaseClock, RunResult, WorkerTime, write_summary
 
 _log = logging.getLogger(__name__)
-_PACKAGES = (
-    "maskmill",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "scikit-image",
-    "segmentation-models-pytorch",
-    "simplejpeg",
-    "timm",
-    "torch",
-    "torchvision",
-    "transformers",
-)
 
 
 def label(
@@ -124,13 +108,15 @@ def _run(
         sweep_asides(plan.spec.dataset)
         with clock.phase("label"):
             alone = _alone(plan, after_death=lease.after_death)
-            fresh, deaths = _execute(plan, progress, alone=alone)
+            known = _known(plan, progress)
+            fresh, deaths = _execute(plan, progress, known, alone=alone)
         lease.check()
         with clock.phase("publish"):
             before = standing_manifest(plan.storage, plan.spec.dataset)
-            manifest = _candidate(plan, progress)
+            manifest = candidate_manifest(plan, progress)
             broken = _judge_whole(plan, manifest, before, progress)
             lease.check()
+            keep_rows(plan, manifest, before, known, fresh)
             if broken:
                 hold(plan.storage, plan.spec.dataset, manifest, before)
                 raise held_back(plan.spec.dataset, broken)
@@ -203,7 +189,9 @@ def _alone(plan: Plan, *, after_death: bool) -> bool:
     return is_small(plan.config, plan.spec.info, np.concatenate(left), count_gpus=count_gpus)
 
 
-def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[ShardReceipt], int]:
+def _execute(
+    plan: Plan, progress: RunProgress, known: RowIndex, *, alone: bool
+) -> tuple[list[ShardReceipt], int]:
     """Does the shards that have no receipt; this run's receipts, and workers that were lost."""
     todo = _todo(plan)
     faults = len(plan.spec.reader.inventory.faults)
@@ -213,7 +201,7 @@ def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[Sh
     _judge(plan, budget)
     if not todo:
         return [], 0
-    index = earlier_labels(plan, progress)
+    index = known.labels()
     parts = [receipt.part for receipt in plan.receipts.values()]
     fresh: list[ShardReceipt] = []
 
@@ -236,7 +224,7 @@ def _execute(plan: Plan, progress: RunProgress, *, alone: bool) -> tuple[list[Sh
         budget.add(receipt.part)
         _judge(plan, budget)
 
-    works = Works(plan.listing, todo, plan.second)
+    works = Works(plan.listing, todo, plan.second, None if plan.reread else known)
     deaths = 0
     if plan.config.execution.in_process:
         progress.phase("loading the model")
@@ -269,26 +257,6 @@ def _judge(plan: Plan, budget: FailureBudget) -> None:
     done = [plan.receipts[shard.id].part for shard in plan.shards if shard.id in plan.receipts]
     left = len(plan.listing) - sum(part.images - part.copies for part in done)
     raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
-
-
-def _candidate(plan: Plan, progress: RunProgress) -> DatasetManifest:
-    """The manifest that would be current next."""
-    progress.phase("publishing")
-    spec, inventory = plan.spec, plan.spec.reader.inventory
-    return build_manifest(
-        [plan.receipts[shard.id].part for shard in plan.shards],
-        version=1,
-        categories=spec.info.categories,
-        input=plan.config.input.uri,
-        tasks=spec.tasks,
-        model=_model(spec.info),
-        config=plan.config.published(),
-        config_fingerprint=spec.run,
-        packages=_packages(),
-        absent_images=len(plan.absent),
-        containers=write_containers(plan.storage, spec.dataset, inventory.containers),
-        left_out=left_out_json(inventory.left_out),
-    )
 
 
 def _judge_whole(
@@ -344,41 +312,9 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, boo
     return page, True
 
 
-def earlier_labels(plan: Plan, progress: RunProgress) -> ReuseIndex:
-    """Fingerprints of all labels that this config has made before."""
-    storage, dataset = plan.storage, plan.spec.dataset
-    uris = [entry.uri for entry in listed(storage, join(dataset, "receipts"))]
-    if not uris:
-        return EMPTY_INDEX
+def _known(plan: Plan, progress: RunProgress) -> RowIndex:
+    """What this config has labelled before; not looked up where nothing is to be done."""
+    if not _todo(plan):
+        return RowIndex()
     progress.phase("looking up earlier labels")
-    with ThreadPoolExecutor(16) as pool:
-        receipts = list(pool.map(lambda uri: read_receipt(storage, uri), uris))
-    names = [r.part.name for r in receipts if r is not None and r.run == plan.spec.run]
-    return build_index(storage, dataset, names)
-
-
-def _model(info: ModelInfo) -> dict[str, Any]:
-    """What the manifest says of the model; keys without a value are left out."""
-    origin = {
-        "repo": info.repo,
-        "table": info.table,
-        "category_ids": list(info.category_ids),
-    }
-    return {
-        "name": info.name,
-        "family": info.family,
-        "revision": info.revision,
-        "weights_sha256": info.weights_sha256,
-        "licence": info.licence,
-        **{key: value for key, value in origin.items() if value},
-    }
-
-
-def _packages() -> dict[str, str]:
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return known_rows(plan.storage, plan.spec.dataset, plan.spec.run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from schemas.rows import LabelledRows
 
-from .parts import RETRYABLE, read_part, rows_by_image
+from .parts import read_part, rows_by_image
 
 _KEEP_PARTS = 4
 
@@ -56,29 +55,6 @@ class ReuseIndex:
         return None
 
 
-def build_index(storage: Storage, dataset: str, names: Iterable[str]) -> ReuseIndex:
-    """Reads the fingerprints of these parts; parts that are gone or damaged are left out."""
-    kept: list[str] = []
-    keys: list[npt.NDArray[np.uint64]] = []
-    wanted = ["fingerprint", "error_code"]
-    for name in sorted(set(names)):
-        try:
-            table = read_part(storage, dataset, "images", name, wanted)
-            own = [
-                int(key[:16], 16)
-                for key, code in zip(*(table[c].to_pylist() for c in wanted), strict=True)
-                if key and code not in RETRYABLE
-            ]
-        except (StorageError, ValueError, KeyError):
-            continue
-        kept.append(name)
-        keys.append(np.array(own, np.uint64))
-    flat = np.concatenate(keys) if keys else np.empty(0, np.uint64)
-    parts = np.repeat(np.arange(len(kept), dtype=np.int32), [len(k) for k in keys] or 0)
-    order = np.argsort(flat, kind="stable")
-    return ReuseIndex(flat[order], parts[order], tuple(kept))
-
-
 EMPTY_INDEX = ReuseIndex(np.empty(0, np.uint64), np.empty(0, np.int32), ())
 
 
@@ -89,29 +65,35 @@ class StandingLabels:
         self._storage = storage
         self._dataset = dataset
         self._index = index
-        self._parts: OrderedDict[str, dict[str, LabelledRows]] = OrderedDict()
+        self._parts: OrderedDict[str, dict[str | int, LabelledRows]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, fingerprint: str) -> LabelledRows | None:
         """The image row and annotation rows of these labels, or None where there are none."""
         part = self._index.find(fingerprint)
-        if part is None:
-            return None
+        return None if part is None else self._find(part, fingerprint)
+
+    def of_image(self, part: str, image_id: int) -> LabelledRows | None:
+        """The rows that a part has of an image, or None where they are gone."""
+        return self._find(part, image_id)
+
+    def _find(self, part: str, key: str | int) -> LabelledRows | None:
         with self._lock:
             try:
-                return self._rows(part).get(fingerprint)
+                return self._rows(part).get(key)
             except (StorageError, ValueError, KeyError):
                 return None  # removed or damaged since planning: the image is done again
 
-    def _rows(self, part: str) -> dict[str, LabelledRows]:
+    def _rows(self, part: str) -> dict[str | int, LabelledRows]:
         if part not in self._parts:
             images = read_part(self._storage, self._dataset, "images", part).to_pylist()
             table = read_part(self._storage, self._dataset, "annotations", part)
             by_image = rows_by_image(table)
             self._parts[part] = {
-                row["fingerprint"]: (row, by_image.get(row["image_id"], []))
+                key: (row, by_image.get(row["image_id"], []))
                 for row in images
                 if row["fingerprint"]
+                for key in (row["fingerprint"], row["image_id"])
             }
             while len(self._parts) > _KEEP_PARTS:
                 self._parts.popitem(last=False)

@@ -24,7 +24,7 @@ from .bodies import listed_body
 from .errors import MissingError, StorageError, explain, is_transient
 from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
-from .walk import LeftOut, Page, walk_folder
+from .walk import LeftOut, Page, local_token, walk_folder
 from .web import download, size_and_token
 
 __all__ = [
@@ -209,7 +209,7 @@ class Storage:
         name = uri.rstrip("/").rpartition("/")[2]
         if (path := local_path(uri)) is not None:
             stat = self._try(uri, path.stat)
-            return Entry(uri, name, stat.st_size, str(stat.st_mtime_ns))
+            return Entry(uri, name, stat.st_size, local_token(stat.st_mtime_ns))
         if _is_web(uri):
             return Entry(uri, name, *self._try(uri, lambda: size_and_token(uri)))
         found = self._try(uri, lambda: self._filesystem(uri).info(uri))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ in "/"."""
 HIDDEN = "hidden"
 LISTED_ANYWAY = "a link to a folder that is listed anyway"
 _CHUNK = 4096
+_SECOND = 1_000_000_000
 _CLOSED = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -176,13 +178,27 @@ def _stat(folder: str, prefix: str, names: list[str], say: LeftOut) -> Page:
                 if not stat.S_ISREG(info.st_mode):
                     say(prefix + name, _ODD.get(stat.S_IFMT(info.st_mode), "not a file"))
                     continue
-                size, token = info.st_size, str(info.st_mtime_ns)
+                size, token = info.st_size, local_token(info.st_mtime_ns)
             page.paths.append(prefix + name)
             page.sizes.append(size)
             page.tokens.append(token)
     finally:
         os.close(place)
     return page
+
+
+def local_token(mtime_ns: int) -> str:
+    """The token of a local file that was last written then.
+
+    File systems that count whole seconds (FAT two of them) give a file the same time that is
+    written again in the same second: what was written just now gets a token that no later listing
+    will give again, so that it is looked at once more.
+    """
+    if mtime_ns % _SECOND == 0:
+        now = time.time_ns()
+        if now - mtime_ns < 2 * _SECOND:
+            return f"{mtime_ns} seen {now}"
+    return str(mtime_ns)
 
 
 def _leads_back(link: str, top: str, wanted: Callable[[str], bool]) -> bool:

@@ -12,7 +12,7 @@ from pictures import write_pictures
 from typer.testing import CliRunner
 
 from jobs.label import app
-from pipeline.engine.prune import prune
+from pipeline.history.prune import prune
 from pipeline.ledger.containers import read_containers
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from jobs.label import app as label_app
 from jobs.promote import app
-from pipeline.engine.prune import prune
+from pipeline.history.prune import prune
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage

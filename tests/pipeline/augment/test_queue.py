@@ -14,10 +14,10 @@ from pycocotools.coco import COCO
 from pipeline.engine.execute import run_inline
 from pipeline.engine.plan import Works, make_plan
 from pipeline.engine.progress import RunProgress
-from pipeline.engine.prune import prune
 from pipeline.engine.run import label
 from pipeline.evaluation.sources.dataset import LedgerSource
 from pipeline.exporters import open_exporter
+from pipeline.history.prune import prune
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.ledger.reuse import EMPTY_INDEX

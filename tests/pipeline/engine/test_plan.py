@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pictures import write_pictures
 
-from pipeline.engine.plan import Plan, Works, make_plan, standing_manifest
+from pipeline.engine.plan import Plan, Works, make_plan
 from pipeline.engine.progress import RunProgress
+from pipeline.history.standing import standing_manifest
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import receipt_uri, write_receipt
 from pipeline.readers import EmptyInputError

@@ -16,9 +16,9 @@ import pytest
 from pictures import disc_picture, write_pictures
 from s3_server import S3Server
 
-from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
 from pipeline.errors import ExecutionError, OverBudgetError
+from pipeline.history.prune import prune
 from pipeline.ledger.ledger import open_ledger
 from pipeline.models.checkpoints.locate import WEIGHTS_ROOT
 from pipeline.readers import EmptyInputError

@@ -11,9 +11,9 @@ import pytest
 from pictures import write_pictures
 
 from pipeline.engine import run as module
-from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
 from pipeline.errors import ExecutionError
+from pipeline.history.prune import prune
 from pipeline.ledger.lease import FILE, Lease
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage

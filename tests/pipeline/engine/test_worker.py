@@ -27,7 +27,8 @@ from pipeline.errors import ModelLoadError
 from pipeline.ledger import parts
 from pipeline.ledger.ledger import read_receipt
 from pipeline.ledger.parts import read_part, rows_by_image
-from pipeline.ledger.reuse import ReuseIndex, build_index
+from pipeline.ledger.reuse import ReuseIndex
+from pipeline.ledger.row_index import RowIndex, read_parts
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
@@ -53,7 +54,8 @@ def label(
 
 
 def index_of(spec: WorkerSpec, *receipts: ShardReceipt) -> ReuseIndex:
-    return build_index(Storage(), spec.dataset, [receipt.part.name for receipt in receipts])
+    names = [receipt.part.name for receipt in receipts]
+    return RowIndex(read_parts(Storage(), spec.dataset, dict.fromkeys(names, tuple))).labels()
 
 
 NAMES = [f"{i:02d}.png" for i in range(10)]

@@ -16,8 +16,8 @@ from pictures import disc_picture, write_pictures
 from PIL import Image
 from small_datasets import NAMES, small_dataset
 
-from pipeline.engine.prune import prune
 from pipeline.engine.run import RunResult, label
+from pipeline.history.prune import prune
 from pipeline.ledger.current import show_current, stale_parts
 from pipeline.ledger.ledger import open_ledger, publish
 from pipeline.storage.storage import Storage

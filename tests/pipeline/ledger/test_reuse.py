@@ -19,9 +19,9 @@ from pipeline.ledger.reuse import (
     EMPTY_INDEX,
     ReuseIndex,
     StandingLabels,
-    build_index,
     image_fingerprint,
 )
+from pipeline.ledger.row_index import RowIndex, read_parts
 from pipeline.storage.storage import Storage
 from schemas.records import ErrorCode, Failure, ImageRecord
 
@@ -30,6 +30,10 @@ KEYS = st.text("0123456789abcdef", min_size=32, max_size=32)
 
 def fingerprint(text: str) -> str:
     return image_fingerprint(text, "run")
+
+
+def build_index(storage: Storage, dataset: str, names: Sequence[str]) -> ReuseIndex:
+    return RowIndex(read_parts(storage, dataset, dict.fromkeys(sorted(names), tuple))).labels()
 
 
 def part(folder: Path, shard: str, keys: Sequence[str], *, code: ErrorCode | None = None) -> str:

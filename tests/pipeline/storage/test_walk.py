@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from pipeline.readers import open_reader
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
-from pipeline.storage.walk import walk_folder
+from pipeline.storage.walk import local_token, walk_folder
 from schemas.config.job import InputConfig
 
 
@@ -119,3 +120,11 @@ def test_pages_are_in_the_order_of_paths(tmp_path):
     for path, size, token in zip(*pages[0], strict=True):
         info = (tmp_path / path).stat()
         assert (size, token) == (info.st_size, str(info.st_mtime_ns))
+
+
+def test_a_file_of_this_second_is_looked_at_again_where_clocks_are_coarse() -> None:
+    second = 1_000_000_000
+    now = time.time_ns()
+    assert local_token(now // second * second) != local_token(now // second * second)
+    for steady in (now // second * second - 5 * second, now // second * second + 1):
+        assert local_token(steady) == str(steady)

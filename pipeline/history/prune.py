@@ -11,12 +11,13 @@ from pipeline.ledger.held import HELD, read_held
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import read_manifest, read_receipt
 from pipeline.ledger.parts import TABLES
+from pipeline.ledger.row_index import FOLDER as INDEX
 from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import Part
 
-from .plan import listed, standing_manifest
+from .standing import listed, standing_manifest
 
 SWEPT = ("", "versions", "exports", "report", HELD)
 """Folders in which a killed run may leave temporary files, besides those of the parts."""
@@ -91,6 +92,10 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
         if f"{CONTAINERS}/{entry.path}" not in tables:
             yield CONTAINERS, entry
+    runs = {version.config_fingerprint for version in (current, *named)}
+    for entry in listed(storage, join(dataset, INDEX), hidden=True):
+        if entry.path.removesuffix(".parquet") not in runs:
+            yield INDEX, entry
     for entry in listed(storage, join(dataset, "receipts"), hidden=True):
         # Whole, but of a writer that was killed before it could rename it: no run reads it.
         left = is_temporary(entry.path.rpartition("/")[2])

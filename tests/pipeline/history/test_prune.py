@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_datasets import small_dataset
 
-from pipeline.engine.prune import prune
+from pipeline.history.prune import prune
 from pipeline.ledger.ledger import Ledger, open_ledger, publish
 from pipeline.storage.storage import Storage
 

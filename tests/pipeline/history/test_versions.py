@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from jobs.diff import app as diff_app
 from jobs.versions import app
-from pipeline.engine.prune import prune
 from pipeline.engine.run import label
-from pipeline.engine.versions import list_versions, open_version, retire, roll_back
+from pipeline.history.prune import prune
+from pipeline.history.versions import list_versions, open_version, retire, roll_back
 from pipeline.ledger.ledger import open_ledger
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig

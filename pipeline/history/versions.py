@@ -14,7 +14,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
 
-from .plan import listed
+from .standing import listed
 
 
 @dataclass(frozen=True, slots=True)
