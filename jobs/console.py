@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from pipeline.errors import ExecutionError, OverBudgetError
+from schemas.config.history import duration_s
 from schemas.names import printable, without_credentials
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 3
@@ -79,10 +79,10 @@ def seconds_of(text: str, *, flag: str) -> float:
     Raises:
         ValueError: It is something else; names the flag.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None:
-        raise ValueError(f"{flag}: {text!r} is no time; write 90s, 15m, 12h or 30d")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
 
 
 def guarded(job: Callable[[], Any]) -> NoReturn:

@@ -125,6 +125,9 @@ def main(
             show_default="any",
         ),
     ] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Versions that stay; older ones go.", show_default="all")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes.", show_default="as many as fit")
     ] = None,
@@ -205,6 +208,7 @@ def main(
         "model.tta.flips": ["horizontal"] if tta else None,
         "max_failures": max_failures,
         "max_shrink": max_shrink,
+        "history.keep": keep,
         "execution.workers": workers,
         "execution.address": address,
         "execution.inline": inline,

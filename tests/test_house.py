@@ -111,7 +111,11 @@ ELSEWHERE = {
     "tests/schemas/config/test_augment.py": ("schemas.config.augment_steps",),
     "tests/schemas/config/test_job.py": ("schemas.config.prompts", "schemas.config.section"),
     "tests/contract/test_formats.py": ("schemas.coco",),
-    "tests/pipeline/history/test_versions.py": ("jobs.diff", "jobs.versions"),
+    "tests/pipeline/history/test_versions.py": (
+        "jobs.diff",
+        "jobs.versions",
+        "schemas.config.history",
+    ),
     "tests/pipeline/storage/test_storage_bodies.py": ("storage.bodies",),
     "tests/pipeline/engine/test_plan.py": ("history.standing",),
     "tests/pipeline/engine/test_run.py": ("engine.candidate",),

@@ -15,6 +15,7 @@ from pipeline.evaluation.gate import check_gold_set, find_breaches
 from pipeline.exporters import Artifact, export_all, exports_current
 from pipeline.history.prune import sweep
 from pipeline.history.standing import standing_manifest
+from pipeline.history.versions import end_history
 from pipeline.ledger.current import show_current
 from pipeline.ledger.diff import ImagesDiff, diff_images
 from pipeline.ledger.held import drop_held, hold
@@ -27,6 +28,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.swap import current_folder, sweep_asides
 from pipeline.storage.uris import absolute_uri, join
+from schemas.config.history import duration_s
 from schemas.config.job import JobConfig, failure_limit
 from schemas.manifest import DatasetManifest, ShardReceipt
 from schemas.records import Status
@@ -153,10 +155,21 @@ def _run(
             absent=plan.absent,
         )
         write_summary(plan.storage, result)
+        _end_history(plan, progress)
     except StorageError as error:
         # Input and output were reachable a moment ago: a full disk, a lost network.
         raise ExecutionError(str(error)) from error
     return result
+
+
+def _end_history(plan: Plan, progress: RunProgress) -> None:
+    """Lets old versions go where the job says how many stay; the last thing that a run does."""
+    history = plan.config.history
+    if not history.keep:
+        return
+    progress.phase("letting old versions go")
+    age = duration_s(history.older_than)
+    end_history(plan.spec.dataset, plan.storage, keep=history.keep, older_than_s=age)
 
 
 def _since(before: DatasetManifest | None, after: Ledger) -> ImagesDiff | None:

@@ -39,9 +39,15 @@ class CocoPanoptic:
 
     def export(self, ledger: Ledger, out: str) -> list[Artifact]:
         """Writes `out`/panoptic/*.png, then `out`/panoptic.json, then removes stale PNGs."""
+        return self.renew(ledger, out, None)
+
+    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
+        """See `table.Renewable`."""
         names = PngNames.of_ledger(ledger)
         folder = join(out, self.owns)
-        pictures = write_pngs(ledger, folder, names, column="segment_id", pixels=bgr_of_ids)
+        pictures = write_pngs(
+            ledger, folder, names, column="segment_id", pixels=bgr_of_ids, before=before
+        )
         written = write_object(
             ledger.storage,
             join(out, self.file),

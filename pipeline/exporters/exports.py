@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import Ledger, read_manifest
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
 from pipeline.storage.swap import current_folder, rebuilt
@@ -23,6 +23,7 @@ from .table import (
     EXPORTERS,
     Artifact,
     Exporter,
+    Renewable,
     Report,
     best_task,
     formats_of,
@@ -44,11 +45,13 @@ class ExportStamp:
             "" while it is being written.
         artifacts: format → what it consists of, paths relative to the stamp.
         options: format → the keys of [export] that it was made with, where it has any.
+        versions: format → number of the dataset's version, 0 where it is not known.
     """
 
     datasets: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, storage: Storage, out: str) -> ExportStamp | None:
@@ -69,6 +72,7 @@ class ExportStamp:
                 {name: str(item["dataset"]) for name, item in data["formats"].items()},
                 found,
                 {name: dict(item.get("options", {})) for name, item in data["formats"].items()},
+                {name: int(item.get("version", 0)) for name, item in data["formats"].items()},
             )
         except (MissingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -79,6 +83,7 @@ class ExportStamp:
             name: {
                 "dataset": self.datasets[name],
                 "artifacts": [asdict(item) for item in self.artifacts[name]],
+                **({"version": number} if (number := self.versions.get(name, 0)) else {}),
                 **({"options": dict(own)} if (own := self.options.get(name)) else {}),
             }
             for name in sorted(self.datasets)
@@ -169,7 +174,13 @@ def _export_into(
     ExportStamp(begun, known).write(storage, out)
     written: dict[str, list[Artifact]] = {}
     for name, exporter in exporters.items():
-        made = exporter.export(_suited(ledger, exporter), join(out, exporter.folder))
+        suited, folder = _suited(ledger, exporter), join(out, exporter.folder)
+        if isinstance(exporter, Renewable):
+            carried = local_path(out) is not None  # else a version's prefix begins empty
+            before = _made_of(ledger, exporter, old, name) if carried else None
+            made = exporter.renew(suited, folder, before)
+        else:
+            made = exporter.export(suited, folder)
         written[name] = [
             Artifact(_under(exporter.folder, item.path), item.kind, item.count) for item in made
         ]
@@ -180,8 +191,22 @@ def _export_into(
                 suffixes = suffixes_of(name)
                 _remove(storage, below(out, item.path), suffixes, item.path.endswith("/"))
     done = {name: _identity(ledger.manifest, chosen[name]) for name in written}
-    ExportStamp(done, written, chosen).write(storage, out)
+    versions = dict.fromkeys(written, ledger.manifest.version)
+    ExportStamp(done, written, chosen, versions).write(storage, out)
     return [item for items in written.values() for item in items]
+
+
+def _made_of(ledger: Ledger, exporter: Exporter, old: ExportStamp, name: str) -> Ledger | None:
+    """The version that an export of this format shows, if it is kept and surely that one."""
+    number = old.versions.get(name, 0)
+    uri = join(ledger.uri, "versions", f"{number:06d}.json")
+    if not number or not ledger.storage.exists(uri):
+        return None
+    manifest = read_manifest(ledger.storage, uri)
+    if old.datasets[name] != _identity(manifest, old.options.get(name, {})):
+        return None
+    before = Ledger(ledger.uri, manifest, ledger.storage)
+    return None if manifest.tasks != ledger.manifest.tasks else _suited(before, exporter)
 
 
 def exports_current(

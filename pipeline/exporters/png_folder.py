@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.ledger.diff import shared_parts
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.rle import paint_runs
 from pipeline.storage.errors import MissingError
@@ -150,6 +151,13 @@ class PngJob:
     texts: pa.StringArray
     values: npt.NDArray[np.int64]
 
+    def digest(self) -> int:
+        """64 bits of all that the map depends on."""
+        found = hashlib.blake2b(f"{self.height} {self.width}".encode(), digest_size=8)
+        found.update(np.ascontiguousarray(self.values, "<i8").tobytes())
+        found.update("\0".join(self.texts.to_pylist()).encode())
+        return int.from_bytes(found.digest(), "little")
+
 
 def write_pngs(
     ledger: Ledger,
@@ -158,8 +166,9 @@ def write_pngs(
     *,
     column: str,
     pixels: Callable[[npt.NDArray[np.int32]], npt.NDArray[Any]],
+    before: Ledger | None = None,
 ) -> int:
-    """Writes the label map of every image that was looked at.
+    """Writes the label map of every image that was looked at, but those that are there already.
 
     Args:
         ledger: Whose segments do not overlap within an image.
@@ -168,9 +177,11 @@ def write_pngs(
         column: The annotation column whose values the map holds; pixels outside all segments
             are 0.
         pixels: Map (HxW int32) → what cv2 writes (HxW uint8 or uint16, or HxWx3 uint8 in BGR).
+        before: The version whose maps, made with the same `column` and `pixels`, lie in the
+            folder: they stay for images whose rows are the same. None = paint all.
 
     Returns:
-        PNGs written.
+        PNGs of the ledger, painted or left.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -190,7 +201,74 @@ def write_pngs(
             raise ValueError(f"{picture.file_name}: its label map could not be encoded")
         ledger.storage.write(join(folder, names[picture.file_name]), data.tobytes())
 
-    return sum(1 for _ in bounded_map(write, pictures(ledger, column)))
+    left = 0
+
+    def due() -> Iterator[PngJob]:
+        nonlocal left
+        stands = _standing_files(ledger.storage, folder, names) if before else (lambda name: False)
+        for found in _changed(ledger, before, column, stands):
+            if isinstance(found, PngJob):
+                yield found
+            else:
+                left += found
+
+    painted = sum(1 for _ in bounded_map(write, due()))
+    return painted + left
+
+
+def _standing_files(storage: Storage, folder: str, names: PngNames) -> Callable[[str], bool]:
+    """Tells whether an image's PNG is in the folder: 8 bytes a file."""
+    try:
+        there = np.fromiter((_hash(one.path) for one in storage.list(folder)), np.uint64)
+    except MissingError:
+        there = np.empty(0, np.uint64)
+    there.sort()
+    return lambda name: bool(_contains(there, np.array([_hash(names[name])], np.uint64))[0])
+
+
+def _changed(
+    ledger: Ledger, before: Ledger | None, column: str, stands: Callable[[str], bool]
+) -> Iterator[PngJob | int]:
+    """The maps that must be painted; a number counts some that need not be.
+
+    Parts of both versions are not read but for their names. Of the others each image is compared
+    by 64 bits of its rows: a part may be new for one image of hundreds.
+    """
+    same = shared_parts(before, ledger) if before is not None else frozenset()
+    old = _Digests(before, same, column)
+    for part in ledger.manifest.parts:
+        own = ledger.of_parts([part])
+        if part.name in same:
+            tables = (looked_at(table) for table in own.images(["file_name", "status"]))
+            files = [name for table in tables for name in table["file_name"].to_pylist()]
+            if all(map(stands, files)):
+                yield len(files)
+                continue
+        for picture in pictures(own, column):
+            alike = part.name in same or picture in old
+            yield 1 if alike and stands(picture.file_name) else picture
+
+
+class _Digests:
+    """The label maps of a version, but of some parts: 16 bytes an image."""
+
+    def __init__(self, ledger: Ledger | None, leave: frozenset[str], column: str) -> None:
+        """Reads them; of no version there are none."""
+        found: list[tuple[int, int]] = []
+        if ledger is not None:
+            parts = [part for part in ledger.manifest.parts if part.name not in leave]
+            found = [
+                (_hash(one.file_name), one.digest())
+                for one in pictures(ledger.of_parts(parts), column)
+            ]
+        table = np.array(found, np.uint64).reshape(-1, 2)
+        self._names, self._values = table[np.argsort(table[:, 0])].T
+
+    def __contains__(self, picture: PngJob) -> bool:
+        at = int(np.searchsorted(self._names, np.uint64(name := _hash(picture.file_name))))
+        if at == len(self._names) or int(self._names[at]) != name:
+            return False
+        return int(self._values[at]) == picture.digest()
 
 
 def remove_others(storage: Storage, folder: str, names: PngNames) -> None:

@@ -40,13 +40,19 @@ class SemanticPng:
         Raises:
             ValueError: A category id does not fit into 16 bits.
         """
+        return self.renew(ledger, out, None)
+
+    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
+        """See `table.Renewable`. The values may be others where the categories are."""
+        if before is not None and before.manifest.categories != ledger.manifest.categories:
+            before = None
         table = self.table(ledger.categories)
 
         def pixels(ids: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
             return table[ids]
 
         names = PngNames.of_ledger(ledger)
-        count = write_pngs(ledger, out, names, column="category_id", pixels=pixels)
+        count = write_pngs(ledger, out, names, column="category_id", pixels=pixels, before=before)
         ledger.storage.write(join(out, self.file), self.key(ledger.categories))
         remove_others(ledger.storage, out, names)
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.ledger.ledger import Ledger
 from schemas.config.export import ExportConfig
@@ -129,6 +129,21 @@ class Exporter(Protocol):
 
         Raises:
             ValueError: A file is damaged.
+        """
+        ...
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A format that leaves files of images alone whose rows are what they were."""
+
+    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
+        """As `Exporter.export`, into a folder that holds this export of the version `before`.
+
+        Args:
+            ledger: See `Exporter.export`.
+            out: The folder.
+            before: The version that lies there, of the same task; None = write all anew.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.augment.copies import FOLDER, copy_files
 from pipeline.ledger.containers import FOLDER as CONTAINERS
@@ -15,7 +16,7 @@ from pipeline.ledger.row_index import FOLDER as INDEX
 from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
 from pipeline.storage.uris import absolute_uri, join
-from schemas.manifest import Part
+from schemas.manifest import Part, ShardReceipt
 
 from .standing import listed, standing_manifest
 
@@ -53,17 +54,28 @@ def prune(
     dataset = absolute_uri(output)
     if standing_manifest(storage, dataset) is None:
         raise ValueError(f"{dataset} holds no published dataset: nothing to prune")
-    before = time.time() - older_than_s
-    removed: list[str] = []
     with Lease(storage, dataset, wait=wait) as lease:
         if not dry_run:
             lease.take()
-        for folder, entry in _stale(storage, dataset):
-            if older_than_s and not 0 < storage.modified(entry.uri) < before:
-                continue
-            if not dry_run:
-                storage.remove(entry.uri)
-            removed.append(f"{folder}/{entry.path}".lstrip("/"))
+        return remove_stale(dataset, storage, older_than_s=older_than_s, dry_run=dry_run)
+
+
+def remove_stale(
+    dataset: str, storage: Storage, *, older_than_s: float = 0.0, dry_run: bool = False
+) -> list[str]:
+    """As `prune`, of a published dataset whose lease the caller holds.
+
+    Raises:
+        StorageError: A file cannot be removed.
+    """
+    before = time.time() - older_than_s
+    removed: list[str] = []
+    for folder, entry in _stale(storage, dataset):
+        if older_than_s and not 0 < storage.modified(entry.uri) < before:
+            continue
+        if not dry_run:
+            storage.remove(entry.uri)
+        removed.append(f"{folder}/{entry.path}".lstrip("/"))
     return removed
 
 
@@ -96,13 +108,23 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     for entry in listed(storage, join(dataset, INDEX), hidden=True):
         if entry.path.removesuffix(".parquet") not in runs:
             yield INDEX, entry
-    for entry in listed(storage, join(dataset, "receipts"), hidden=True):
-        # Whole, but of a writer that was killed before it could rename it: no run reads it.
-        left = is_temporary(entry.path.rpartition("/")[2])
-        receipt = None if left else read_receipt(storage, entry.uri)
+    for entry, receipt in _receipts(storage, dataset):
         if receipt is None or receipt.part.name not in kept:
             yield "receipts", entry
     yield from _abandoned(storage, dataset, SWEPT, recursive=True)
+
+
+def _receipts(storage: Storage, dataset: str) -> Iterator[tuple[Entry, ShardReceipt | None]]:
+    """Every file of receipts/, and what it says; None for what no run reads."""
+
+    def read(entry: Entry) -> ShardReceipt | None:
+        # Whole, but of a writer that was killed before it could rename it: no run reads it.
+        left = is_temporary(entry.path.rpartition("/")[2])
+        return None if left else read_receipt(storage, entry.uri)
+
+    entries = listed(storage, join(dataset, "receipts"), hidden=True)
+    with ThreadPoolExecutor(16) as pool:
+        yield from zip(entries, pool.map(read, entries), strict=True)
 
 
 def _abandoned(

@@ -14,6 +14,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
 
+from .prune import remove_stale
 from .standing import listed
 
 
@@ -57,7 +58,7 @@ def open_version(uri: str, number: int, storage: Storage) -> Ledger:
         ValueError: There is none, or its manifest is damaged.
     """
     uri = absolute_uri(uri)
-    path = join(uri, "versions", f"{number:06d}.json")
+    path = _version_uri(uri, number)
     if not storage.exists(path):
         kept = ", ".join(map(str, version_numbers(storage, uri))) or "none"
         raise ValueError(f"{uri} keeps no version {number}; it has {kept}")
@@ -142,15 +143,47 @@ def retire(
     """
     uri = absolute_uri(uri)
     with Lease(storage, uri, wait=wait) as lease:
-        versions = list_versions(uri, storage)
-        before = time.time() - older_than_s
-        gone = [
-            one.manifest.version
-            for one in versions[: max(len(versions) - keep, 0)]
-            if not one.current and (not older_than_s or 0 < one.written < before)
-        ]
+        gone = _old_versions(uri, storage, keep=keep, older_than_s=older_than_s)
         if not dry_run and gone:
             lease.take()
-            for number in gone:
-                storage.remove(join(uri, "versions", f"{number:06d}.json"))
+            _forget(uri, storage, gone)
         return gone
+
+
+def end_history(uri: str, storage: Storage, *, keep: int, older_than_s: float) -> int:
+    """Forgets old versions and removes what no version names any more, as `[history]` asks.
+
+    Args:
+        uri: The dataset, absolute; the caller holds its lease.
+        storage: File access.
+        keep: How many of the newest versions stay.
+        older_than_s: Younger ones stay too, seconds.
+
+    Returns:
+        Files that were removed, manifests not counted.
+
+    Raises:
+        StorageError: A file cannot be removed.
+    """
+    gone = _old_versions(uri, storage, keep=keep, older_than_s=older_than_s)
+    _forget(uri, storage, gone)
+    return len(remove_stale(uri, storage)) if gone else 0
+
+
+def _old_versions(uri: str, storage: Storage, *, keep: int, older_than_s: float) -> list[int]:
+    numbers = version_numbers(storage, uri)
+    current = open_ledger(uri, storage).manifest.version
+    old = [number for number in numbers[: max(len(numbers) - keep, 0)] if number != current]
+    if not older_than_s:
+        return old
+    before = time.time() - older_than_s
+    return [n for n in old if 0 < storage.modified(_version_uri(uri, n)) < before]
+
+
+def _forget(uri: str, storage: Storage, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        storage.remove(_version_uri(uri, number))
+
+
+def _version_uri(uri: str, number: int) -> str:
+    return join(uri, "versions", f"{number:06d}.json")

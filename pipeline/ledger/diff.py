@@ -56,6 +56,12 @@ class ImagesDiff:
         }
 
 
+def shared_parts(before: Ledger, after: Ledger) -> frozenset[str]:
+    """Names of the parts that both versions hold, with the same rows."""
+    old = {part.name: part for part in before.manifest.parts}
+    return frozenset(p.name for p in after.manifest.parts if old.get(p.name) == p)
+
+
 def diff_images(before: Ledger, after: Ledger) -> ImagesDiff:
     """Compares two versions by the names and bytes of their pictures.
 

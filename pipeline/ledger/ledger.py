@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,12 @@ class Ledger:
         if self.manifest.tasks == (task,):
             return self
         return Ledger(self.uri, self.manifest, self.storage, only=task)
+
+    def of_parts(self, parts: Sequence[Part]) -> Ledger:
+        """The same dataset as if it consisted of these parts; the manifest's counts stay."""
+        found = copy(self)
+        found.manifest = replace(self.manifest, parts=tuple(parts))
+        return found
 
     def images(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """One table of image rows a part, in input order."""

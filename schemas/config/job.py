@@ -22,6 +22,7 @@ from schemas.records import TASKS, Task
 from .augment import AugmentConfig, SplitConfig
 from .export import ExportConfig
 from .gate import GateConfig
+from .history import HistoryConfig
 from .images import ImagesConfig
 from .model import ModelConfig, NamingConfig, RefineConfig, TilingConfig
 from .preprocess import PreprocessConfig
@@ -48,7 +49,7 @@ _PLACEMENT = {
 
 _UNPUBLISHED = {
     *("output", "execution", "storage", "export", "report"),
-    *("max_failures", "max_shrink", "gate"),
+    *("max_failures", "max_shrink", "gate", "history"),
 }
 """What changes no row of the tables: changing it alone publishes no new version."""
 
@@ -247,6 +248,7 @@ class JobConfig(Section):
     storage: StorageConfig = StorageConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
+    history: HistoryConfig = HistoryConfig()
 
     @model_validator(mode="after")
     def _no_credentials_in_uris(self) -> Self:

@@ -86,3 +86,28 @@ def test_the_jobs(out):
     data = json.loads(Path(out, "../diff.json").read_text())
     assert data["pictures"]["counts"]["recomputed"] > 0
     assert data["objects"]["images"]["compared"] == 6
+
+
+def test_a_run_lets_old_versions_go_where_the_job_says_so(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 6)
+    for area in (1, 20, 40):
+        data: dict[str, Any] = {
+            "input": {"uri": str(tmp_path / "in")},
+            "output": str(tmp_path / "out"),
+            "model": {"name": "otsu", "min_area": area},
+            "execution": {"inline": True},
+            "history": {"keep": 2},
+        }
+        label(JobConfig.parse(data), export=False, report=False)
+    out = tmp_path / "out"
+    assert numbers(str(out)) == [2, 3]
+    named = {part.name for one in list_versions(str(out), STORAGE) for part in one.manifest.parts}
+    for folder in ("images", "versions/images", "annotations", "versions/annotations"):
+        assert {path.stem for path in (out / folder).iterdir()} <= named
+    assert not prune(str(out), STORAGE)
+    data["history"] = {"keep": 1, "older_than": "1h"}
+    label(JobConfig.parse(data), export=False, report=False)
+    assert numbers(str(out)) == [2, 3]  # too young
+    data["history"] = {"keep": 1}
+    label(JobConfig.parse(data), export=False, report=False)
+    assert numbers(str(out)) == [3]
