@@ -174,10 +174,12 @@ class Preparer:
     def _unread(self, record: ImageRecord) -> Prepared | None:
         """An image that is what it was when its row was written; None where it must be read."""
         rows = self._standing.of_image(record.part, record.image_id)
-        if rows is None or rows[0]["file_name"] != record.file_name or not rows[0]["sha256"]:
+        if rows is None or rows[0]["file_name"] != record.file_name:
             return None
         image = rows[0]
         sha256 = image["sha256"]
+        if sha256 is None:
+            return None
         locked = self._locked(sha256, record)
         if locked is None and image["locked"]:
             return None  # a person took the correction back

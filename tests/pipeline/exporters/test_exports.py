@@ -162,7 +162,7 @@ def test_a_broken_off_export_leaves_the_old_one_as_it_was(tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cls, "export", die)
+        patch.setattr(cls, "renew", die)
         with pytest.raises(KeyboardInterrupt):
             export_all(ledger)
     assert tree(tmp_path / "data" / "exports") == before
