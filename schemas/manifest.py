@@ -57,6 +57,8 @@ class Part:
         prompts: outcome → prompts of a file of prompts.
         in_part: What was left out of images that nobody made a choice for ("z-stack", "of 2
             channels") → images; "images" → how many these are.
+        removed: Images of the file that this version does not have in it: the table of removed
+            rows says which. All counts above are of the others; hashes and size of the files.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Part:
     copies: int = 0
     prompts: Mapping[str, int] = field(default_factory=dict)
     in_part: Mapping[str, int] = field(default_factory=dict)
+    removed: int = 0
 
     def view(self, task: Task) -> Part:
         """The part as if it held this task alone."""
@@ -99,7 +102,7 @@ class Part:
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON; says nothing of one task, no copies or prompts."""
         data = asdict(self)
-        for key in ("tasks", "copies", "prompts", "in_part"):
+        for key in ("tasks", "copies", "prompts", "in_part", "removed"):
             if not data[key]:
                 del data[key]
         return data
@@ -180,6 +183,8 @@ class DatasetManifest:
         containers: `table`, the path of the Parquet file that has a row a tar, table or list of
             the input; how many of them are ok, partial and failed. Empty where there are none.
         left_out: Files of the input that are no images: suffix, reason, files, picture.
+        removed: `table`, the path of the Parquet file that names the images of parts that this
+            version does not have in them, and how many `rows` it has. Empty where there are none.
     """
 
     schema_version: int
@@ -198,6 +203,7 @@ class DatasetManifest:
     prompt_counts: Mapping[str, int] = field(default_factory=dict)
     containers: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[Mapping[str, Any], ...] = ()
+    removed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def faulty_containers(self) -> int:
@@ -261,7 +267,7 @@ class DatasetManifest:
         data = {**asdict(self), "parts": [part.plain() for part in self.parts]}
         if not self.prompt_counts:
             del data["prompt_counts"]
-        for key in ("containers", "left_out"):  # unknown to earlier versions
+        for key in ("containers", "left_out", "removed"):  # unknown to earlier versions
             if not data[key]:
                 del data[key]
         if self.schema_version == 1:  # as its writer wrote it: digests are taken of this text

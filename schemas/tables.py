@@ -108,6 +108,15 @@ CONTAINERS = pa.schema(
 )
 """One row a tar, table, list or closed folder of the input, in the order of the listing."""
 
+REMOVED = pa.schema(
+    [
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("image_id", pa.int64(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+"""One row an image that lies in a part and is not of the version, in the order of the parts."""
+
 LOCKS = pa.schema(
     [
         pa.field("sha256", pa.string(), nullable=False),

@@ -140,6 +140,7 @@ def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress)
         )
     )
     kept = {receipt.part.name for receipt in plan.receipts.values()}
+    kept |= {p.name for p in plan.kept if standing and p in standing.parts}
     before = _rows(plan, standing, kept) if standing is not None else {}
     known = RowIndex()
     if before:
@@ -147,17 +148,20 @@ def _counts(plan: Plan, standing: DatasetManifest | None, progress: RunProgress)
         known = known_rows(plan.storage, plan.spec.dataset, plan.spec.run)
     index = known.labels()
     listed: dict[str, int] = {}
+    found["unchanged"] = len(plan.listing) - len(plan.work)
     for shard in plan.shards:
-        records = plan.listing.records(shard)
+        records = plan.work.records(shard)
         done = shard.id in plan.receipts
-        parts = known.standing_parts(records)
+        keys = plan.work.keys(shard.start, shard.stop)
+        parts = known.standing_parts(plan.work.image_ids[shard.start : shard.stop], keys)
         for record, part in zip(records, parts, strict=True):
             if done or part:
                 found["unchanged"] += 1
                 before.pop(record.file_name, None)
             else:
                 listed[record.file_name] = record.size
-    gone = Counter(row["size_bytes"] for name, row in before.items() if name not in listed)
+    there = {*plan.listing.table["file_name"].to_pylist()} if before else set()
+    gone = Counter(row["size_bytes"] for name, row in before.items() if name not in there)
     for name, size in listed.items():
         row = before.get(name)
         if row is None and gone[size] > 0:

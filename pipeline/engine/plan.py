@@ -14,16 +14,18 @@ from typing import overload
 from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
+from pipeline.history.night import MARK, Night, plan_night
 from pipeline.history.standing import MARKER, listed, standing_manifest
 from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
 from pipeline.ledger.current import bring_back
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.ledger import part_sizes, read_receipt, receipt_uri
+from pipeline.ledger.ledger import Ledger, part_sizes
 from pipeline.ledger.locks import read_locks
-from pipeline.ledger.parts import RETRYABLE, TABLES, part_uri
-from pipeline.ledger.row_index import RowIndex
+from pipeline.ledger.parts import TABLES, TRIED_AGAIN, part_uri
+from pipeline.ledger.receipts import read_receipt, receipt_uri
+from pipeline.ledger.row_index import RowIndex, known_rows
 from pipeline.masks.refine import Refiner
 from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
@@ -34,8 +36,8 @@ from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.config.job import JobConfig, config_fingerprint
-from schemas.manifest import Part, ShardReceipt
-from schemas.records import ErrorCode, Task
+from schemas.manifest import DatasetManifest, Part, ShardReceipt
+from schemas.records import Task
 
 from .budget import check_shrink
 from .execute import resolve_device
@@ -43,12 +45,10 @@ from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress
 from .resolve import resolve_model
-from .shards import Listing, Shard
+from .shards import Listing, Shard, automatic_size
 from .splits import check_groups
 
 _log = logging.getLogger(__name__)
-_TRIED_AGAIN = RETRYABLE | {ErrorCode.TOO_LARGE}
-"""Too large may have been so for the memory of one worker; what is so by rule stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Plan:
         config: The job with absolute URIs.
         storage: File access.
         listing: All images.
+        work: Those of the shards: all of them too, but in a night.
         shards: All of them, in input order.
         receipts: Shard id → receipt of the finished shards; grows while the run works.
         second: Shards that are done again because some pictures of an object store could not be
@@ -66,17 +67,27 @@ class Plan:
         spec: For the workers.
         absent: Pictures that the file of prompts names and the input lacks.
         reread: The bytes of every picture of a shard that is done are read, whatever is known.
+        night: What stays of the standing version beside the shards; None = nothing.
+        known: What this config has labelled before, where it was looked up.
     """
 
     config: JobConfig
     storage: Storage
     listing: Listing
+    work: Listing
     shards: list[Shard]
     receipts: dict[str, ShardReceipt]
     spec: WorkerSpec
     second: frozenset[str] = frozenset()
     absent: tuple[str, ...] = ()
     reread: bool = False
+    night: Night | None = None
+    known: RowIndex | None = None
+
+    @property
+    def kept(self) -> tuple[Part, ...]:
+        """Parts of the standing version that the next one has too, whatever the shards hold."""
+        return self.night.kept if self.night is not None else ()
 
 
 def make_plan(
@@ -164,8 +175,14 @@ def make_plan(
     spec = WorkerSpec(
         config, reader, info, tasks, dataset, run, device, asked.prompts, locks=locks.name
     )
-    shards = listing.shards(run=spec.wording, mean_size=config.execution.shard_size)
-    shards = with_lock_tokens(shards, listing.table["file_name"], locks.by_name())
+    known = night = None
+    if config.history.max_removed and not (reread or verify):
+        known, night = _night(spec, standing, listing, retry_failed=retry_failed)
+    mean = _mean_size(spec, listing)
+    work = listing if night is None else listing.take(night.due)
+    mark = "" if night is None else MARK
+    shards = work.shards(run=spec.wording, mean_size=mean, mark=mark)
+    shards = with_lock_tokens(shards, work.table["file_name"], locks.by_name())
     check_shrink(config.max_shrink, standing, len(listing))
     receipts = {} if reread else _receipts(storage, dataset, shards, retry_failed=retry_failed)
     if lease is not None:
@@ -180,7 +197,48 @@ def make_plan(
                 storage.remove(part_uri(dataset, table, part.name))
     second = frozenset(shard for shard, receipt in receipts.items() if receipt.once_more)
     receipts = {shard: item for shard, item in receipts.items() if shard not in second}
-    return Plan(config, storage, listing, shards, receipts, spec, second, absent, reread or verify)
+    if night is not None:
+        second |= {one.id for one in shards if night.doubtful[one.start : one.stop].any()}
+    return Plan(
+        config=config,
+        storage=storage,
+        listing=listing,
+        work=work,
+        shards=shards,
+        receipts=receipts,
+        spec=spec,
+        second=second,
+        absent=absent,
+        reread=reread or verify,
+        night=night,
+        known=known,
+    )
+
+
+def _mean_size(spec: WorkerSpec, listing: Listing) -> int:
+    return spec.config.execution.shard_size or automatic_size(len(listing))
+
+
+def _night(
+    spec: WorkerSpec, standing: DatasetManifest | None, listing: Listing, *, retry_failed: bool
+) -> tuple[RowIndex | None, Night | None]:
+    """What is known, and what stays as it is where the standing version has the same words."""
+    if standing is None or standing.config_fingerprint != spec.run:
+        return None, None
+    storage = Storage(spec.config.storage)
+    known = known_rows(storage, spec.dataset, spec.run)
+    if known.about != spec.about:
+        return known, None
+    night = plan_night(
+        Ledger(spec.dataset, standing, storage),
+        known,
+        listing.image_ids,
+        listing.keys(),
+        max_removed=spec.config.history.max_removed,
+        mean_size=_mean_size(spec, listing),
+        retry_failed=retry_failed,
+    )
+    return known, night
 
 
 class Works(Sequence[ShardWork]):
@@ -218,7 +276,8 @@ class Works(Sequence[ShardWork]):
         shard = self._shards[at]
         records = self._listing.records(shard)
         if self._known is not None:
-            parts = self._known.standing_parts(records)
+            ids = self._listing.image_ids[shard.start : shard.stop]
+            parts = self._known.standing_parts(ids, self._listing.keys(shard.start, shard.stop))
             records = [
                 replace(record, part=part) if part else record
                 for record, part in zip(records, parts, strict=True)
@@ -282,7 +341,7 @@ def _receipts(
             shard: receipt
             for shard, receipt in zip(uris, found, strict=True)
             if receipt is not None
-            and not (retry_failed and not _TRIED_AGAIN.isdisjoint(receipt.part.errors))
+            and not (retry_failed and not TRIED_AGAIN.isdisjoint(receipt.part.errors))
         }
     lost = missing_copies(storage, dataset, [receipt.part for receipt in kept.values()])
     return {shard: item for shard, item in kept.items() if item.part.name not in lost}

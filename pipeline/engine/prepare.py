@@ -66,6 +66,11 @@ class WorkerSpec:
         words = f"{self.run} {self.info.name} {self.config.copies_wording()}".rstrip()
         return f"{words} {_DECODERS}"
 
+    @property
+    def about(self) -> str:
+        """All that rows depend on beside their images: what stands of other words is not kept."""
+        return f"{self.wording} {self.locks}"
+
 
 @dataclass(frozen=True, slots=True)
 class ShardWork:

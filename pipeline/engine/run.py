@@ -118,11 +118,13 @@ def _run(
             manifest = candidate_manifest(plan, progress)
             broken = _judge_whole(plan, manifest, before, progress)
             lease.check()
-            keep_rows(plan, manifest, before, known, fresh)
             if broken:
+                if plan.night is None:  # else what stands would not be known any more
+                    keep_rows(plan, known, fresh)
                 hold(plan.storage, plan.spec.dataset, manifest, before)
                 raise held_back(plan.spec.dataset, broken)
             manifest = _publish(plan, manifest)
+            keep_rows(plan, known, fresh)
         new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
         tell_conflicts(ledger)
@@ -195,7 +197,7 @@ def _alone(plan: Plan, *, after_death: bool) -> bool:
     options = plan.config.execution
     if options.in_process or on_ray(options) or after_death:
         return options.in_process
-    sizes = plan.listing.table["size"].to_numpy()
+    sizes = plan.work.table["size"].to_numpy()
     left = [sizes[shard.start : shard.stop] for shard in _todo(plan)]
     if not left:
         return True  # nothing to do needs no Ray
@@ -209,13 +211,13 @@ def _execute(
     todo = _todo(plan)
     faults = len(plan.spec.reader.inventory.faults)
     budget = FailureBudget(_limit(plan), containers=faults)
-    for receipt in plan.receipts.values():
-        budget.add(receipt.part)
+    for part in (*plan.kept, *(receipt.part for receipt in plan.receipts.values())):
+        budget.add(part)
     _judge(plan, budget)
     if not todo:
         return [], 0
     index = known.labels()
-    parts = [receipt.part for receipt in plan.receipts.values()]
+    parts = [*plan.kept, *(receipt.part for receipt in plan.receipts.values())]
     fresh: list[ShardReceipt] = []
 
     def begin() -> None:
@@ -237,7 +239,7 @@ def _execute(
         budget.add(receipt.part)
         _judge(plan, budget)
 
-    works = Works(plan.listing, todo, plan.second, None if plan.reread else known)
+    works = Works(plan.work, todo, plan.second, None if plan.reread else known)
     deaths = 0
     if plan.config.execution.in_process:
         progress.phase("loading the model")
@@ -267,7 +269,8 @@ def _judge(plan: Plan, budget: FailureBudget) -> None:
     """Stops as soon as the budget cannot be met any more: the rest would be work for nothing."""
     if not budget.over:
         return
-    done = [plan.receipts[shard.id].part for shard in plan.shards if shard.id in plan.receipts]
+    fresh = [plan.receipts[shard.id].part for shard in plan.shards if shard.id in plan.receipts]
+    done = [*plan.kept, *fresh]
     left = len(plan.listing) - sum(part.images - part.copies for part in done)
     raise over_budget(plan.storage, plan.spec.dataset, budget, done, left=left)
 
@@ -327,7 +330,7 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, boo
 
 def _known(plan: Plan, progress: RunProgress) -> RowIndex:
     """What this config has labelled before; not looked up where nothing is to be done."""
-    if not _todo(plan):
-        return RowIndex()
+    if plan.known is not None or not _todo(plan):
+        return plan.known or RowIndex()
     progress.phase("looking up earlier labels")
     return known_rows(plan.storage, plan.spec.dataset, plan.spec.run)

@@ -13,7 +13,6 @@ import numpy as np
 from pipeline.augment.copies import CopyMaker
 from pipeline.augment.queue import CopyQueue
 from pipeline.errors import ModelLoadError
-from pipeline.ledger.ledger import write_receipt
 from pipeline.ledger.parts import (
     RETRYABLE,
     TooManySegmentsError,
@@ -21,6 +20,7 @@ from pipeline.ledger.parts import (
     image_row,
     write_part,
 )
+from pipeline.ledger.receipts import write_receipt
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex
 from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original

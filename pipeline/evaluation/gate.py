@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.ledger.diff import carried_parts
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import PARENT, without_copies
 from pipeline.storage.errors import StorageError
@@ -136,7 +137,11 @@ def _drifts(limits: dict[str, float], candidate: Ledger, standing: Ledger) -> It
     for task in tasks:
         where = f"{task}: " if len(candidate.manifest.tasks) > 1 else ""
         new, old = candidate.view(task), standing.view(task)
-        same = {p.name for p in new.manifest.parts} & {p.name for p in old.manifest.parts}
+        size = {p.name: p.removed for p in old.manifest.parts}
+        carried = carried_parts(old, new)
+        same = {
+            p.name for p in new.manifest.parts if p.name in carried and size[p.name] == p.removed
+        }
         shared = _facts(new, [p for p in new.manifest.parts if p.name in same])
         after = _facts(new, [p for p in new.manifest.parts if p.name not in same])
         try:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ledger.diff import shared_parts
+from pipeline.ledger.diff import carried_parts
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.rle import paint_runs
 from pipeline.storage.errors import MissingError
@@ -234,7 +234,7 @@ def _changed(
     Parts of both versions are not read but for their names. Of the others each image is compared
     by 64 bits of its rows: a part may be new for one image of hundreds.
     """
-    same = shared_parts(before, ledger) if before is not None else frozenset()
+    same = carried_parts(before, ledger) if before is not None else frozenset()
     old = _Digests(before, same, column)
     for part in ledger.manifest.parts:
         own = ledger.of_parts([part])

@@ -10,8 +10,11 @@ from pipeline.augment.copies import FOLDER, copy_files
 from pipeline.ledger.containers import FOLDER as CONTAINERS
 from pipeline.ledger.held import HELD, read_held
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.ledger import read_manifest, read_receipt
+from pipeline.ledger.ledger import read_manifest
 from pipeline.ledger.parts import TABLES
+from pipeline.ledger.receipts import read_receipt
+from pipeline.ledger.removed import FOLDER as REMOVED
+from pipeline.ledger.removed import removed_path
 from pipeline.ledger.row_index import FOLDER as INDEX
 from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
@@ -104,6 +107,11 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
         if f"{CONTAINERS}/{entry.path}" not in tables:
             yield CONTAINERS, entry
+    removed = {removed_path(version) for version in (current, *named)}
+    for folder in (REMOVED, f"versions/{REMOVED}"):
+        for entry in listed(storage, join(dataset, folder), hidden=True):
+            if f"{REMOVED}/{entry.path}" not in removed:
+                yield folder, entry
     runs = {version.config_fingerprint for version in (current, *named)}
     for entry in listed(storage, join(dataset, INDEX), hidden=True):
         if entry.path.removesuffix(".parquet") not in runs:

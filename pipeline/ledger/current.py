@@ -12,9 +12,22 @@ from pipeline.storage.uris import join
 from schemas.manifest import DatasetManifest, Part
 
 from .parts import TABLES, archived_uri, part_uri
+from .removed import FOLDER as REMOVED
+from .removed import removed_path
 
 CARD = "README.md"
 
+_REMOVED = """Some rows are out of date: `removed/` says which. In DuckDB
+
+```sql
+SELECT * FROM read_parquet('annotations/*.parquet', filename = true) AS a
+ANTI JOIN 'removed/*.parquet' AS r
+ON parse_filename(a.filename, true) = r.part AND a.image_id = r.image_id
+```
+
+leaves them out, for `images/` likewise.
+
+"""
 _TABLE_HEAD = "| id | name | kind | segments |\n|---:|---|---|---:|\n"
 
 
@@ -36,6 +49,7 @@ def show_current(storage: Storage, dataset: str, manifest: DatasetManifest) -> i
         StorageError: A file cannot be moved.
     """
     bring_back(storage, dataset, manifest.parts)
+    _show_removed(storage, dataset, manifest)
     stale = [
         (table, name) for table in TABLES for name in stale_parts(storage, dataset, manifest, table)
     ]
@@ -47,6 +61,18 @@ def show_current(storage: Storage, dataset: str, manifest: DatasetManifest) -> i
     if not storage.exists(uri) or storage.read(uri) != text:
         storage.write(uri, text)
     return len(stale)
+
+
+def _show_removed(storage: Storage, dataset: str, manifest: DatasetManifest) -> None:
+    """Leaves in removed/ the manifest's table alone, if it has one."""
+    path, moves = removed_path(manifest), []
+    for name in _names(storage, join(dataset, REMOVED)):
+        own = f"{REMOVED}/{name}.parquet"
+        if own != path:
+            moves.append((join(dataset, own), join(dataset, "versions", own)))
+    if path and not storage.exists(join(dataset, path)):
+        moves.append((join(dataset, "versions", path), join(dataset, path)))
+    _move(storage, moves)
 
 
 def stale_parts(storage: Storage, dataset: str, manifest: DatasetManifest, table: str) -> list[str]:
@@ -113,6 +139,7 @@ def card(manifest: DatasetManifest) -> str:
         "Made by maskmill. `manifest.json` says what the current version consists of; its parts, "
         "and no others, lie in `images/` and `annotations/`, one row an image and one a segment. "
         "Masks are COCO run-length strings in the pixels of the upright picture.\n\n"
+        f"{_REMOVED if manifest.removed else ''}"
         "The labels are a model's: look at the report before relying on them. The pictures are not "
         "part of this dataset and keep their own licence.\n\n"
         f"| | |\n|---|---|\n{''.join(lines)}\n## Categories\n\n{_TABLE_HEAD}{''.join(rows)}"

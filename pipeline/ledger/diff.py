@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from schemas.manifest import Part
 from schemas.records import Status
@@ -56,25 +60,31 @@ class ImagesDiff:
         }
 
 
-def shared_parts(before: Ledger, after: Ledger) -> frozenset[str]:
-    """Names of the parts that both versions hold, with the same rows."""
+def carried_parts(before: Ledger, after: Ledger) -> frozenset[str]:
+    """Names of the parts of `after` all of whose images `before` has in the same part."""
     old = {part.name: part for part in before.manifest.parts}
-    return frozenset(p.name for p in after.manifest.parts if old.get(p.name) == p)
+    return frozenset(
+        part.name
+        for part in after.manifest.parts
+        if part.name in old
+        and np.isin(before.removed_of(old[part.name]), after.removed_of(part)).all()
+    )
 
 
 def diff_images(before: Ledger, after: Ledger) -> ImagesDiff:
     """Compares two versions by the names and bytes of their pictures.
 
-    Holds the rows of the parts that only one of them names.
+    Holds the rows of the parts that only one of them names, or has removed rows in.
 
     Raises:
         StorageError: A part cannot be read.
         ValueError: A part is damaged.
     """
-    shared = {p.name for p in before.manifest.parts} & {p.name for p in after.manifest.parts}
+    shared = carried_parts(before, after)
     same_run = before.manifest.config_fingerprint == after.manifest.config_fingerprint
-    old = _rows(before, [p for p in before.manifest.parts if p.name not in shared])
-    new = _rows(after, [p for p in after.manifest.parts if p.name not in shared])
+    gone = {p.name: after.removed_of(p) for p in after.manifest.parts if p.name in shared}
+    old = _rows(before, before.manifest.parts, gone)
+    new = _rows(after, [p for p in after.manifest.parts if p.name not in shared], {})
     kinds: dict[str, list[str]] = {
         kind: []
         for kind in (
@@ -132,12 +142,20 @@ def _labels(row: ImageRow, *, same_run: bool) -> tuple[Any, ...]:
     return (row["status"], row["num_segments"], row["fingerprint"] if not same_run else "")
 
 
-def _rows(ledger: Ledger, parts: Iterable[Part]) -> dict[str, ImageRow]:
+def _rows(
+    ledger: Ledger, parts: Iterable[Part], only: Mapping[str, npt.NDArray[np.int64]]
+) -> dict[str, ImageRow]:
+    """File name → row; of the parts in `only` the images with these ids alone."""
     found: dict[str, ImageRow] = {}
     for part in parts:
+        wanted = only.get(part.name)
+        if wanted is not None and len(wanted) == part.removed:
+            continue  # what is removed now was removed before
         columns = [
             name for name in _COLUMNS if name != PARENT or ledger.manifest.schema_version > 2
         ]
-        table = without_copies(ledger.images_of(part, columns))
+        table = without_copies(ledger.images_of(part, ["image_id", *columns]))
+        if wanted is not None:
+            table = table.filter(pa.array(np.isin(table["image_id"].to_numpy(), wanted)))
         found |= {row["file_name"]: row for row in table.to_pylist()}
     return found

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +32,8 @@ from .parts import (
     rows_by_image,
     write_part,
 )
+from .receipts import write_receipt
+from .removed import read_removed, without_removed
 from .views import SEEN_IN, annotations_of_task, images_of_task
 
 LARGEST_MASK = 1 << 30
@@ -57,6 +60,7 @@ class Ledger:
         self.storage = storage
         self.categories: Categories = manifest.category_table()
         self._only: Task | None = only if len(manifest.tasks) > 1 else None
+        self._removed: dict[str, npt.NDArray[np.int64]] | None = None
 
     def view(self, task: Task) -> Ledger:
         """The same dataset as if it held this task alone: its rows, statuses and counts.
@@ -113,13 +117,33 @@ class Ledger:
             for image in images.to_pylist():
                 yield image, by_image.get(image["image_id"], [])
 
+    def removed_of(self, part: Part) -> npt.NDArray[np.int64]:
+        """Ids of the images that lie in a part and are not of this version, ascending.
+
+        Raises:
+            StorageError: Their table cannot be read.
+            ValueError: It is damaged.
+        """
+        if not part.removed:
+            return np.empty(0, np.int64)
+        if self._removed is None:
+            self._removed = read_removed(self.storage, self.uri, self.manifest)
+        found = self._removed.get(part.name, np.empty(0, np.int64))
+        if len(found) != part.removed:
+            raise ValueError(f"part {part.name}: {len(found)} rows removed, not {part.removed}")
+        return found
+
     def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        found = read_part(self.storage, self.uri, table, part.name, columns)
+        """The rows that this version has of a part: every reader of a dataset comes by here."""
+        more = part.removed and columns is not None and "image_id" not in columns
+        wanted = [*(columns or ()), "image_id"] if more else columns
+        found = read_part(self.storage, self.uri, table, part.name, wanted)
         try:
-            self._sound(found, table, columns)
+            self._sound(found, table, wanted)
         except ValueError as error:
             raise ValueError(f"{part_uri(self.uri, table, part.name)}: {error}") from error
-        return found
+        found = without_removed(found, self.removed_of(part))
+        return found.drop_columns(["image_id"]) if more else found
 
     def _sound(self, found: pa.Table, table: str, columns: Sequence[str] | None) -> None:
         """Sees that rows hold what every reader takes for granted; `jobs.validate` sees the rest.
@@ -183,11 +207,6 @@ def read_manifest(storage: Storage, uri: str) -> DatasetManifest:
         return DatasetManifest.from_json(storage.read(uri))
     except ValueError as error:
         raise ValueError(f"{uri}: {error}") from error
-
-
-def receipt_uri(dataset: str, shard: str, token: str) -> str:
-    """URI of a shard's receipt."""
-    return join(dataset, "receipts", f"{shard}-{token}.json")
 
 
 def build_manifest(
@@ -263,7 +282,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
         The manifest that is current now.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: It cannot be written, or a file that it names is not there.
         ValueError: The standing manifest is unreadable or of a newer schema version.
     """
     current = join(dataset, "manifest.json")
@@ -273,6 +292,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
             return standing
         manifest = replace(manifest, version=standing.version + 1)
     check_parts(storage, dataset, manifest.parts)
+    read_removed(storage, dataset, manifest)
     data = manifest.to_json().encode()
     # The numbered copy first: a version that was never current is overwritten by the next run.
     storage.write(join(dataset, "versions", f"{manifest.version:06d}.json"), data)
@@ -286,20 +306,6 @@ def version_numbers(storage: Storage, dataset: str) -> list[int]:
     entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
     found = (entry.path.removesuffix(".json") for entry in entries if entry.path.endswith(".json"))
     return sorted(int(name) for name in found if name.isdecimal())
-
-
-def write_receipt(storage: Storage, dataset: str, receipt: ShardReceipt) -> None:
-    """Notes that a shard is done; written after its part."""
-    uri = receipt_uri(dataset, receipt.shard, receipt.token)
-    storage.write(uri, receipt.to_json().encode())
-
-
-def read_receipt(storage: Storage, uri: str) -> ShardReceipt | None:
-    """A receipt, or None where the file is damaged or gone: its shard is simply done again."""
-    try:
-        return ShardReceipt.from_json(storage.read(uri))
-    except (StorageError, ValueError):
-        return None
 
 
 def write_dataset(

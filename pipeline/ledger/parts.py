@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -16,8 +15,7 @@ from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join, local_path
 from schemas.categories import Category
-from schemas.manifest import Part, TaskCounts
-from schemas.notes import read_in_part
+from schemas.manifest import Part
 from schemas.records import (
     SEGMENT_BITS,
     ErrorCode,
@@ -32,13 +30,17 @@ from schemas.records import (
 from schemas.rows import AnnotationRow, ImageRow, Origin, PromptOutcome
 from schemas.tables import ANNOTATIONS, IMAGES
 
+from .part_counts import part_counts
+
 _log = logging.getLogger(__name__)
 
 RETRYABLE: frozenset[str] = frozenset(
     {ErrorCode.READ_ERROR, ErrorCode.MODEL_ERROR, ErrorCode.CRASHED}
 )
 """Failures that another try may not repeat: never copied from an earlier version."""
-
+TRIED_AGAIN: frozenset[str] = RETRYABLE | {ErrorCode.TOO_LARGE}
+"""What `--retry-failed` tries. Too large may have been so for the memory of one worker; what is so
+by rule stays as it is."""
 
 TABLES = ("images", "annotations")
 """Folders of a part's two files."""
@@ -298,23 +300,10 @@ def write_part(
     image_bytes, _ = _stand(storage, uri, image_bytes, IMAGES)
     return Part(
         name=name,
-        images=len(images),
-        annotations=len(annotations),
-        copies=sum(row.get("parent_image_id") is not None for row in images),
-        statuses=_count(row["status"] for row in images),
-        errors=_count(row["error_code"] for row in images if row["error_code"]),
-        prompts=_count(
-            item["outcome"]
-            for row in images
-            for item in row.get("prompts") or ()
-            if row.get("parent_image_id") is None
-        ),
-        categories=_count(str(row["category_id"]) for row in annotations),
-        tasks=_per_task(tasks, images, annotations, background) if len(tasks) > 1 else {},
         images_sha256=hashlib.sha256(image_bytes).hexdigest(),
         annotations_sha256=hashlib.sha256(annotation_bytes).hexdigest(),
         size=len(image_bytes) + len(annotation_bytes),
-        in_part=count_in_part(row["note"] for row in images if not row.get("parent_image_id")),
+        **part_counts(images, annotations, background=background, tasks=tasks),
     )
 
 
@@ -344,13 +333,6 @@ def _table_of(data: bytes, schema: pa.Schema) -> pa.Table | None:
     return table if table.schema.equals(schema) else None
 
 
-def count_in_part(notes: Iterable[str | None]) -> dict[str, int]:
-    """What images were read in part of, by what was left out, and how many under "images"."""
-    found = [kinds for kinds in map(read_in_part, filter(None, notes)) if kinds]
-    counts = _count(kind for kinds in found for kind in dict.fromkeys(kinds))
-    return {"images": len(found), **counts} if found else {}
-
-
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(
@@ -368,32 +350,3 @@ def _recount(
     found = any(item["category_id"] not in background for item in own)
     status = Status.OK if found else Status.EMPTY
     return {**row, "num_segments": len(own), "status": str(status)}
-
-
-def _per_task(
-    tasks: Sequence[Task],
-    images: Sequence[ImageRow],
-    annotations: Sequence[AnnotationRow],
-    background: frozenset[int],
-) -> dict[Task, TaskCounts]:
-    """Each task's share of the counts."""
-    shares: dict[Task, TaskCounts] = {}
-    for task in tasks:
-        own = [row for row in annotations if row["task"] == task]
-        found = {row["image_id"] for row in own if row["category_id"] not in background}
-        statuses = (
-            row["status"]
-            if row["error_code"]
-            else str(Status.OK if row["image_id"] in found else Status.EMPTY)
-            for row in images
-        )
-        shares[task] = TaskCounts(
-            annotations=len(own),
-            statuses=_count(statuses),
-            categories=_count(str(row["category_id"]) for row in own),
-        )
-    return shares
-
-
-def _count(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))

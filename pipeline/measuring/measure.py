@@ -10,9 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.ledger.parts import read_part
 from pipeline.ledger.processes import map_in_order, processors
+from pipeline.ledger.removed import without_removed
 from pipeline.ledger.views import PARENT, without_copies
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -28,8 +32,8 @@ from .summary import summarise
 from .tables import TableWriter
 from .units import parse_pixel_size
 
-Work = tuple[str, Mapping[str, ImageRecord]]
-"""A part's name, and where its pictures lie."""
+Work = tuple[str, Mapping[str, ImageRecord], npt.NDArray[np.int64]]
+"""A part's name, where its pictures lie, and the images that are not of the version."""
 
 
 def _measure_one(work: Work, *, spec: MeasureSpec) -> MeasuredPart:
@@ -140,17 +144,17 @@ def images_uri(output: str) -> str:
     return f"{output.removesuffix(suffix)}.images{suffix}"
 
 
-def _work(
-    ledger: Ledger, originals: Originals | None
-) -> Iterator[tuple[str, dict[str, ImageRecord]]]:
+def _work(ledger: Ledger, originals: Originals | None) -> Iterator[Work]:
     """Every part's name, with where its pictures lie if they are wanted."""
     for part in ledger.manifest.parts:
+        removed = ledger.removed_of(part)
         if originals is None:
-            yield part.name, {}
+            yield part.name, {}, removed
             continue
-        columns = ["file_name", PARENT]
+        columns = ["image_id", "file_name", PARENT]
         table = read_part(ledger.storage, ledger.uri, "images", part.name, columns)
-        yield part.name, originals.find(without_copies(table)["file_name"].to_pylist())
+        names = without_copies(without_removed(table, removed))["file_name"].to_pylist()
+        yield part.name, originals.find(names), removed
 
 
 def _save(ledger: Ledger, summary: Mapping[str, Any]) -> None:

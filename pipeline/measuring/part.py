@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ledger.parts import read_part
+from pipeline.ledger.removed import without_removed
 from pipeline.ledger.views import PARENT, parents_of, without_copies
 from pipeline.masks.column_runs import Ints, MaskRuns, mask_runs
 from pipeline.readers import Reader
@@ -130,21 +131,29 @@ class MeasuredPart:
     images: pa.Table
 
 
-def measure_part(spec: MeasureSpec, name: str, records: Mapping[str, ImageRecord]) -> MeasuredPart:
+def measure_part(
+    spec: MeasureSpec,
+    name: str,
+    records: Mapping[str, ImageRecord],
+    removed: Ints | None = None,
+) -> MeasuredPart:
     """Measures every segment of a part.
 
     Args:
         spec: How.
         name: Of the part.
         records: File name → where its picture lies; empty where none is wanted.
+        removed: Ids of its images that are not of the version.
 
     Raises:
         StorageError: The part cannot be read.
         ValueError: It is damaged.
     """
     table = read_part(spec.storage, spec.dataset, "images", name, _IMAGE_COLUMNS)
-    copies = pc.call_function("is_valid", [parents_of(table)])
     given = read_part(spec.storage, spec.dataset, "annotations", name, (*GIVEN, "rle"))
+    if removed is not None:
+        table, given = without_removed(table, removed), without_removed(given, removed)
+    copies = pc.call_function("is_valid", [parents_of(table)])
     of_copies = table["image_id"].filter(copies)
     if len(of_copies):  # the same objects again
         given = given.filter(~pc.field("image_id").isin(of_copies))

@@ -42,7 +42,10 @@ def read(uri: str, storage: Storage) -> PromptTable:
                     segmentation=row["rle"] if crowd else None,
                 )
             )
-    digest = digest_of(*(part.annotations_sha256.encode() for part in ledger.manifest.parts))
+    manifest = ledger.manifest
+    said = [part.annotations_sha256 for part in manifest.parts]
+    said += [str(manifest.removed["table"])] if manifest.removed else []
+    digest = digest_of(*(text.encode() for text in said))
     return PromptTable(
         rows,
         categories=ledger.categories,

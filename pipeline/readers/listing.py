@@ -30,6 +30,7 @@ for a whole file, the first byte of a tar's member, or −2 − row of a table. 
 file as a whole."""
 
 _SEED = b"sample 0"
+_NO_KEY = bytes(8)
 ROWS = 65_536
 """Images a batch, about."""
 
@@ -119,6 +120,32 @@ def batches_of(records: Iterable[ImageRecord]) -> Iterator[Batch]:
             items=[row.item for row in rows],
             planes=[row.plane or None for row in rows],
         )
+
+
+def listing_keys(base: str, token: str, rows: pa.Table | pa.RecordBatch) -> Any:
+    """64 bits of all that a listing says of each image; 0 where it does not tell changed bytes.
+
+    Args:
+        base: Of the batch.
+        token: Of the batch.
+        rows: With the columns of `LISTING`.
+
+    Returns:
+        uint64, one a row.
+    """
+    columns = [rows[name].to_pylist() for name in LISTING.names]
+    digests = [
+        blake2b(
+            f"{name}\0{uri or base}\0{size}\0{own or token}\0{place}\0{item}\0{plane}".encode(
+                "utf-8", "surrogatepass"
+            ),
+            digest_size=8,
+        ).digest()
+        if own or token
+        else _NO_KEY
+        for name, uri, size, own, place, item, plane in zip(*columns, strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def sampled(batches: Iterable[Batch], count: int) -> list[Batch]:

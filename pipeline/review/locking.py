@@ -23,6 +23,7 @@ from pipeline.ledger.locks import (
     write_locks,
 )
 from pipeline.ledger.parts import rows_by_image, write_part
+from pipeline.ledger.removed import write_removed
 from pipeline.ledger.views import is_copy
 from pipeline.masks import codec
 from schemas.categories import Categories
@@ -166,7 +167,10 @@ def follow_locks(ledger: Ledger, locks: LockTable) -> tuple[Ledger, list[str]]:
         waiting += [row["file_name"] for row in images if row["image_id"] in copied]
         due = {id_: rows for id_, rows in due.items() if id_ not in parents}
         parts.append(_rewritten(ledger, part, images, due, background) if due else part)
-    changed = replace(manifest, version=1, parts=tuple(parts), **totals(parts, manifest.categories))
+    removed = {part.name: ledger.removed_of(part) for part in parts}
+    table = write_removed(ledger.storage, ledger.uri, removed)
+    counts = totals(parts, manifest.categories)
+    changed = replace(manifest, version=1, parts=tuple(parts), removed=table, **counts)
     published = publish(ledger.storage, ledger.uri, changed)
     show_current(ledger.storage, ledger.uri, published)
     return Ledger(ledger.uri, published, ledger.storage), waiting

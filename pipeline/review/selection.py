@@ -174,7 +174,8 @@ def write_selection(
                 tasks=manifest.tasks,
             )
         )
-    small = replace(manifest, version=1, parts=tuple(parts), **totals(parts, manifest.categories))
+    counts = totals(parts, manifest.categories)
+    small = replace(manifest, version=1, parts=tuple(parts), removed={}, **counts)
     data = {
         "dataset": ledger.uri,
         "version": manifest.version,

@@ -11,6 +11,7 @@ RULES: dict[str, str] = {
     "part-bytes": "a part's files have the SHA-256 and the size in the manifest",
     "part-schema": "a part's tables have exactly the published schema",
     "part-rows": "a part has as many rows as the manifest says",
+    "part-removed": "every removed row that the manifest counts is named by its table and is there",
     "part-counts": "a part's statuses, errors and categories are as the manifest counts them",
     "manifest-counts": "the manifest's counts are the sums over its parts",
     "manifest-version": "the current version's copy under versions/ has the manifest's bytes",

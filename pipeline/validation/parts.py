@@ -9,10 +9,11 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.parts import read_part_bytes
+from pipeline.ledger.removed import without_removed
 from pipeline.ledger.views import annotations_of_task, images_of_task, parents_of
 from pipeline.storage.errors import StorageError
-from pipeline.storage.storage import Storage
 from schemas.manifest import DatasetManifest, Part, TaskCounts
 from schemas.tables import schema_of
 
@@ -22,17 +23,21 @@ VERSION_KEY = b"maskmill_schema_version"
 
 
 def read_checked(
-    storage: Storage, dataset: str, part: Part, manifest: DatasetManifest, findings: Findings
+    ledger: Ledger, part: Part, findings: Findings
 ) -> tuple[pa.Table, pa.Table] | None:
     """A part's images and annotations, None where they cannot be examined further.
 
     Args:
-        storage: File access.
-        dataset: Its URI.
+        ledger: The dataset.
         part: The manifest's entry.
-        manifest: Of the dataset.
         findings: Takes what is wrong.
     """
+    storage, dataset, manifest = ledger.storage, ledger.uri, ledger.manifest
+    try:
+        removed = ledger.removed_of(part)
+    except (StorageError, ValueError) as error:
+        findings.add("part-removed", "part", [str(error)])
+        return None
     tables: list[pa.Table] = []
     size = 0
     for name, digest, rows in (
@@ -59,6 +64,10 @@ def read_checked(
         if not table.schema.equals(schema) or said != schema.metadata[VERSION_KEY]:
             findings.add("part-schema", "part", [label])
             continue
+        whole = len(table)
+        table = without_removed(table, removed)
+        if name == "images" and whole - len(table) != part.removed:
+            findings.add("part-removed", "part", [f"{label}: not all removed rows are there"])
         if len(table) != rows:
             findings.add("part-rows", "part", [f"{label}: {len(table)} rows, not {rows}"])
         tables.append(table)

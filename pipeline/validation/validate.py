@@ -56,7 +56,7 @@ class PartCheck:
     def __call__(self, part: Part) -> PartFindings:
         """Reads a part and holds it against the rules."""
         ledger, findings, index = self._ledger, Findings(), ImageIndex()
-        tables = read_checked(ledger.storage, ledger.uri, part, ledger.manifest, findings)
+        tables = read_checked(ledger, part, findings)
         if tables is None:
             return PartFindings(0, 0, index, findings)
         index.add(tables[0])

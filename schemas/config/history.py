@@ -13,7 +13,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class HistoryConfig(Section):
-    """What a run forgets when it has published."""
+    """What a run leaves as it stands, and what it forgets when it has published."""
 
     keep: Annotated[
         int,
@@ -30,6 +30,16 @@ class HistoryConfig(Section):
             pattern=r"^\d+(\.\d+)?[smhd]$",
         ),
     ] = "0s"
+    max_removed: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.9,
+            description="share of a part's rows that may be out of date before the part is written "
+            "anew: 0.2 makes a night write what changed, and readers look at removed/; 0 = every "
+            "file holds current rows alone",
+        ),
+    ] = 0.0
 
 
 def duration_s(text: str) -> float:

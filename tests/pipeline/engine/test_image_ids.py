@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine import shards
-from pipeline.engine.shards import assign_copy_ids
+from pipeline.engine import image_ids
+from pipeline.engine.image_ids import assign_copy_ids
 from schemas.records import MAX_IMAGE_ID
 
 
@@ -21,7 +21,7 @@ def test_ids_are_free_different_and_follow_the_picture(ids, copies):
 
 
 def test_collisions_are_solved_the_same_in_any_order(monkeypatch):
-    monkeypatch.setattr(shards, "MAX_IMAGE_ID", 997)
+    monkeypatch.setattr(image_ids, "MAX_IMAGE_ID", 997)
     ids = np.random.default_rng(0).permutation(997)[:100].astype(np.int64) + 1
     found = assign_copy_ids(ids, 3)
     assert len({*ids.tolist(), *found.reshape(-1).tolist()}) == 400

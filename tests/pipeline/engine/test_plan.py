@@ -13,7 +13,7 @@ from pipeline.engine.plan import Plan, Works, make_plan
 from pipeline.engine.progress import RunProgress
 from pipeline.history.standing import standing_manifest
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.ledger import receipt_uri, write_receipt
+from pipeline.ledger.receipts import receipt_uri, write_receipt
 from pipeline.readers import EmptyInputError
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage

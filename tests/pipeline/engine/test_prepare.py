@@ -20,7 +20,7 @@ from recording_model import BROKEN, MemoryReader, png, shard_work, worker_spec
 from pipeline.engine.prepare import Preparer, ReusedRows, ShardWork, one_line
 from pipeline.engine.worker import ShardWorker
 from pipeline.ledger.reuse import image_fingerprint
-from pipeline.ledger.row_index import RowIndex, read_parts
+from pipeline.ledger.row_index import RowIndex, Wanted, read_parts
 from pipeline.models.checkpoints.info import describe
 from pipeline.storage.storage import Storage
 from schemas.config.augment import AugmentConfig, SplitConfig
@@ -158,7 +158,7 @@ def test_labels_that_stand_are_found_before_decoding(
     worker = ShardWorker(spec)
     work = shard_work(["a.png"])
     receipt = worker.run(work, map(worker.preparer.prepare, work.records))
-    rows = read_parts(Storage(), str(tmp_path), {receipt.part.name: tuple})
+    rows = read_parts(Storage(), str(tmp_path), {receipt.part.name: Wanted})
     preparer = Preparer(spec, RowIndex(rows).labels())
     found = preparer.prepare(RECORD).outcome
     assert isinstance(found, ReusedRows)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine import shards
-from pipeline.engine.shards import Listing, Shard, assign_image_ids, automatic_size
+from pipeline.engine import image_ids, shards
+from pipeline.engine.image_ids import assign_image_ids
+from pipeline.engine.shards import Listing, Shard, automatic_size
 from pipeline.readers.listing import batch
 from schemas.records import MAX_IMAGE_ID, ImageRecord
 
@@ -44,7 +45,7 @@ def test_ids_follow_from_the_set_of_names(names: set[str], rng: random.Random) -
 def test_names_that_meet_on_one_hash_still_get_their_own_ids(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shards, "MAX_IMAGE_ID", 40)  # thirty names on forty ids must collide
+    monkeypatch.setattr(image_ids, "MAX_IMAGE_ID", 40)  # thirty names on forty ids must collide
     names = NAMES[:30]
     ids = assign_image_ids(names)
     again = assign_image_ids(names[::-1])[::-1]

@@ -25,10 +25,10 @@ from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.worker import ShardWorker
 from pipeline.errors import ModelLoadError
 from pipeline.ledger import parts
-from pipeline.ledger.ledger import read_receipt
 from pipeline.ledger.parts import read_part, rows_by_image
+from pipeline.ledger.receipts import read_receipt
 from pipeline.ledger.reuse import ReuseIndex
-from pipeline.ledger.row_index import RowIndex, read_parts
+from pipeline.ledger.row_index import RowIndex, Wanted, read_parts
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
@@ -55,7 +55,7 @@ def label(
 
 def index_of(spec: WorkerSpec, *receipts: ShardReceipt) -> ReuseIndex:
     names = [receipt.part.name for receipt in receipts]
-    return RowIndex(read_parts(Storage(), spec.dataset, dict.fromkeys(names, tuple))).labels()
+    return RowIndex(read_parts(Storage(), spec.dataset, dict.fromkeys(names, Wanted))).labels()
 
 
 NAMES = [f"{i:02d}.png" for i in range(10)]

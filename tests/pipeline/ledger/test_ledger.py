@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ledger.ledger import open_ledger, publish, read_receipt, write_dataset, write_receipt
+from pipeline.ledger.ledger import open_ledger, publish, write_dataset
 from pipeline.ledger.parts import annotation_rows, image_row, part_name, write_part
+from pipeline.ledger.receipts import read_receipt, write_receipt
 from pipeline.masks.codec import encode
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage

@@ -21,7 +21,7 @@ from pipeline.ledger.reuse import (
     StandingLabels,
     image_fingerprint,
 )
-from pipeline.ledger.row_index import RowIndex, read_parts
+from pipeline.ledger.row_index import RowIndex, Wanted, read_parts
 from pipeline.storage.storage import Storage
 from schemas.records import ErrorCode, Failure, ImageRecord
 
@@ -33,7 +33,7 @@ def fingerprint(text: str) -> str:
 
 
 def build_index(storage: Storage, dataset: str, names: Sequence[str]) -> ReuseIndex:
-    return RowIndex(read_parts(storage, dataset, dict.fromkeys(sorted(names), tuple))).labels()
+    return RowIndex(read_parts(storage, dataset, dict.fromkeys(sorted(names), Wanted))).labels()
 
 
 def part(folder: Path, shard: str, keys: Sequence[str], *, code: ErrorCode | None = None) -> str:

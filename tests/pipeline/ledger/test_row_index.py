@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,11 @@ import pytest
 from pipeline.ledger.parts import image_row, write_part
 from pipeline.ledger.row_index import (
     RowIndex,
+    RowState,
+    Wanted,
+    index_covers,
     index_uri,
     known_rows,
-    listing_key,
     read_index,
     read_parts,
     write_index,
@@ -21,8 +23,12 @@ from pipeline.ledger.row_index import (
 from pipeline.storage.storage import Storage
 from schemas.records import ErrorCode, Failure, ImageRecord
 
-RECORD = ImageRecord("a.jpg", "/in/a.jpg", size=10, token="5", image_id=7)
-FAILURES = [None, Failure(ErrorCode.TRUNCATED, "m"), Failure(ErrorCode.READ_ERROR, "m")]
+FAILURES = [
+    None,
+    Failure(ErrorCode.TRUNCATED, "m"),
+    Failure(ErrorCode.READ_ERROR, "m"),
+    Failure(ErrorCode.TOO_LARGE, "m"),
+]
 
 
 def label_of(image_id: int) -> str:
@@ -30,92 +36,94 @@ def label_of(image_id: int) -> str:
     return f"{image_id:016x}{0:016x}"
 
 
-def records(count: int, *, first: int = 1) -> list[ImageRecord]:
-    return [
-        ImageRecord(f"{n}.jpg", f"/in/{n}.jpg", size=n, token="t", image_id=n)
-        for n in range(first, first + count)
-    ]
-
-
-def part(folder: Path, listed: list[ImageRecord], *failures: Failure | None) -> str:
+def part(folder: Path, ids: list[int], *failures: Failure | None) -> str:
+    """Writes a part of images with these ids; its name."""
     rows = [
         image_row(
-            record, failure=failure, sha256="00", fingerprint=f"{record.image_id:016x}{0:016x}"
+            ImageRecord(f"{one}.jpg", "", image_id=one),
+            failure=failure,
+            sha256="00",
+            fingerprint=label_of(one),
         )
-        for record, failure in zip(listed, failures or [None] * len(listed), strict=True)
+        for one, failure in zip(ids, failures or [None] * len(ids), strict=True)
     ]
-    shard = f"{listed[0].image_id:08x}"
+    shard = f"{ids[0]:08x}"
     return write_part(
         Storage(), str(folder), shard=shard, run="r", images=rows, annotations=[]
     ).name
 
 
-def index(folder: Path, shards: dict[str, list[ImageRecord]]) -> RowIndex:
-    wanted = {name: lambda own=own: own for name, own in shards.items()}
-    return RowIndex(read_parts(Storage(), str(folder), wanted))
+def keys(ids: list[int], *, changed: tuple[int, ...] = ()) -> np.ndarray:
+    """What a listing says of these images."""
+    return np.array([one * 1000 + (one in changed) for one in ids], np.uint64)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"file_name": "b.jpg"},
-        {"uri": "/elsewhere/a.jpg"},
-        {"size": 11},
-        {"token": "6"},
-        {"offset": 512},
-        {"row": 3},
-        {"item": 1},
-        {"plane": "z=2"},
-    ],
-)
-def test_everything_that_a_listing_says_counts(changed: dict[str, object]) -> None:
-    assert listing_key(RECORD) == listing_key(replace(RECORD, part="p", copy_ids=(1,))) != 0
-    assert listing_key(replace(RECORD, **changed)) not in (0, listing_key(RECORD))
+def wanted(ids: list[int], *, once_more: bool = False) -> Wanted:
+    return Wanted(np.array(ids, np.int64), keys(ids), once_more=once_more)
 
 
-def test_a_listing_without_a_token_tells_nothing() -> None:
-    assert listing_key(replace(RECORD, token="")) == 0
+def index(folder: Path, shards: dict[str, list[int]], *, once_more: bool = False) -> RowIndex:
+    parts = {name: partial(wanted, own, once_more=once_more) for name, own in shards.items()}
+    return RowIndex(read_parts(Storage(), str(folder), parts), "about")
+
+
+def standing(known: RowIndex, ids: list[int], *, changed: tuple[int, ...] = ()) -> list[str]:
+    return known.standing_parts(np.array(ids, np.int64), keys(ids, changed=changed))
 
 
 def test_a_row_stands_only_where_the_listing_says_the_same(tmp_path: Path) -> None:
-    one, two = records(3), records(2, first=20)
+    one, two = [3, 1, 2], [20, 21]
     first, second = part(tmp_path, one), part(tmp_path, two)
     known = index(tmp_path, {first: one, second: two})
-    assert known.standing_parts([*two, *one]) == [second] * 2 + [first] * 3
-    touched = [replace(one[0], token="u"), one[1], *records(1, first=99)]
-    assert known.standing_parts(touched) == ["", first, ""]
-    assert RowIndex().standing_parts(one) == [""] * 3
+    assert standing(known, [*two, *one]) == [second] * 2 + [first] * 3
+    assert standing(known, [1, 2, 99], changed=(1,)) == ["", first, ""]
+    assert standing(RowIndex(), one) == [""] * 3
+    nothing = np.zeros(3, np.uint64)  # a listing without tokens tells nothing
+    assert known.standing_parts(np.array(one), nothing) == [""] * 3
 
 
 def test_what_failed_is_read_again(tmp_path: Path) -> None:
-    own = records(3)
+    own = [1, 2, 3, 4]
     name = part(tmp_path, own, *FAILURES)
     known = index(tmp_path, {name: own})
-    assert known.standing_parts(own) == [name, "", ""]
+    assert standing(known, own) == [name, "", "", ""]
     assert known.labels().find(label_of(2)) == name  # by its bytes
-    assert len(known.labels().keys) == 2  # a picture that could not be fetched has none
+    assert len(known.labels().keys) == 3  # a picture that could not be fetched has none
+    _, states = known.find(np.array(own), keys(own))
+    assert states.tolist() == [
+        *(RowState.LABELLED, RowState.FAILED),
+        *(RowState.FAILED_FOR_NOW, RowState.FAILED_FOR_NOW),
+    ]
+    _, states = index(tmp_path, {name: own}, once_more=True).find(np.array(own), keys(own))
+    assert states[1] == RowState.DOUBTFUL
 
 
 def test_a_shard_whose_listing_is_not_known_is_read_again(tmp_path: Path) -> None:
-    own = records(2)
+    own = [1, 2]
     name = part(tmp_path, own)
-    known = RowIndex(read_parts(Storage(), str(tmp_path), {name: tuple}))
-    assert known.standing_parts(own) == ["", ""]
+    known = RowIndex(read_parts(Storage(), str(tmp_path), {name: Wanted}))
+    assert standing(known, own) == ["", ""]
     assert len(known.labels().keys) == 2
 
 
 def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
-    one, two = records(3), records(2, first=20)
+    storage, folder = Storage(), str(tmp_path)
+    one, two = [1, 2, 3], [20, 21]
     first, second = part(tmp_path, one), part(tmp_path, two)
     known = index(tmp_path, {second: two, first: one})
-    write_index(Storage(), str(tmp_path), "run", known)
-    again = read_index(Storage(), str(tmp_path), "run")
+    write_index(storage, folder, "run", known, 5)
+    again = read_index(storage, folder, "run")
     assert again is not None
-    assert list(again.parts) == [second, first]
-    assert again.standing_parts([*one, *two]) == known.standing_parts([*one, *two])
+    assert (list(again.parts), again.about) == ([second, first], "about")
+    assert standing(again, [*one, *two]) == standing(known, [*one, *two])
     np.testing.assert_array_equal(again.labels().keys, known.labels().keys)
-    write_index(Storage(), str(tmp_path), "none", RowIndex())
-    empty = read_index(Storage(), str(tmp_path), "none")
+    assert index_covers(storage, folder, "run", [second, first], 5, "about")
+    assert not index_covers(storage, folder, "run", [first, second], 5, "about")
+    assert not index_covers(storage, folder, "run", [second, first], 4, "about")
+    assert not index_covers(storage, folder, "run", [second, first], 5, "other words")
+    assert not index_covers(storage, folder, "other", [second, first], 5, "about")
+    write_index(storage, folder, "none", RowIndex())
+    empty = read_index(storage, folder, "none")
     assert empty is not None
     assert len(empty) == 0
 
@@ -130,10 +138,10 @@ def test_a_damaged_index_is_none(tmp_path: Path, data: bytes) -> None:
 
 
 def test_parts_that_a_killed_run_left_are_known_by_their_bytes(tmp_path: Path) -> None:
-    one, two = records(3), records(2, first=20)
+    one, two = [1, 2, 3], [20, 21]
     first = part(tmp_path, one)
     write_index(Storage(), str(tmp_path), "run", index(tmp_path, {first: one}))
     second = part(tmp_path, two)
     known = known_rows(Storage(), str(tmp_path), "run")
-    assert known.standing_parts([*one, *two]) == [first] * 3 + [""] * 2
+    assert standing(known, [*one, *two]) == [first] * 3 + [""] * 2
     assert known.labels().find(label_of(20)) == second

@@ -363,6 +363,7 @@ IN_FILES: list[tuple[str, Callable[[Ledger], None], str]] = [
     ("part-schema", add_column, "images/"),
     ("part-schema", other_version, "images/"),
     ("part-rows", change_part(images=2), "3 rows, not 2"),
+    ("part-removed", change_part(removed=1), "0 rows removed, not 1"),
     ("part-counts", change_part(statuses={"ok": 1, "failed": 2}), "statuses"),
     ("part-counts", change_part(errors={"truncated": 1}), "errors"),
     ("part-counts", change_part(categories={"1": 3}), "categories"),
