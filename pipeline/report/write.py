@@ -297,8 +297,8 @@ def _pictures(
         )
         full = join(out, "full", str(row["image_id"]))
         if picture.jpeg is not None:
-            ledger.storage.write(f"{full}.jpg", picture.jpeg)
-        ledger.storage.write(f"{full}.js", data_script(f"full/{row['image_id']}", picture.full))
+            _put(ledger.storage, f"{full}.jpg", picture.jpeg)
+        _put(ledger.storage, f"{full}.js", data_script(f"full/{row['image_id']}", picture.full))
         return picture
 
     if not len(wanted):
@@ -313,6 +313,12 @@ def _pictures(
                 yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
+
+
+def _put(storage: Storage, uri: str, data: bytes) -> None:
+    """Writes a file, but one that lies there with these bytes: the report before had it too."""
+    if local_path(uri) is None or not storage.exists(uri) or storage.read(uri) != data:
+        storage.write(uri, data)
 
 
 def _only(table: pa.Table, image_ids: npt.NDArray[np.int64]) -> pa.Table:

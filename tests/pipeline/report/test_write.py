@@ -141,6 +141,23 @@ def test_a_smaller_report_leaves_nothing_of_a_larger_one_behind(make_dataset, tm
     assert left == _files(tmp_path / "fresh")
 
 
+def test_pictures_that_the_report_before_had_stay_where_they_are(make_dataset, tmp_path):
+    ledger = make_dataset(count=4, failed=0)
+    out = tmp_path / "report"
+
+    def places() -> dict[str, int]:
+        return {path.name: path.stat().st_ino for path in (out / "full").iterdir()}
+
+    write_report(ledger, str(out))
+    before = places()
+    changed = min(before)
+    (out / "full" / changed).write_bytes(b"another picture")
+    write_report(ledger, str(out))
+    after = places()
+    assert len(after) == 8
+    assert {name for name, place in after.items() if before[name] != place} == {changed}
+
+
 def test_evaluation_beside_the_report_is_shown(make_dataset, tmp_path):
     ledger = make_dataset(count=2)
     out = Path(ledger.uri) / "report"
