@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from urllib.parse import urlsplit
 
 from bench.chaos import write_pictures
 from pipeline.engine.run import label
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.storage.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -61,6 +62,8 @@ class FaultProxy:
     Args:
         endpoint: "http://host:port" of the server behind it.
         stall_s: How long a stalled answer waits.
+        most: How often one object is spoilt; a store that never recovers is another trouble.
+        seed: Of the choice.
 
     Attributes:
         endpoint: Of the proxy.
@@ -69,10 +72,13 @@ class FaultProxy:
         spoilt: How many were.
     """
 
-    def __init__(self, endpoint: str, *, stall_s: float = STALL_S, seed: int = 0) -> None:
+    def __init__(
+        self, endpoint: str, *, stall_s: float = STALL_S, most: int = 2, seed: int = 0
+    ) -> None:
         parts = urlsplit(endpoint)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
-        self.stall_s = stall_s
+        self.stall_s, self.most = stall_s, most
+        self._times = Counter[str]()
         self.kind, self.share, self.spoilt = "", 0.0, 0
         self._rng, self._lock = random.Random(seed), threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -91,11 +97,12 @@ class FaultProxy:
             self._server.server_close()
             thread.join()
 
-    def fault(self, method: str, *, body: bool) -> str:
+    def fault(self, method: str, path: str, *, body: bool) -> str:
         """What to do to a request, "" = nothing.
 
         Args:
             method: GET, PUT …
+            path: Of the object, with its query.
             body: Whether the answer has one; called again when the answer is there.
         """
         of_body = self.kind in KINDS[3:7]
@@ -103,11 +110,18 @@ class FaultProxy:
             return ""
         if self.kind == "500 after the write" and method not in ("PUT", "POST", "DELETE"):
             return ""
+        name = path.partition("?")[0]
         with self._lock:
-            if self._rng.random() >= self.share:
+            if self._times[name] >= self.most or self._rng.random() >= self.share:
                 return ""
+            self._times[name] += 1
             self.spoilt += 1
             return self.kind
+
+    def place(self, length: int) -> int:
+        """Where a byte turns over; another one each time, as chance has it."""
+        with self._lock:
+            return self._rng.randrange(length)
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
@@ -120,7 +134,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             given = self.rfile.read(length) if length else b""
-            fault = proxy.fault(self.command, body=False)
+            fault = proxy.fault(self.command, self.path, body=False)
             if fault == "stall":
                 time.sleep(proxy.stall_s)
             elif fault and fault != "500 after the write":
@@ -132,7 +146,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 return
             # A listing has no checksum that a client could hold its bytes against.
             of_object = status in (200, 206) and body and "list-type" not in self.path
-            spoil = proxy.fault(self.command, body=True) if of_object else ""
+            spoil = proxy.fault(self.command, self.path, body=True) if of_object else ""
             self.tell(status, headers, body, spoil)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815 (their names)
@@ -163,8 +177,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         ) -> None:
             sent, stated = body, len(body)
             if spoil == "flipped byte":
-                middle = len(body) // 2
-                sent = body[:middle] + bytes([body[middle] ^ 0x40]) + body[middle + 1 :]
+                at = proxy.place(len(body))
+                sent = body[:at] + bytes([body[at] ^ 0x40]) + body[at + 1 :]
             elif spoil:
                 sent = body[: len(body) // 2]
                 stated = len(sent) if "its own" in spoil else len(body)
@@ -283,7 +297,7 @@ def disturb(field: StoreField, number: int, kind: str, share: float) -> Trial:
         runs += 1
         try:
             retries, done = field.run(out), True
-        except (ExecutionError, StorageError) as error:
+        except (ExecutionError, OverBudgetError, StorageError, ValueError) as error:
             proxy.kind = ""  # the same command goes on once the store is well
             if not str(error) or "Traceback" in str(error):
                 wrong.append(f"no sentence: {str(error)!r}")
