@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4
+# One more than there are processors: many a test waits for a process or a store.
+PROCESSES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock format lint types test check demo docs clean
@@ -40,7 +42,7 @@ lint: setup ## Check format and lint
 types: setup ## Check types
 	$(BIN)/pyright
 
-test: setup ## Run the whole test suite, in as many processes as there are processors, four at most
+test: setup ## Run the whole test suite, in up to four processes
 	$(PYTEST)
 
 check: lint types ## Lint, types and the quick tests

@@ -107,6 +107,11 @@ def check_strips(page: Any, key: Any, size: int) -> tuple[str, ...]:
 
     Memory that no strip is written to would otherwise become pixels.
     """
+    if key.planarconfig not in (1, 2):  # stored in another type, tifffile takes it for planes
+        raise UndecodableError(
+            ErrorCode.DECODE_ERROR,
+            "TIFF: PlanarConfiguration is neither 1 nor 2",
+        )
     offsets, counts = page.dataoffsets, page.databytecounts
     number = math.prod(key.chunked)
     name = "tiles" if key.is_tiled else "strips"

@@ -16,15 +16,15 @@ from bench.chaos_store import KINDS, FaultProxy, StoreField, disturb
 
 @pytest.fixture(scope="module")
 def field(s3_server: S3Server) -> Iterator[StoreField]:
-    proxy = FaultProxy(s3_server.endpoint, stall_s=1.0, seed=5)
+    proxy = FaultProxy(s3_server.endpoint, stall_s=0.5, seed=5)
     with proxy.serving():
-        yield StoreField(proxy, s3_server.new_bucket(), s3_server.config, images=6)
+        yield StoreField(proxy, s3_server.new_bucket(), s3_server.config, images=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failing_store_changes_no_byte_of_what_is_published(field: StoreField, kind: str) -> None:
-    trial = disturb(field, KINDS.index(kind), kind, 0.15)
+    trial = disturb(field, KINDS.index(kind), kind, 0.08)
     assert trial.wrong == []
     assert trial.spoilt > 0
 

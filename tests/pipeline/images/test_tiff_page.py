@@ -109,6 +109,18 @@ def test_strips_that_nobody_lists_are_no_pixels(codec):
     assert fail(taller).code is ErrorCode.TRUNCATED
 
 
+@pytest.mark.parametrize("options", [{"tile": (16, 16), "compression": "zlib"}, {}])
+def test_a_layout_that_is_stored_as_another_type_is_damage(options):
+    """Taken for planes, bands that nobody wrote were black."""
+    data = written(np.dstack([GREY] * 3), photometric="rgb", **options)
+    entry = struct.pack("<HHI", 284, 3, 1)
+    assert data.count(entry) == 1
+    damaged = data.replace(entry, struct.pack("<HHI", 284, 1, 1))
+    found = fail(damaged)
+    assert found.code == ErrorCode.DECODE_ERROR
+    assert "PlanarConfiguration" in found.message
+
+
 def test_tiles_that_are_not_stored_are_empty_and_noted():
     """As GDAL writes sparse files."""
     tiles = [np.full((16, 16), 200, np.uint8).tobytes(), b"", b"", b""]
