@@ -17,6 +17,7 @@ from pipeline.masks import codec
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
 from schemas.config.layers import layered
+from schemas.rows import AnnotationRow, ImageRow, size_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ class Dataset:
         row = self._row(image)
         if row["height"] is None:
             raise ValueError(f"{row['file_name']} has no masks: {row['error_message']}")
-        height, width = row["height"], row["width"]
+        height, width = size_of(row)
         segments = self._segments(row["image_id"])
         out = np.zeros((len(segments), height, width), np.bool_)
         for place, segment in zip(out, segments, strict=True):
@@ -163,7 +164,7 @@ class Dataset:
             )
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{''.join(cells)}"
 
-    def _row(self, image: str | int) -> dict[str, Any]:
+    def _row(self, image: str | int) -> ImageRow:
         table = self.images
         if isinstance(image, str):
             names = table["file_name"]
@@ -180,11 +181,11 @@ class Dataset:
             )  # fmt: skip
         return exact[0]
 
-    def _segments(self, image_id: int) -> list[dict[str, Any]]:
+    def _segments(self, image_id: int) -> list[AnnotationRow]:
         own = pc.equal(self.annotations["image_id"], image_id)  # pyright: ignore
         return self.annotations.filter(own).to_pylist()
 
-    def _original(self, row: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    def _original(self, row: ImageRow) -> npt.NDArray[np.uint8]:
         from pipeline.report.pictures import find_originals, original_pixels, read_or_none
         from schemas.config.job import ImagesConfig
 
@@ -192,7 +193,7 @@ class Dataset:
         record = found.get(row["file_name"])
         config = ImagesConfig.model_validate(self._ledger.manifest.config.get("images", {}))
         pixels = original_pixels(row, record, read_or_none(read, record), config)
-        size = row["height"], row["width"]
+        size = size_of(row)
         if pixels is None or pixels.shape[:2] != size:
             return np.full((*size, 3), 128, np.uint8)
         return pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -14,6 +15,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.masks import codec
 from pipeline.masks.polygons import Component, bridged, components_of
 from pipeline.storage.uris import join
+from schemas.rows import ImageRow, size_of
 
 from .coco_instances import CocoInstances
 from .coco_parts import IMAGE_COLUMNS, image_texts, looked_at
@@ -138,8 +140,9 @@ class CocoFlat(CocoPolygons):
         wanted = [*dict.fromkeys([*IMAGE_COLUMNS, *PICTURE_COLUMNS])]
         for table in ledger.images(wanted):
             for batch in batches(looked_at(table), "file_name"):
-                rows = [{**dict.fromkeys(PICTURE_COLUMNS), **row} for row in batch.to_pylist()]
-                names = [flat_name(row, picture_suffix(row)) for row in rows]
+                rows: list[Any] = batch.to_pylist()
+                whole = [cast(ImageRow, {**dict.fromkeys(PICTURE_COLUMNS), **row}) for row in rows]
+                names = [flat_name(row, picture_suffix(row)) for row in whole]
                 place = batch.schema.get_field_index("exif_orientation")
                 turned = pa.nulls(len(batch), pa.int8())
                 plain = batch.set_column(place, "exif_orientation", turned)
@@ -149,6 +152,6 @@ class CocoFlat(CocoPolygons):
 
 def _pictures(ledger: Ledger, pictures: Pictures | None) -> Iterator[OwnFile]:
     for row, _ in labelled_images(ledger, PICTURE_COLUMNS, ()):
-        size = row["height"], row["width"]
+        size = size_of(row)
         name = flat_name(row, picture_suffix(row))
         yield OwnFile(name, picture_job(pictures, row), size)
