@@ -27,6 +27,7 @@ BEAT_S = 10.0
 STALE_S = 60.0
 """A holder on another machine that has not written for so long is taken for dead."""
 _POLL_S = 1.0
+_LOOKS = 3
 _FADES_S = 3.0
 """A process that was killed may take so long to be gone."""
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._own is not None and not self._lost:
+        if self._own is not None:
             try:
                 if self._is_ours():
                     self._storage.remove(self._uri)
@@ -178,8 +179,12 @@ class Lease:
                 _log.warning("the lease could not be renewed: %s", error)
 
     def _is_ours(self) -> bool:
-        holder = self._holder()
-        return holder is not None and self._own is not None and holder.run == self._own.run
+        """Whether the file names this run; asked again where it does not: a byte may turn over."""
+        for _ in range(_LOOKS):
+            holder = self._holder()
+            if holder is not None and self._own is not None and holder.run == self._own.run:
+                return True
+        return False
 
     def _stale(self, holder: Holder) -> bool:
         """Whether it stopped writing; looked at for a while, as clocks of machines differ."""

@@ -172,6 +172,26 @@ def test_who_was_robbed_notices_and_leaves_the_thief_s_file(tmp_path):
     assert json.loads((tmp_path / FILE).read_text())["host"] == "elsewhere"
 
 
+def test_a_byte_that_turns_over_on_the_way_robs_nobody(tmp_path, monkeypatch):
+    read, spoilt = Storage.read, []
+
+    def flipped(self, uri, **options):
+        data = read(self, uri, **options)
+        if uri.endswith(FILE) and len(spoilt) % 3 != 2:  # two of three
+            spoilt.append(uri)
+            return data.replace(b'"run": "', b'"run": "x')
+        spoilt.append("")
+        return data
+
+    with Lease(STORAGE, str(tmp_path)) as lease:
+        lease.take()
+        monkeypatch.setattr(Storage, "read", flipped)
+        lease.check()
+        monkeypatch.undo()
+    assert len(spoilt) == 3
+    assert not (tmp_path / FILE).exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 1}', "[" * 9999])
 def test_a_damaged_lease_is_nobody_s(text, tmp_path):
     (tmp_path / FILE).write_text(text)
