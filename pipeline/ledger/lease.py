@@ -133,6 +133,8 @@ class Lease:
         while not self._storage.create(self._uri, _bytes(own)):
             holder = self._holder()
             if holder is None or holder.dead or self._stale(holder):
+                if self._holder() != holder:  # it lives, or a byte turned over on the way
+                    continue
                 _log.warning("taking over the lease of a run that is gone: %s", holder)
                 self._storage.remove(self._uri)
                 self.after_death = holder is not None

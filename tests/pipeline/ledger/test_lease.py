@@ -192,6 +192,25 @@ def test_a_byte_that_turns_over_on_the_way_robs_nobody(tmp_path, monkeypatch):
     assert not (tmp_path / FILE).exists()
 
 
+def test_a_reading_that_is_damaged_once_takes_nothing_from_the_living(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FADES_S", 0.2)
+    read, readings = Storage.read, []
+
+    def flipped(self, uri, **options):
+        readings.append(uri)
+        return b"{" if len(readings) == 1 else read(self, uri, **options)
+
+    with Lease(STORAGE, str(tmp_path)) as first:
+        first.take()
+        monkeypatch.setattr(Storage, "read", flipped)
+        with (
+            Lease(STORAGE, str(tmp_path)) as second,
+            pytest.raises(ExecutionError, match="another run writes"),
+        ):
+            second.take()
+        first.check()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 1}', "[" * 9999])
 def test_a_damaged_lease_is_nobody_s(text, tmp_path):
     (tmp_path / FILE).write_text(text)
