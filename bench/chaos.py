@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -363,6 +364,20 @@ def run_trials(
     return [disturb(field, n, kinds[n % len(kinds)], rng) for n in range(trials)]
 
 
+def tell_trials(done: Sequence[Any], file: Path | None) -> int:
+    """Prints how many trials there were, and writes them as JSON; 1 where something did not hold.
+
+    Args:
+        done: Dataclasses with the lines `wrong`.
+        file: To write.
+    """
+    bad = sum(bool(trial.wrong) for trial in done)
+    print(f"{len(done)} trials, {bad} with something wrong")
+    if file:
+        file.write_text(json.dumps([asdict(trial) for trial in done], indent=1) + "\n")
+    return int(bad > 0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs trials, prints what each did; 1 where something did not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -383,11 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for trial in done:
         state = "; ".join(trial.wrong) or "as it should be"
         print(f"{trial.number:4} {trial.kind:22} {trial.codes!s:18} {trial.seconds:6} s  {state}")
-    bad = sum(bool(trial.wrong) for trial in done)
-    print(f"{len(done)} trials, {bad} with something wrong")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(trial) for trial in done], indent=1) + "\n")
-    return int(bad > 0)
+    return tell_trials(done, given.json)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.chaos import Reader, differences, published, row_faults, write_pictures
+from bench.chaos import Reader, differences, published, row_faults, tell_trials, write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = (
@@ -246,11 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             calm = ray_data_seconds(Path(name), lose_a_node=False)
             lost = ray_data_seconds(Path(name), lose_a_node=True)
             print(f"Ray Data: {calm:.1f} s undisturbed, {lost:.1f} s with a node lost")
-    bad = sum(bool(trial.wrong) for trial in done)
-    print(f"{len(done)} trials, {bad} with something wrong")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(trial) for trial in done], indent=1) + "\n")
-    return int(bad > 0)
+    return tell_trials(done, given.json)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.chaos import write_pictures
+from bench.chaos import tell_trials, write_pictures
 from pipeline.engine.run import label
 from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import Ledger, open_ledger
@@ -344,11 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{trial.retries:4} retries {trial.seconds:6} s  {state}",
                 flush=True,
             )
-    bad = sum(bool(trial.wrong) for trial in done)
-    print(f"{len(done)} trials, {bad} with something wrong")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(trial) for trial in done], indent=1) + "\n")
-    return int(bad > 0)
+    return tell_trials(done, given.json)
 
 
 if __name__ == "__main__":
