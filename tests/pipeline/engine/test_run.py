@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 import pytest
+from otsu_jobs import otsu_job
 from pictures import disc_picture, write_pictures
 from s3_server import S3Server
 
@@ -37,15 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, output: str = "out", **changes: Any) -> RunResult:
-    data: dict[str, Any] = {
-        "input": {"uri": str(folder / "in")},
-        "output": str(folder / output),
-        "model": {"name": "otsu"},
-        "execution": {"inline": True, "shard_size": 8},
-    }
-    for key, value in changes.items():
-        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
-    return label(JobConfig.parse(data), export=False, report=False)
+    return label(otsu_job(folder, output, **changes), export=False, report=False)
 
 
 def published(folder: Path, output: str = "out") -> dict[str, bytes]:

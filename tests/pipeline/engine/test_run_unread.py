@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 import pytest
+from otsu_jobs import otsu_job
 from pictures import disc_picture, write_pictures
 
 from pipeline.engine.estimate import estimate
@@ -20,7 +21,6 @@ from pipeline.history.prune import prune
 from pipeline.readers.folder import FolderReader
 from pipeline.readers.webdataset import WebDatasetReader
 from pipeline.storage.storage import Storage
-from schemas.config.job import JobConfig
 from schemas.records import ImageRecord
 
 COUNT = 24
@@ -32,20 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(folder: Path, output: str = "out", **changes: Any) -> JobConfig:
-    data: dict[str, Any] = {
-        "input": {"uri": str(folder / "in")},
-        "output": str(folder / output),
-        "model": {"name": "otsu"},
-        "execution": {"inline": True, "shard_size": 8},
-    }
-    for key, value in changes.items():
-        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
-    return JobConfig.parse(data)
-
-
 def run(folder: Path, output: str = "out", **changes: Any) -> RunResult:
-    return label(job(folder, output, **changes), export=False, report=False)
+    return label(otsu_job(folder, output, **changes), export=False, report=False)
 
 
 def published(folder: Path, output: str = "out") -> dict[str, bytes]:
@@ -127,7 +115,7 @@ def test_whoever_does_not_trust_times_reads(folder: Path, read: list[str], how: 
     assert run(folder, execution={"shard_size": 1000}).computed == 1
     change(folder, 6)
     read.clear()
-    config = job(folder, execution={"shard_size": 1000})
+    config = otsu_job(folder, execution={"shard_size": 1000})
     found = label(
         config, export=False, report=False, reread=how == "reread", verify=how == "verify"
     )
@@ -164,7 +152,7 @@ def test_copies_are_made_of_pictures_that_are_read(folder: Path, read: list[str]
 def test_an_estimate_counts_what_is_not_read(folder: Path) -> None:
     run(folder)
     change(folder, 1)
-    found = estimate(job(folder))
+    found = estimate(otsu_job(folder))
     assert found.counts["unchanged"] == COUNT - 1
     assert found.counts["to_read"] + found.counts["changed"] == 1
 
