@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.augment.copies import CopyMaker
 from pipeline.augment.queue import CopyQueue
 from pipeline.errors import ModelLoadError
+from pipeline.images.decoded import UndecodableError
 from pipeline.ledger.parts import (
     RETRYABLE,
     TooManySegmentsError,
@@ -309,6 +310,10 @@ class ShardWorker:
                 return [one for sample in samples for one in self._segment([sample])]
             _log.debug("%s", samples[0].record.file_name, exc_info=True)
             failure = Failure(ErrorCode.MODEL_ERROR, one_line(error))
+            if isinstance(
+                error, UndecodableError
+            ):  # a tile of a slide, decoded when it is its turn
+                failure = Failure(error.code, str(error), temporary=error.temporary)
             return [Segmentation(*samples[0].picture_hw, failure=failure)]
 
 

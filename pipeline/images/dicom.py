@@ -85,6 +85,8 @@ def _opened(data: bytes) -> Any:
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(io.BytesIO(data))
+        except MemoryError:
+            raise
         except Exception:
             raise UndecodableError(ErrorCode.DECODE_ERROR, "DICOM: damaged header") from None
     if any(tag not in dataset for tag in ("Rows", "Columns")):

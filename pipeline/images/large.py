@@ -124,6 +124,8 @@ def _decode_segment(data: bytes, page: Any, index: int) -> Pixels | None:
     tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
     try:
         values = key.decode(body, index, **tables)[0][0]
+    except MemoryError:  # of this machine, not of the file
+        raise
     except Exception:
         reason = f"TIFF: damaged {name_of(key.compression)} data"
         raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
