@@ -1,6 +1,7 @@
 """Images/s of a whole run against a bare loop over the same model, and against Ray Data.
 
     python -m bench.pipeline [--model unet-nuclei] [--images 200] [--peer loop|raydata]
+    python -m bench.pipeline --device cuda [--images 2500]     # see bench/pipeline_gpu.py
 
 Both sides read the same JPEGs, decode with the same function and call the same segmenter; a run
 also writes Parquet, receipts and a manifest, Ray Data writes Parquet, the loop writes nothing.
@@ -23,14 +24,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bench.pipeline_gpu import KINDS, step, table
+
 SIDE = 256
 
 
-def write_fields(folder: Path, count: int) -> None:
-    """JPEG fields of soft bright discs on noise."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for i in range(count):
+def write_fields(folder: Path, count: int, start: int = 0) -> None:
+    """JPEG fields of soft bright discs on noise, numbered from `start`, which is the seed too."""
+    rng = np.random.default_rng(start)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(start, start + count):
         field = np.zeros((SIDE, SIDE), np.float32)
         for _ in range(int(rng.integers(8, 25))):
             x, y = rng.integers(0, SIDE, 2).tolist()
@@ -139,12 +142,28 @@ def timed(peer: str, model: str, folder: Path, out: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="unet-nuclei")
-    parser.add_argument("--images", type=int, default=120)
+    parser.add_argument("--images", type=int)
     parser.add_argument("--peer", choices=("loop", "raydata"), default="loop")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    several = parser.add_argument_group("the table of bench/pipeline_gpu.py")
+    several.add_argument("--table", action="store_true", help="also on a CPU")
+    several.add_argument("--kinds", default=",".join(KINDS), help="some of them, comma separated")
+    several.add_argument("--seconds", type=float, default=240, help="nothing is begun after that")
+    several.add_argument("--small", action="store_true", help="tiny networks and pictures")
+    several.add_argument("--large", action="store_true", help="pictures of 2250 × 1500")
+    several.add_argument("--work", type=Path, help="keeps pictures and checkpoints there")
+    several.add_argument("--gpus-per-worker", type=float)
+    several.add_argument("--kind", help=argparse.SUPPRESS)
+    several.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.table or options.device == "cuda":
+        options.images = options.images or (160 if options.small else 2500)
+        (step if options.side else table)(options)
+        return
+    options.images = options.images or 120
     if options.one:
         name, folder, out = options.one
         print(json.dumps(globals()[name](options.model, Path(folder), Path(out))))

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 
 FEW = 64
+NET = "mask2former-swin-large"
 _BEST = 1.96  # of two GPUs against one
 
 
@@ -76,8 +77,15 @@ def first(folder: Path, count: int) -> Path:
     return out
 
 
-def write_checkpoint(name: str, folder: Path, *, small: bool) -> Path:
-    """A net of random weights in the form that jobs.label loads."""
+def write_checkpoint(name: str, folder: Path, *, small: bool, device: str = "cpu") -> Path:
+    """A net of random weights in the form that jobs.label loads.
+
+    Args:
+        name: Of `bench.family_nets.CASES`, or "sam" for a SAM-H.
+        folder: Written where it is not there yet.
+        small: Tiny instead.
+        device: Where weights are drawn; a CPU takes long for large ones.
+    """
     from bench.family_nets import CASES
 
     if not folder.is_dir():
@@ -85,8 +93,9 @@ def write_checkpoint(name: str, folder: Path, *, small: bool) -> Path:
         import transformers as hf
 
         torch.manual_seed(0)
-        if name == "mask2former":
-            case = CASES["mask2former-swin-large"](small)
+        if name in CASES:
+            with torch.device(device):
+                case = CASES[name](small)
             case.model.save_pretrained(folder)
             case.processor.save_pretrained(folder)
         else:
@@ -101,7 +110,8 @@ def write_checkpoint(name: str, folder: Path, *, small: bool) -> Path:
             if small:
                 config.prompt_encoder_config.image_size = 128
                 config.prompt_encoder_config.image_embedding_size = 8
-            hf.SamModel(config).save_pretrained(folder)
+            with torch.device(device):
+                hf.SamModel(config).save_pretrained(folder)
             side = 128 if small else 1024
             hf.SamImageProcessor(
                 size={"longest_edge": side}, pad_size={"height": side, "width": side}
@@ -184,7 +194,7 @@ def rate(
 def label(lines: Lines, work: Path, images: int, small: bool) -> None:
     """Labelling with a universal net and with SAM's grid on one GPU and on two."""
     pictures = draw_pictures(work / "photos", images, (96, 128) if small else (480, 640))
-    for name, count in (("mask2former", images), ("sam", max(images // 2, FEW * 2))):
+    for name, count in ((NET, images), ("sam", max(images // 2, FEW * 2))):
         checkpoint = write_checkpoint(name, work / name, small=small)
         sets = ["model.batch_size=8", "execution.shard_size=16"]
         one = rate(pictures, count, work, str(checkpoint), 1, sets)
@@ -199,7 +209,7 @@ def label(lines: Lines, work: Path, images: int, small: bool) -> None:
 def kill(lines: Lines, work: Path, images: int, small: bool) -> None:
     """A worker dies in mid-run; the run ends by itself with the same bytes."""
     pictures = draw_pictures(work / "photos", images, (96, 128) if small else (480, 640))
-    checkpoint = write_checkpoint("mask2former", work / "mask2former", small=small)
+    checkpoint = write_checkpoint(NET, work / NET, small=small)
     sets = ["model.batch_size=8", "execution.shard_size=16", "execution.workers=2"]
     gpus = 2 if _gpus() else 0
     source, whole, hurt = first(pictures, images // 2), work / "whole", work / "hurt"
