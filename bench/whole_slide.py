@@ -2,6 +2,7 @@
 
     python -m bench.whole_slide                                # 40,000 × 30,000, unet-nuclei
     python -m bench.whole_slide --height 7500 --width 10000    # a smaller one
+    python -m bench.whole_slide --raw --model otsu --measure   # 3.6 GB, and `jobs.measure`
 
 The slide is a tiled pyramid with JPEG in its tiles, as scanners write it: islands of simulated
 nuclei on a blank slide, about a seventh of its area. `jobs.label` gets it as any other file, in a
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -46,26 +48,36 @@ def main() -> None:
     parser.add_argument("--model", default="unet-nuclei")
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--overlap", type=int, default=128)
+    parser.add_argument("--raw", action="store_true", help="tiles that are not compressed")
+    parser.add_argument("--measure", action="store_true", help="also measure what was found")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="slide-") as folder:
         slide = Path(folder) / "in" / "slide.tif"
         slide.parent.mkdir()
-        write_slide(slide, given.height, given.width)
+        write_slide(slide, given.height, given.width, raw=given.raw)
         print(f"{given.width} × {given.height}, a file of {slide.stat().st_size / 1e6:.0f} MB")
         out = Path(folder) / "out"
-        command = [sys.executable, "-m", "jobs.label", "--inline", "--no-export", "--no-report"]
+        command = ["jobs.label", "--inline", "--no-export", "--no-report"]
         command += ["--input", str(slide.parent), "--output", str(out), "--model", given.model]
         command += ["--task", "instance", "--tile-size", str(given.tile)]
         command += ["--tile-overlap", str(given.overlap)]
-        begin = time.perf_counter()
-        subprocess.run(command, check=True)
-        seconds = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-        counts = json.loads((out / "manifest.json").read_text())["counts"]
-        print(f"{seconds:.0f} s, peak {peak:.2f} GB, {counts}")
+        _timed(command)
+        print(json.loads((out / "manifest.json").read_text())["counts"])
+        if given.measure:
+            _timed(["jobs.measure", "--dataset", str(out), "--output", f"{out}/objects.parquet"])
 
 
-def write_slide(path: Path, height: int, width: int) -> None:
+def _timed(command: list[str]) -> None:
+    """Runs a job; prints its seconds and the peak memory of its largest process."""
+    begin = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", *command])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, peak = time.perf_counter() - begin, usage.ru_maxrss * 1024 / 1e9
+    print(f"{command[0]}: {seconds:.0f} s, peak {peak:.2f} GB, exit code {process.returncode}")
+
+
+def write_slide(path: Path, height: int, width: int, *, raw: bool = False) -> None:
     """Writes a pyramid of two levels, `REDUCED` times smaller the second."""
     grey = render_field(0, size_hw=(TILE, TILE), nuclei=90).pixels.astype(np.uint8)
     quarter = np.concatenate((grey, grey[::-1]))
@@ -77,25 +89,26 @@ def write_slide(path: Path, height: int, width: int) -> None:
         for x in range(0, width // REDUCED, PLACE // REDUCED):
             island = small[y : y + len(shrunk), x : x + len(shrunk)]
             island[:] = shrunk[: island.shape[0], : island.shape[1]]
-    options = {"compression": "jpeg", "tile": (TILE, TILE), "metadata": None}
+    tile = np.ascontiguousarray if raw else _compressed
+    options = {"compression": None if raw else "jpeg", "tile": (TILE, TILE), "metadata": None}
+    color = {"photometric": "rgb"} if raw else {"photometric": "ycbcr", "subsampling": (1, 1)}
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         file.write(
-            _tiles(field, height, width),
+            _tiles(field, height, width, tile),
             shape=(height, width, 3),
             dtype=np.uint8,
-            photometric="ycbcr",
-            subsampling=(1, 1),
             subifds=1,
+            **color,
             **options,
         )
         file.write(small, photometric="rgb", subfiletype=1, **options)
 
 
-def _tiles(field: Pixels, height: int, width: int) -> Iterator[bytes]:
-    """The full size's tiles, each compressed once however often it comes."""
-    blank = _compressed(np.zeros((TILE, TILE, 3), np.uint8))
+def _tiles(field: Pixels, height: int, width: int, tile: Callable[[Pixels], Any]) -> Iterator[Any]:
+    """The full size's tiles, each made once however often it comes."""
+    blank = tile(np.zeros((TILE, TILE, 3), np.uint8))
     known = {
-        (y, x): _compressed(field[y : y + TILE, x : x + TILE])
+        (y, x): tile(field[y : y + TILE, x : x + TILE])
         for y in range(0, ISLAND, TILE)
         for x in range(0, ISLAND, TILE)
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decode import DECODERS_VERSION, UNREADABLE, decode_image, decoding_path
-from pipeline.images.large import open_image
+from pipeline.images.large import open_image, read_contents
 from pipeline.images.preprocess import decode_through, make_chain
 from pipeline.ledger.locks import read_locks, view_of
 from pipeline.ledger.reuse import EMPTY_INDEX, ReuseIndex, StandingLabels, image_fingerprint
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.prompts import PromptTable
 from pipeline.readers import Reader
+from pipeline.storage.file_bytes import Contents, sha256_of
 from pipeline.storage.storage import Storage
 from schemas.config.job import JobConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample, Task
@@ -150,14 +150,14 @@ class Preparer:
         if record.part and (standing := self._unread(record)) is not None:
             return standing
         try:
-            data = self._reader.read(record)
+            data = read_contents(self._reader, record)
+            sha256 = sha256_of(data)
+            how = (decoding_path(data), record.plane)
         except Exception as error:
             return Prepared(record, Failure(ErrorCode.READ_ERROR, one_line(error)))
-        sha256 = hashlib.sha256(data).hexdigest()
         run = self._run
         if self._prompts is not None:  # the same picture under another name is asked other things
             run = f"{run} {self._prompts.key(record.file_name)}"
-        how = (decoding_path(data), record.plane)
         fingerprint = image_fingerprint(sha256, run, *how)
         rows = self._locked(sha256, record) or self._standing.get(fingerprint)
         if rows is None or rows[0]["error_code"] in UNREADABLE:
@@ -211,8 +211,8 @@ class Preparer:
             StorageError: It cannot be read.
             ValueError: It has changed since it was labelled, or cannot be decoded.
         """
-        data = self._reader.read(record)
-        if hashlib.sha256(data).hexdigest() != sha256:
+        data = read_contents(self._reader, record)
+        if sha256_of(data) != sha256:
             raise ValueError(f"{record.file_name} has changed while it was labelled")
         pixels = self._full_size(data, record, None)
         if isinstance(pixels, Failure):
@@ -227,7 +227,7 @@ class Preparer:
         return split in self._config.augment.splits
 
     def _full_size(
-        self, data: bytes, record: ImageRecord, outcome: Sample | ReusedRows | None
+        self, data: Contents, record: ImageRecord, outcome: Sample | ReusedRows | None
     ) -> npt.NDArray[np.uint8] | Failure:
         if (
             isinstance(outcome, Sample)
@@ -238,7 +238,7 @@ class Preparer:
         found = decode_image(data, record, self._config.images)
         return found.pixels if isinstance(found, Sample) else found
 
-    def _decode(self, data: bytes, record: ImageRecord) -> Sample | Failure:
+    def _decode(self, data: Contents, record: ImageRecord) -> Sample | Failure:
         images = self._config.images
         if self._chain is not None:
             return decode_through(self._chain, data, record, images)

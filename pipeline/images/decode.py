@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
@@ -53,14 +55,23 @@ _OURS = (
 """What a library's code raises when it stumbles over damage; the text says nothing to a user."""
 
 
-def decoding_path(data: bytes) -> str:
+def decoding_path(data: Contents) -> str:
     """What an image's labels depend on beside its bytes: "" for paths as old as the first."""
     return _PATHS.get(sniff(data), "")
 
 
-def explain_decoding(kind: str, error: Exception, data: bytes) -> UndecodableError:
+def sniffed(data: Contents) -> str:
+    """`sniff`, "" where the first bytes cannot be read; `unread` then says why."""
+    try:
+        return sniff(data)
+    except StorageError:
+        return ""
+
+
+def explain_decoding(kind: str, error: Exception, data: Contents) -> UndecodableError:
     """Turns whatever a library raised into a reason: cut short, unsupported or corrupt."""
-    if is_cut(kind, data) or re.search("truncated", str(error), re.IGNORECASE):
+    cut = isinstance(data, bytes) and is_cut(kind, data)
+    if cut or re.search("truncated", str(error), re.IGNORECASE):
         return UndecodableError(ErrorCode.TRUNCATED, f"{kind}: the file ends inside the picture")
     known = re.search("cannot handle|not support|unsupported|unknown pixel mode", str(error), re.I)
     code = ErrorCode.UNSUPPORTED if known else ErrorCode.DECODE_ERROR
@@ -82,7 +93,7 @@ def of_plane(config: ImagesConfig, plane: str) -> ImagesConfig:
 
 
 def decode_image(
-    data: bytes, record: ImageRecord, config: ImagesConfig, *, min_side: int | None = None
+    data: Contents, record: ImageRecord, config: ImagesConfig, *, min_side: int | None = None
 ) -> Sample | Failure:
     """Decodes one image; safe to call from threads, which then decode side by side.
 
@@ -101,13 +112,13 @@ def decode_image(
         A `Sample`, or a `Failure` for bytes that are no picture we can decode. Never raises
         because of the bytes.
     """
-    kind = sniff(data)
+    kind = sniffed(data)
     picture = _decode(kind, data, of_plane(config, record.plane), min_side)
     return picture if isinstance(picture, Failure) else _sample(picture, kind, record)
 
 
 def decode_values(
-    data: bytes, config: ImagesConfig, *, plane: str = ""
+    data: Contents, config: ImagesConfig, *, plane: str = ""
 ) -> npt.NDArray[Any] | Failure:
     """Decodes one image's values as the file holds them: no stretch, and every band but alpha.
 
@@ -120,19 +131,19 @@ def decode_values(
         HxWxC upright: uint8 RGB of a picture of 8 bits, else the file's own type and bands; or a
         `Failure` as `decode_image` gives it.
     """
-    picture = _decode(sniff(data), data, of_plane(config, plane), None)
+    picture = _decode(sniffed(data), data, of_plane(config, plane), None)
     return picture if isinstance(picture, Failure) else _values(picture)
 
 
 def decode_with_values(
-    data: bytes, record: ImageRecord, config: ImagesConfig, *, every_band: bool = True
+    data: Contents, record: ImageRecord, config: ImagesConfig, *, every_band: bool = True
 ) -> tuple[Sample, npt.NDArray[Any]] | Failure:
     """Both of the above, for the price of one.
 
     Without `every_band`, the values of a file of several channels of which nobody chose any are
     those of the channel that is seen.
     """
-    kind = sniff(data)
+    kind = sniffed(data)
     picture = _decode(kind, data, of_plane(config, record.plane), None)
     if isinstance(picture, Failure):
         return picture
@@ -163,9 +174,11 @@ def _values(picture: Decoded) -> npt.NDArray[Any]:
 
 
 def _decode(
-    kind: str, data: bytes, config: ImagesConfig, min_side: int | None
+    kind: str, data: Contents, config: ImagesConfig, min_side: int | None
 ) -> Decoded | Failure:
     """Decodes what `sniff` calls `kind`; never raises because of the bytes."""
+    if failure := unread(data):
+        return failure
     if not data:
         return Failure(ErrorCode.EMPTY_FILE, "the file has 0 bytes")
     if not kind:
@@ -174,8 +187,23 @@ def _decode(
         return Failure(ErrorCode.UNSUPPORTED, f"{kind} files are not supported")
     if kind != "TIFF" and (missing := _not_there(config)):
         return Failure(ErrorCode.UNSUPPORTED, missing)
+    found = _attempt(kind, data, config, min_side)
+    return unread(data) or found
+
+
+def unread(data: Contents) -> Failure | None:
+    """Why some of the bytes could not be read, whatever was made without them; else None."""
+    message = "" if isinstance(data, bytes) else data.failure
+    return Failure(ErrorCode.READ_ERROR, message) if message else None
+
+
+def _attempt(
+    kind: str, data: Contents, config: ImagesConfig, min_side: int | None
+) -> Decoded | Failure:
     try:
-        return DECODERS[kind](data, config, min_side)
+        if kind == "TIFF":
+            return decode_tiff(data, config, min_side)
+        return DECODERS[kind](data[:], config, min_side)
     except MemoryError:
         message = f"{kind}: not enough memory to decode it"
         return Failure(ErrorCode.TOO_LARGE, message, temporary=True)

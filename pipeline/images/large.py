@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from pipeline.storage.file_bytes import Contents, open_contents
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode, Failure, ImageRecord, Sample
 
-from .decode import MIRRORED, decode_image, explain_decoding, of_plane
+from .decode import (
+    MIRRORED,
+    decode_image,
+    decode_values,
+    explain_decoding,
+    of_plane,
+    sniffed,
+    unread,
+)
 from .decoded import Bands, NotInBandsError, Pixels, UndecodableError
 from .jpeg import jpeg_bands
 from .memory import check_size
 from .png import png_bands
 from .sniff import sniff
-from .tiff import TiffSource
-from .tiff_page import APERIO_YCC, check_strips, name_of
+from .tiff import TiffSource, tiff_bands
+from .tiff_page import check_strips, decode_segment, is_plain
 
-LARGE = 1 << 26
-"""Pixels from which on an image is not decoded at once, if it is tiled."""
+LARGE_FILE = 1 << 27
+"""Bytes from which on a TIFF is read by ranges: its decoder never needs all of it at once."""
+_TIFFS = (
+    ".tif", ".tiff", ".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".zif", ".btf", ".tf2", ".tf8",
+)  # fmt: skip
+"""Suffixes of files that a list names, which are asked for their size."""
 _BYTES_A_PIXEL = 1
 """Of the masks and maps of an image that is never in memory itself."""
 _CACHE_BYTES = 1 << 27
+LARGE = 1 << 26
+"""Pixels from which on an image is not decoded at once, if it is tiled."""
 _BAND = 1 << 22
 """Pixels that are decoded at once."""
 
@@ -48,13 +62,13 @@ class SlidePixels:
         ValueError: It is none of tiles of 8-bit grey or RGB.
     """
 
-    def __init__(self, data: bytes, config: ImagesConfig) -> None:
+    def __init__(self, data: Contents, config: ImagesConfig) -> None:
         self._arguments = data, config
-        self._file = tifffile.TiffFile(io.BytesIO(data))
+        self._file = tifffile.TiffFile(open_contents(data))
         source = TiffSource(self._file, data, config)
         self._page: Any = source.only_page()
         upright = source.key.tags.valueof(274, default=1) == 1
-        if self._page is None or not (source.key.is_tiled and upright and _is_plain(source.key)):
+        if self._page is None or not (source.key.is_tiled and upright and is_plain(source.key)):
             raise ValueError("not a plain image of tiles")
         check_size(*source.hw, config, bytes_a_pixel=_BYTES_A_PIXEL, tiled=True)
         self.notes = (*source.notes, *check_strips(self._page, source.key, len(data)))
@@ -100,7 +114,7 @@ class SlidePixels:
             self._tiles.move_to_end(index)
             return self._tiles[index]
         key = self._page.keyframe
-        tile = _decode_segment(self._arguments[0], self._page, index)
+        tile = decode_segment(self._arguments[0], self._page, index)
         if tile is None:
             tile = np.zeros((key.tilelength, key.tilewidth, 3), np.uint8)
         self._tiles[index] = tile
@@ -110,32 +124,31 @@ class SlidePixels:
         return tile
 
 
-def _decode_segment(data: bytes, page: Any, index: int) -> Pixels | None:
-    """A tile or strip of a TIFF whose page `_is_plain`, HxWx3; None where it is not stored.
+class _Reader(Protocol):
+    def read(self, record: ImageRecord) -> bytes: ...
+    def open(self, record: ImageRecord) -> Contents: ...
+
+
+def read_contents(reader: _Reader, record: ImageRecord) -> Contents:
+    """An image's bytes; of a large TIFF they are read where they are sliced.
 
     Raises:
-        UndecodableError: It is damaged.
+        StorageError: They cannot be had.
     """
-    key = page.keyframe
-    offset, count = page.dataoffsets[index], page.databytecounts[index]
-    if not (offset and count):
-        return None
-    body = data[offset : offset + count]
-    tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-    try:
-        values = key.decode(body, index, **tables)[0][0]
-    except MemoryError:  # of this machine, not of the file
-        raise
-    except Exception:
-        reason = f"TIFF: damaged {name_of(key.compression)} data"
-        raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
-    if int(key.compression) == APERIO_YCC:
-        values = cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)
-    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)
+    if record.size < 0:
+        large = record.uri.partition("?")[0].lower().endswith(_TIFFS)
+    else:
+        large = record.size >= LARGE_FILE
+    if not large:
+        return reader.read(record)
+    found = reader.open(record)
+    if isinstance(found, bytes) or (len(found) >= LARGE_FILE and sniff(found) == "TIFF"):
+        return found
+    return reader.read(record)
 
 
 def open_image(
-    data: bytes,
+    data: Contents,
     record: ImageRecord,
     config: ImagesConfig,
     *,
@@ -154,10 +167,36 @@ def open_image(
         beyond: Sides up to this many pixels are decoded at once, or not at all.
         min_side: See `decode_image`.
     """
+    return _opened(
+        data, record, config, lambda: decode_image(data, record, config, min_side=min_side), beyond
+    )
+
+
+def open_values(data: Contents, record: ImageRecord, config: ImagesConfig) -> Any:
+    """`decode_values`, but 8-bit pixels that `open_image` leaves in a file stay there.
+
+    Returns:
+        HxWxC, an array or of a class here; or a `Failure`.
+    """
+    found = _opened(
+        data, record, config, lambda: decode_values(data, config, plane=record.plane), 0
+    )
+    return found.pixels if isinstance(found, Sample) else found
+
+
+def _opened(
+    data: Contents,
+    record: ImageRecord,
+    config: ImagesConfig,
+    decode: Callable[[], Any],
+    beyond: int,
+) -> Any:
     slide = _open_slide(data, record, config, LARGE)
+    if failure := unread(data):
+        return failure
     if slide is not None and max(slide.original_hw) > beyond:
         return slide
-    outcome = decode_image(data, record, config, min_side=min_side)
+    outcome = decode()
     refused = isinstance(outcome, Failure) and outcome.code is ErrorCode.TOO_LARGE
     if not (isinstance(outcome, Failure) and refused and outcome.temporary):
         return outcome
@@ -183,13 +222,13 @@ def shrunk(pixels: Any, hw: tuple[int, int]) -> Pixels:
 
 
 def _open_slide(
-    data: bytes, record: ImageRecord, config: ImagesConfig, at_least: int
+    data: Contents, record: ImageRecord, config: ImagesConfig, at_least: int
 ) -> Sample | None:
     """A sample of a tiled TIFF of so many pixels, not decoded yet; None where it must be decoded.
 
     Whatever is wrong with the file is left to the decoder to say.
     """
-    if sniff(data) != "TIFF" or config.channels or config.projection != "none":
+    if sniffed(data) != "TIFF" or config.channels or config.projection != "none":
         return None
     try:
         pixels: Any = SlidePixels(data, of_plane(config, record.plane))
@@ -200,21 +239,6 @@ def _open_slide(
         return None
     note = "; ".join(pixels.notes)
     return Sample(record, pixels, (height, width), image_format="TIFF", note=note)
-
-
-def _is_plain(key: Any) -> bool:
-    """Whether a page's parts are 8-bit grey or RGB, each to be decoded by itself."""
-    photometric = name_of(key.photometric)
-    grey = key.samplesperpixel == 1 and photometric == "MINISBLACK"
-    color = key.samplesperpixel == 3 and photometric in ("RGB", "YCBCR")
-    return (
-        key.imagedepth == 1
-        and (grey or color)
-        and key.bitspersample == 8
-        and key.dtype == np.uint8
-        and int(key.planarconfig) == 1
-        and not (photometric == "YCBCR" and int(key.compression) not in (7, APERIO_YCC))
-    )
 
 
 # Bands: an image that memory does not hold is decoded into a file.
@@ -234,7 +258,7 @@ class FilePixels:
         UndecodableError: It is cut, damaged or larger than it may be even so.
     """
 
-    def __init__(self, data: bytes, config: ImagesConfig) -> None:
+    def __init__(self, data: Contents, config: ImagesConfig) -> None:
         self._arguments = data, config
         source = _SOURCES[sniff(data)](data, config)
         height, width = source.hw
@@ -291,7 +315,7 @@ class FilePixels:
 
 
 def decode_by_bands(
-    data: bytes, record: ImageRecord, config: ImagesConfig, refusal: Failure
+    data: Contents, record: ImageRecord, config: ImagesConfig, refusal: Failure
 ) -> Sample | Failure:
     """A sample whose pixels lie in a file, of an image that memory does not hold.
 
@@ -304,7 +328,7 @@ def decode_by_bands(
     Returns:
         The sample; or the refusal, with the reason why it cannot be decoded in bands.
     """
-    kind = sniff(data)
+    kind = sniffed(data)
     try:
         if kind not in _SOURCES:
             raise NotInBandsError(f"{kind} is not decoded in bands")
@@ -322,7 +346,7 @@ def decode_by_bands(
         return Failure(error.code, str(error), temporary=error.temporary)
     except Exception as error:
         reason = explain_decoding(kind, error, data)
-        return Failure(reason.code, str(reason))
+        return unread(data) or Failure(reason.code, str(reason))
     height, width, _ = pixels.shape
     return Sample(
         record=record,
@@ -347,43 +371,9 @@ def _file_of(size: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), size)
 
 
-def _tiff_bands(data: bytes, config: ImagesConfig) -> Bands:
-    """A TIFF strip by strip."""
-    file = tifffile.TiffFile(io.BytesIO(data))
-    source = TiffSource(file, data, config)
-    page, key = source.only_page(), source.key
-    if page is None or key.is_tiled or not _is_plain(key):
-        raise NotInBandsError("only a TIFF of one page, 8-bit grey or RGB, is decoded in bands")
-    notes = (*source.notes, *check_strips(page, key, len(data)))
-    height, width = source.hw
-    rows, step = min(key.rowsperstrip, height), max(1, _BAND // width)
-    if rows > step and not key.is_contiguous:
-        raise NotInBandsError("a TIFF in strips so large is not decoded in bands")
-    orientation = key.tags.valueof(274, default=1)
-    orientation = orientation if orientation in range(1, 9) else 1
-
-    def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
-        if key.is_contiguous:
-            count = height * width * key.samplesperpixel
-            stored = np.frombuffer(data, np.uint8, count, page.dataoffsets[0])
-            for top in range(0, height, step):
-                part = stored.reshape(height, width, -1)[top : top + step]
-                pixels[top : top + step] = part
-                yield ()
-            return
-        for index in range(-(-height // rows)):
-            top = index * rows
-            strip = _decode_segment(data, page, index)
-            pixels[top : top + rows] = 0 if strip is None else strip
-            if top // step != (top + rows) // step:
-                yield ()
-
-    return Bands((height, width), orientation, fill, notes)
-
-
-_SOURCES: dict[str, Callable[[bytes, ImagesConfig], Bands]] = {
-    "JPEG": jpeg_bands,
-    "PNG": lambda data, config: png_bands(data, _BAND),
-    "TIFF": _tiff_bands,
+_SOURCES: dict[str, Callable[[Contents, ImagesConfig], Bands]] = {
+    "JPEG": lambda data, config: jpeg_bands(data[:], config),
+    "PNG": lambda data, config: png_bands(data[:], _BAND),
+    "TIFF": lambda data, config: tiff_bands(data, config, _BAND),
 }
 """Kind as `sniff` names it → what is read of it in bands."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
+from pipeline.storage.file_bytes import Contents
 from schemas.config.images import ImagesConfig
 from schemas.records import ImageRecord
 
 from .dicom import count_dicom_frames
 from .jp2_jxl import count_jpegxl_frames
+from .large import read_contents
 from .pillow_kinds import PLUGINS, count_frames, heif_plugin
 from .sniff import sniff
 from .tiff import count_planes
@@ -35,6 +37,7 @@ class _Reader(Protocol):
     def inventory(self) -> Any: ...
     def list(self) -> Iterator[ImageRecord]: ...
     def read(self, record: ImageRecord) -> bytes: ...
+    def open(self, record: ImageRecord) -> Contents: ...
 
 
 def as_planes(reader: Any, config: ImagesConfig) -> Any:
@@ -56,7 +59,7 @@ class PlaneReader:
     def __init__(self, reader: _Reader, each: str) -> None:
         self._reader = reader
         self._each = each
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held: OrderedDict[str, Contents] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,14 +90,21 @@ class PlaneReader:
 
     def read(self, record: ImageRecord) -> bytes:
         """See `pipeline.readers.Reader`; the last few files are kept, for their other planes."""
+        return self._contents(record, self._reader.read)[:]
+
+    def open(self, record: ImageRecord) -> Contents:
+        """See `pipeline.readers.Reader`."""
+        return self._contents(record, self._reader.open)
+
+    def _contents(self, record: ImageRecord, read: Callable[[ImageRecord], Contents]) -> Contents:
         if not record.plane:
-            return self._reader.read(record)
+            return read(record)
         name = record.file_name.removesuffix(f"#{record.plane}")
         with self._lock:
             if name in self._held:
                 self._held.move_to_end(name)
                 return self._held[name]
-        data = self._reader.read(replace(record, file_name=name, plane=""))
+        data = read(replace(record, file_name=name, plane=""))
         with self._lock:
             self._held[name] = data
             while len(self._held) > _KEPT or (
@@ -107,12 +117,12 @@ class PlaneReader:
         if record.file_name.lower().endswith(_FLAT):
             return 1
         try:
-            return planes_in(self._reader.read(record), self._each)
+            return planes_in(read_contents(self._reader, record), self._each)
         except Exception:  # its own row says what is wrong with it
             return 1
 
 
-def planes_in(data: bytes, each: str) -> int:
+def planes_in(contents: Contents, each: str) -> int:
     """How many pages ("page"), depths ("z") or time points ("time") a file has, at least 1.
 
     Frames of an animation, pictures of an MPO or HEIC and frames of a DICOM file are pages; those
@@ -121,9 +131,10 @@ def planes_in(data: bytes, each: str) -> int:
     Raises:
         UndecodableError: It cannot be opened.
     """
-    kind = sniff(data)
+    kind = sniff(contents)
     if kind == "TIFF":
-        return max(1, count_planes(data, each))
+        return max(1, count_planes(contents, each))
+    data = contents[:]
     if kind == "DICOM" and each in ("page", "z"):
         return count_dicom_frames(data)
     if each != "page":

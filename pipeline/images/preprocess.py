@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.storage.file_bytes import Contents
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
 from schemas.config.images import ImagesConfig
@@ -207,7 +208,7 @@ def make_chain(config: PreprocessConfig, images: ImagesConfig, storage: Storage)
 
 
 def decode_through(
-    chain: Chain, data: bytes, record: ImageRecord, images: ImagesConfig
+    chain: Chain, data: Contents, record: ImageRecord, images: ImagesConfig
 ) -> Sample | Failure:
     """Decodes a picture and sends it through a chain; never raises because of the bytes.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.storage.file_bytes import Contents
+
 DECODABLE = (
     "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM",
 )  # fmt: skip
@@ -48,12 +50,13 @@ _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _SVG_WITHIN = 4096  # a licence comment may stand before the tag
 
 
-def sniff(data: bytes) -> str:
+def sniff(contents: Contents) -> str:
     """Names the kind of file.
 
     Returns:
         One of `DECODABLE`, the name of a known kind that this program does not decode, or "".
     """
+    data = contents[:_SVG_WITHIN]
     for prefix, kind in _PREFIXES:
         if data.startswith(prefix):
             return kind
@@ -69,7 +72,7 @@ def sniff(data: bytes) -> str:
         return "BMP"
     if data[128:132] == b"DICM":
         return "DICOM"
-    start = data[:_SVG_WITHIN].lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!--")) and b"<svg" in start):
         return "SVG"
     return ""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import html
-import io
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from pipeline.storage.file_bytes import Contents, open_contents
 from schemas.config.images import ImagesConfig
 from schemas.notes import first_of
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, from_deep
+from .decoded import Bands, Decoded, NotInBandsError, Pixels, UndecodableError, from_deep
 from .memory import check_size, deep_bytes
 from .stack import ImageStack, Picked, pick
-from .tiff_page import PageValues, read_page
+from .tiff_page import PageValues, check_strips, decode_segment, is_plain, read_page
 
 # It says on stderr, without a file's name, what becomes a note or a failure here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
@@ -35,7 +35,7 @@ _SLIDES = ("svs", "ndpi", "scn", "bif", "philips", "qpi", "avs")
 Values = npt.NDArray[Any]
 
 
-def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
+def decode_tiff(data: Contents, config: ImagesConfig, min_side: int | None) -> Decoded:
     """Decodes one picture of a TIFF.
 
     OME, ImageJ and other microscopes' files say which pages are depths, times and channels; what
@@ -46,7 +46,7 @@ def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
     Raises:
         UndecodableError: The page is missing, cut, too large or of a kind that nothing here reads.
     """
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with tifffile.TiffFile(open_contents(data)) as file:
         source = TiffSource(file, data, config)
         stack = source.stack()
         bands = source.bands * stack.sizes.get("C", 1)
@@ -69,13 +69,13 @@ def decode_tiff(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
         )
 
 
-def count_planes(data: bytes, axis: str) -> int:
+def count_planes(data: Contents, axis: str) -> int:
     """How many pages ("page"), depths ("z") or time points ("time") a TIFF has; at least 1.
 
     Raises:
         UndecodableError: It has no page that can be read.
     """
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with tifffile.TiffFile(open_contents(data)) as file:
         stack = TiffSource(file, data, ImagesConfig()).stack()
     if axis == "time":
         return stack.sizes.get("T", 1)
@@ -95,7 +95,7 @@ class TiffSource:
         first_read: The first plane that was read, with what is to be said of it.
     """
 
-    def __init__(self, file: tifffile.TiffFile, data: bytes, config: ImagesConfig) -> None:
+    def __init__(self, file: tifffile.TiffFile, data: Contents, config: ImagesConfig) -> None:
         self._data = data
         self._projected = config.projection != "none"
         self._read: PageValues | None = None
@@ -200,7 +200,7 @@ class _Block:
         return file.read_array(dtype, math.prod(key.shape)).reshape(key.shape)
 
 
-def _first_page(file: tifffile.TiffFile, data: bytes) -> Any:
+def _first_page(file: tifffile.TiffFile, data: Contents) -> Any:
     try:
         return file.pages[0]
     except IndexError:
@@ -337,3 +337,42 @@ def _microns_a_pixel(series: Any) -> float | None:
     if not value or not value[0] or not value[1] or scale is None:
         return None
     return scale * value[1] / value[0]
+
+
+def tiff_bands(data: Contents, config: ImagesConfig, pixels_at_once: int) -> Bands:
+    """A TIFF of strips, by bands of about so many pixels.
+
+    Raises:
+        NotInBandsError: It is not one page of 8-bit grey or RGB, in strips that are small.
+    """
+    file = tifffile.TiffFile(open_contents(data))
+    source = TiffSource(file, data, config)
+    page, key = source.only_page(), source.key
+    if page is None or key.is_tiled or not is_plain(key):
+        raise NotInBandsError("only a TIFF of one page, 8-bit grey or RGB, is decoded in bands")
+    notes = (*source.notes, *check_strips(page, key, len(data)))
+    height, width = source.hw
+    rows, step = min(key.rowsperstrip, height), max(1, pixels_at_once // width)
+    if rows > step and not key.is_contiguous:
+        raise NotInBandsError("a TIFF in strips so large is not decoded in bands")
+    orientation = key.tags.valueof(274, default=1)
+    orientation = orientation if orientation in range(1, 9) else 1
+
+    def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
+        if key.is_contiguous:
+            row = width * key.samplesperpixel
+            for top in range(0, height, step):
+                begin = page.dataoffsets[0] + top * row
+                stored = data[begin : begin + min(step, height - top) * row]
+                part = np.frombuffer(stored, np.uint8)
+                pixels[top : top + step] = part.reshape(-1, width, key.samplesperpixel)
+                yield ()
+            return
+        for index in range(-(-height // rows)):
+            top = index * rows
+            strip = decode_segment(data, page, index)
+            pixels[top : top + rows] = 0 if strip is None else strip
+            if top // step != (top + rows) // step:
+                yield ()
+
+    return Bands((height, width), orientation, fill, notes)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, TiffImagePlugin
 
+from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents
 from schemas.records import ErrorCode
 
 from .decoded import UndecodableError
@@ -25,7 +27,7 @@ _OF_PILLOW = ("YCBCR", "CIELAB")
 _CHECKED = {1, 5, 8, 32946, 32773, 34925, 50000, 34926}
 """Compressions of bytes: what is missing of them shows, since the length of the pixels is known."""
 _JPEG = {6, 7, 33007, 34892}
-APERIO_YCC = 33003
+_APERIO_YCC = 33003
 _PHOTOMETRIC, _EXTRA, _COLORMAP = 262, 338, 320
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 
@@ -47,7 +49,7 @@ class PageValues:
     notes: tuple[str, ...] = ()
 
 
-def read_page(page: Any, data: bytes) -> PageValues:
+def read_page(page: Any, data: Contents) -> PageValues:
     """The page's pixels.
 
     Args:
@@ -63,7 +65,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     if key.dtype is None or key.dtype.kind == "c":
         raise unsupported(key)
     if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
-        return _through_pillow(page, data)
+        return _through_pillow(page, data[:])
     if photometric not in (*_GREY, *_COLOR, "PALETTE", "SEPARATED", ""):
         raise unsupported(key)
     if photometric == "SEPARATED" and not _is_cmyk(key):
@@ -80,7 +82,7 @@ def read_page(page: Any, data: bytes) -> PageValues:
     values = _full_range(values, key.bitspersample)
     if photometric == "SEPARATED":
         return PageValues(_cmyk_to_rgb(values), 3, notes=notes)
-    if int(key.compression) == APERIO_YCC:
+    if int(key.compression) == _APERIO_YCC:
         values = np.asarray(cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)[..., :3], values.dtype)
     values, more = _without_alpha(values, color, _extra(key))
     return PageValues(values, color, photometric == "MINISWHITE", (*notes, *more))
@@ -284,3 +286,48 @@ def unsupported(page: Any) -> UndecodableError:
             f"{page.bitspersample} bits, compression {name_of(page.compression)} is not supported"
         )
     return UndecodableError(ErrorCode.UNSUPPORTED, message)
+
+
+# A page's tiles and strips, each by itself.
+
+
+def is_plain(key: Any) -> bool:
+    """Whether a page's parts are 8-bit grey or RGB, each to be decoded by itself."""
+    photometric = name_of(key.photometric)
+    grey = key.samplesperpixel == 1 and photometric == "MINISBLACK"
+    color = key.samplesperpixel == 3 and photometric in ("RGB", "YCBCR")
+    return (
+        key.imagedepth == 1
+        and (grey or color)
+        and key.bitspersample == 8
+        and key.dtype == np.uint8
+        and int(key.planarconfig) == 1
+        and not (photometric == "YCBCR" and int(key.compression) not in (7, _APERIO_YCC))
+    )
+
+
+def decode_segment(data: Contents, page: Any, index: int) -> npt.NDArray[np.uint8] | None:
+    """A tile or strip of a TIFF whose page `is_plain`, HxWx3; None where it is not stored.
+
+    Raises:
+        UndecodableError: It is damaged.
+    """
+    key = page.keyframe
+    offset, count = page.dataoffsets[index], page.databytecounts[index]
+    if not (offset and count):
+        return None
+    try:
+        body = data[offset : offset + count]
+    except StorageError as error:
+        raise UndecodableError(ErrorCode.READ_ERROR, str(error)) from None
+    tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
+    try:
+        values = key.decode(body, index, **tables)[0][0]
+    except MemoryError:  # of this machine, not of the file
+        raise
+    except Exception:
+        reason = f"TIFF: damaged {name_of(key.compression)} data"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, reason) from None
+    if int(key.compression) == _APERIO_YCC:
+        values = cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)), np.uint8)

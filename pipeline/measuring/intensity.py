@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from pipeline.masks.column_runs import Floats, Ints, MaskRuns
 
 _BLOCK = 2_000_000
 """Pixels of a picture, or of masks, that are worked on at once."""
+_STRIP = 512
+"""Columns of a picture in a file that are read at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +33,7 @@ class Intensities:
     max: Floats
 
 
-def measure_intensities(runs: MaskRuns, values: npt.NDArray[np.generic]) -> Intensities:
+def measure_intensities(runs: MaskRuns, values: Any, bands: int | None = None) -> Intensities:
     """Measures n masks of one picture.
 
     Integers of up to 16 bits are summed once down the columns, after which a run costs two
@@ -38,7 +41,8 @@ def measure_intensities(runs: MaskRuns, values: npt.NDArray[np.generic]) -> Inte
 
     Args:
         runs: Of the masks.
-        values: HxWxC, the picture.
+        values: HxWxC, the picture: an array, or small integers that are read where they are sliced.
+        bands: How many of the C are measured, the first ones; None = all.
 
     Raises:
         ValueError: The picture has another size than the masks'.
@@ -46,9 +50,12 @@ def measure_intensities(runs: MaskRuns, values: npt.NDArray[np.generic]) -> Inte
     size = values.shape[:2]
     if size != (int(runs.heights[0]), int(runs.widths[0])):
         raise ValueError(f"the picture is {size[1]}x{size[0]} pixels, its masks are not")
+    count = values.shape[2] if bands is None else bands
     small = values.dtype.kind in "bui" and values.dtype.itemsize <= 2
-    measure = _by_run if small else _by_pixel
-    channels = [measure(runs, values[..., channel]) for channel in range(values.shape[2])]
+    if small:
+        channels = _by_run(runs, values, count)
+    else:
+        channels = [_by_pixel(runs, values[..., channel]) for channel in range(count)]
     return Intensities(
         *(
             np.stack([getattr(channel, item.name) for channel in channels], axis=1)
@@ -57,29 +64,45 @@ def measure_intensities(runs: MaskRuns, values: npt.NDArray[np.generic]) -> Inte
     )
 
 
-def _by_run(runs: MaskRuns, plane: npt.NDArray[np.generic]) -> Intensities:
-    """One channel of small integers, a band of columns at a time."""
-    height, width = plane.shape
+def _by_run(runs: MaskRuns, values: Any, bands: int) -> list[Intensities]:
+    """Each channel of small integers, a band of columns at a time."""
+    height, width = values.shape[:2]
     order = np.argsort(runs.column * height + runs.top, kind="stable")
     column = runs.column[order]
-    size = len(order)
-    first, second = np.empty(size, np.int64), np.empty(size, np.int64)
-    low, high = np.empty(size, np.int64), np.empty(size, np.int64)
+    first, second = np.empty((2, bands, len(order)), np.int64)
+    low, high = np.empty((2, bands, len(order)), values.dtype)
     step = max(_BLOCK // height, 1)
+    # What is read where it is sliced lies in tiles: they are not read for every few columns.
+    wide = step if isinstance(values, np.ndarray) else step * -(-_STRIP // step)
+    strip, begin = values, 0
     for left in range(0, width, step):
         here = slice(*np.searchsorted(column, (left, left + step)))
         chosen = order[here]
         if not len(chosen):
             continue
-        flat = np.zeros(height * min(step, width - left) + 1, plane.dtype)
-        flat[:-1] = plane[:, left : left + step].T.reshape(-1)
+        if wide > step and (strip is values or left >= begin + wide):
+            begin = left - left % wide
+            strip = values[:, begin : begin + wide]
         start = (column[here] - left) * height + runs.top[chosen]
         end = start + runs.bottom[chosen] - runs.top[chosen]
-        first[chosen] = _between(flat.astype(np.int64), start, end)
-        second[chosen] = _between(np.square(flat, dtype=np.int64), start, end)
         edges = np.stack((start, end), axis=1).reshape(-1)
-        low[chosen] = np.minimum.reduceat(flat, edges)[::2]
-        high[chosen] = np.maximum.reduceat(flat, edges)[::2]
+        columns = slice(left - begin, min(left + step, width) - begin)
+        flat = np.zeros(height * (columns.stop - columns.start) + 1, values.dtype)
+        for band in range(bands):
+            flat[:-1] = strip[:, columns, band].T.reshape(-1)
+            first[band, chosen] = _between(flat.astype(np.int64), start, end)
+            second[band, chosen] = _between(np.square(flat, dtype=np.int64), start, end)
+            low[band, chosen] = np.minimum.reduceat(flat, edges)[::2]
+            high[band, chosen] = np.maximum.reduceat(flat, edges)[::2]
+    return [
+        _of_sums(runs, *(one[band] for one in (first, second, low, high))) for band in range(bands)
+    ]
+
+
+def _of_sums(
+    runs: MaskRuns, first: Ints, second: Ints, low: npt.NDArray[Any], high: npt.NDArray[Any]
+) -> Intensities:
+    """Of masks, from the sums of values and their squares and the extremes of every run."""
     area = runs.total(runs.lengths())
     total, squares = runs.total(first), runs.total(second)
     mean = total / area

@@ -180,7 +180,7 @@ def measure_part(
             look = _look(spec, images[index], records, wanted=len(own) > 0)
             found = None
             if runs is not None and look.values is not None:
-                found = measure_intensities(runs.choose(own), look.values)
+                found = measure_intensities(runs.choose(own), look.values, look.bands)
             intensities.append(found)
             seen.append(replace(look, values=None))
         if runs is not None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import tifffile
 from PIL import Image
 
+from pipeline.storage.file_bytes import Contents, open_contents
+
 _MICROMETRES = {
     "nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "km": 1e9, "in": 25_400.0,
 }  # fmt: skip
@@ -85,7 +87,7 @@ def parse_pixel_size(text: str) -> PixelSizeChoice:
     return PixelSizeChoice(given=PixelSize(um, "given"))
 
 
-def pixel_size_of(data: bytes, *, likely: bool) -> PixelSize | None:
+def pixel_size_of(data: Contents, *, likely: bool) -> PixelSize | None:
     """What a picture's file says of the size of its pixels; None where it says nothing usable.
 
     Usable is a size that is the same both ways to 1 %.
@@ -96,16 +98,16 @@ def pixel_size_of(data: bytes, *, likely: bool) -> PixelSize | None:
     """
     try:
         if data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
+            with tifffile.TiffFile(open_contents(data)) as file:
                 found = _of_ome(file) or _of_imagej(file) or _of_geotiff(file)
                 if found is not None:
                     return found
                 dots = _of_tags(_tags(file))
             source = "tiff"
         elif data[128:132] == b"DICM":
-            return _of_dicom(data)
+            return _of_dicom(data[:])
         else:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(open_contents(data)) as image:
                 dots = _of_exif(image)
             source = "exif"
     except Exception:  # damaged metadata: as if it were not there

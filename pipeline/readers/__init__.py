@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Protocol
 
+from pipeline.storage.file_bytes import Contents
 from pipeline.storage.storage import Storage
 from schemas.config.job import InputConfig
 from schemas.records import ImageRecord
@@ -56,6 +57,14 @@ class Reader(Protocol):
 
     def read(self, record: ImageRecord) -> bytes:
         """The encoded image; b"" where a column of bytes holds a null.
+
+        Raises:
+            StorageError: The bytes cannot be had.
+        """
+        ...
+
+    def open(self, record: ImageRecord) -> Contents:
+        """The same, read where it is sliced, if the image is a file or a stretch of one.
 
         Raises:
             StorageError: The bytes cannot be had.

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import absolute_uri, local_path
 from schemas.containers import Container
@@ -23,7 +24,7 @@ from .inventory import NAMED_TWICE, Inventory, summary
 from .kinds import LISTS, extension, kind_of, names_picture
 from .listing import Batch, batches_of
 from .options import ReaderOptions
-from .sources import Sources, fault_reason
+from .sources import Sources, fault_reason, open_file
 
 _NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "uri", "url", "img")
 
@@ -75,6 +76,12 @@ class FileListReader:
             raise StorageError("this row has no URI")
         size = record.size if record.size >= 0 else None
         return self._sources.storage.read(record.uri, size=size)
+
+    def open(self, record: ImageRecord) -> Contents:
+        """See `pipeline.readers.Reader`."""
+        if record.row >= 0:
+            return self.read(record)
+        return open_file(self._sources.storage, record)
 
     def _entries(self, entry: Entry, faults: list[str]) -> Iterator[tuple[int, str]]:
         """(line from 0, path) of every entry; "" where a row of a table has none."""

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from pipeline.storage.file_bytes import Contents, FileBytes
 from pipeline.storage.uris import local_path
 from pipeline.storage.walk import Page
 from schemas.records import ImageRecord
@@ -62,6 +63,13 @@ class FolderReader:
         """See `pipeline.readers.Reader`."""
         size, token = record.size if record.size >= 0 else None, record.token
         return self._sources.storage.read(_real(record.uri), size=size, etag=token)
+
+    def open(self, record: ImageRecord) -> Contents:
+        """See `pipeline.readers.Reader`."""
+        if record.size < 0:
+            return self.read(record)
+        uri, storage = _real(record.uri), self._sources.storage
+        return FileBytes(storage, uri, size=record.size, etag=record.token)
 
     def _batch(self, page: Page) -> Batch:
         names = page.paths

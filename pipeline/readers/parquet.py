@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import absolute_uri, local_path
 from schemas.containers import Container
@@ -19,7 +20,7 @@ from .inventory import Inventory
 from .listing import Batch, batches_of
 from .options import ReaderOptions
 from .shared_cache import SharedCache
-from .sources import Sources, fault_reason
+from .sources import Sources, fault_reason, open_file
 from .table_file import RowGroup, TableFile
 
 _CACHE_BYTES = 512 << 20
@@ -89,6 +90,12 @@ class ParquetReader:
         if isinstance(value, str):
             return self._sources.storage.read(_resolve(value, record.uri))
         return value
+
+    def open(self, record: ImageRecord) -> Contents:
+        """See `pipeline.readers.Reader`."""
+        if record.row >= 0:
+            return self.read(record)
+        return open_file(self._sources.storage, record)
 
     def _rows(self, entry: Entry) -> Iterator[ImageRecord]:
         file = self._file(entry.uri)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from itertools import product
 
 from pipeline.storage.errors import MissingError, StorageError, is_transient
+from pipeline.storage.file_bytes import Contents, FileBytes
 from pipeline.storage.storage import Entry, Storage
-from pipeline.storage.uris import absolute_uri, beside, join, local_path
+from pipeline.storage.uris import absolute_uri, beside, join, local_path, scheme
 from pipeline.storage.walk import Page
 from schemas.containers import Container
+from schemas.records import ImageRecord
 
 from .inventory import Inventory
 from .kinds import KNOWN, LISTS, extension, kind_of
@@ -193,6 +195,21 @@ def fault_reason(error: Exception) -> str:
     if isinstance(error, StorageError) and is_transient(error.__cause__ or error):
         raise error
     return " ".join(str(error).split())[:500]
+
+
+def open_file(storage: Storage, record: ImageRecord) -> Contents:
+    """The file that a list or a table names, read where it is sliced; one of the web is read.
+
+    Raises:
+        StorageError: It cannot be reached.
+    """
+    uri, size, etag = record.uri, record.size, ""
+    if scheme(uri) in ("http", "https"):
+        return storage.read(uri)
+    if size < 0:  # a remote one, that the listing did not ask for
+        there = storage.info(uri)
+        size, etag = there.size, there.token
+    return FileBytes(storage, uri, size=size, etag=etag)
 
 
 def _is_pattern(text: str) -> bool:

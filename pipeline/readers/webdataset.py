@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents, FileBytes
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import local_path
 from schemas.containers import Container
@@ -98,6 +99,13 @@ class WebDatasetReader:
         if len(data) != record.size:
             raise StorageError(f"{uri} has changed: it ends inside {record.file_name}")
         return data
+
+    def open(self, record: ImageRecord) -> Contents:
+        """See `pipeline.readers.Reader`. What is compressed is read whole."""
+        if record.size <= 0 or self._is_compressed(record.uri):
+            return self.read(record)
+        storage = self._sources.storage
+        return FileBytes(storage, record.uri, size=record.size, offset=record.offset)
 
     def _from_blocks(self, uri: str, start: int, stop: int) -> bytes:
         storage = self._sources.storage

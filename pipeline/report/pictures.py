@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.large import open_image, shrunk
+from pipeline.images.large import open_image, read_contents, shrunk
 from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
 from pipeline.masks.resample import Size, fit, shrink
 from pipeline.readers import open_reader
 from pipeline.storage.errors import StorageError
+from pipeline.storage.file_bytes import Contents, sha256_of
 from schemas.config.job import ImagesConfig, InputConfig
 from schemas.records import Failure, ImageRecord
 from schemas.rows import AnnotationRow, ImageRow, size_of
@@ -59,7 +60,7 @@ def render(
     places: Mapping[int, int],
     background: frozenset[int],
     record: ImageRecord | None,
-    data: bytes | None,
+    data: Contents | None,
     config: ImagesConfig,
 ) -> ShownImage:
     """Draws one image.
@@ -112,12 +113,12 @@ def _note(row: ImageRow) -> str | None:
 
 
 def original_pixels(
-    row: ImageRow, record: ImageRecord | None, data: bytes | None, config: ImagesConfig
+    row: ImageRow, record: ImageRecord | None, data: Contents | None, config: ImagesConfig
 ) -> npt.NDArray[np.uint8] | None:
     """The picture that was labelled, perhaps reduced; None where it is gone or another one now."""
     if record is None or data is None:
         return None
-    if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
+    if row["sha256"] and sha256_of(data) != row["sha256"]:
         return None
     size = size_of(row)
     small = fit(size, FULL_SIDE)
@@ -180,7 +181,7 @@ def _entry(
 
 # Finds the original pictures of a dataset again.
 
-Read = Callable[[ImageRecord], bytes]
+Read = Callable[[ImageRecord], Contents]
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def find_originals(ledger: Ledger, names: Collection[str]) -> tuple[dict[str, Im
         images = ImagesConfig.model_validate(ledger.manifest.config.get("images", {}))
         reader = open_reader(InputConfig.model_validate(settings), ledger.storage)
         reader = as_planes(reader, images)
-        read = reader.read
+        read = partial(read_contents, reader)
         for record in reader.list():
             if record.file_name in names:
                 found[record.file_name] = record
@@ -216,7 +217,7 @@ def find_originals(ledger: Ledger, names: Collection[str]) -> tuple[dict[str, Im
     return found, read
 
 
-def read_or_none(read: Read, record: ImageRecord | None) -> bytes | None:
+def read_or_none(read: Read, record: ImageRecord | None) -> Contents | None:
     """The bytes, or None where they are gone."""
     if record is None:
         return None

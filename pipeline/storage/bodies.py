@@ -52,8 +52,20 @@ def listed_body(
 def _sound(data: bytes, size: int, etag: str, seen: set[bytes]) -> bool:
     if len(data) != size:
         return False
-    digest = hashlib.md5(data, usedforsecurity=False)
-    if not _MD5.fullmatch(etag) or digest.hexdigest() == etag or digest.digest() in seen:
+    if not _MD5.fullmatch(etag):
         return True
-    seen.add(digest.digest())
+    return is_listed(hashlib.md5(data, usedforsecurity=False).digest(), etag, seen)
+
+
+def is_listed(md5: bytes, etag: str, seen: set[bytes]) -> bool:
+    """Whether a body is the one that an etag tells of, or comes a second time.
+
+    Args:
+        md5: Of the body.
+        etag: Of the listing; what can be no MD5 says nothing.
+        seen: MD5s of the bodies that came before; gets this one.
+    """
+    if not _MD5.fullmatch(etag) or md5.hex() == etag or md5 in seen:
+        return True
+    seen.add(md5)
     return False

@@ -78,6 +78,9 @@ class MemoryReader:
             raise StorageError(f"permission denied:\n{record.uri}")
         return self.files[record.file_name]
 
+    def open(self, record: ImageRecord) -> bytes:
+        return self.read(record)
+
 
 def png(seed: int, hw: tuple[int, int] = (6, 9)) -> bytes:
     """A small picture that no other seed gives."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import pickle
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from pictures_encoded import RECORD, decode
+from pictures_encoded import RECORD
 
 from pipeline.images import large, memory
 from pipeline.images.decode import decode_image
 from pipeline.images.large import SlidePixels, open_image, shrunk
-from pipeline.images.stretch import histogram
 from schemas.config.images import ImagesConfig
 from schemas.records import Failure, Sample
 
@@ -33,41 +31,6 @@ def written(values: np.ndarray, **options: Any) -> bytes:
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch):
     monkeypatch.setattr(large, "LARGE", 1)
-
-
-@pytest.mark.parametrize("codec", [None, "lzw", "zlib", "jpeg", "jpeg2000", "webp"])
-def test_every_part_equals_the_whole(codec):
-    data = written(COLOR, compression=codec)
-    whole = decode(data).pixels
-    pixels = SlidePixels(data, ImagesConfig())
-    assert pixels.shape == whole.shape
-    for place in (
-        np.s_[:, :],
-        np.s_[10:20],
-        np.s_[31:33, 47:49],
-        np.s_[100:999, 150:999],
-        np.s_[5:5, 3:9],
-        np.s_[:, :, :1],
-    ):
-        np.testing.assert_array_equal(pixels[place], whole[place])
-    np.testing.assert_array_equal(np.asarray(pixels), whole)
-    np.testing.assert_array_equal(histogram(pixels), histogram(whole))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(pixels))), whole)
-
-
-def test_grey():
-    data = written(COLOR[..., 0], photometric="minisblack", compression="zlib")
-    np.testing.assert_array_equal(
-        SlidePixels(data, ImagesConfig())[3:90, 7:77], decode(data).pixels[3:90, 7:77]
-    )
-
-
-def test_no_more_is_held_than_the_cache_allows(monkeypatch):
-    monkeypatch.setattr(large, "_CACHE_BYTES", 2 * 32 * 48 * 3)
-    data = written(COLOR, compression="lzw")
-    pixels = SlidePixels(data, ImagesConfig())
-    np.testing.assert_array_equal(pixels[:, :], decode(data).pixels)
-    assert pixels._held <= 2 * 32 * 48 * 3
 
 
 @pytest.mark.parametrize(

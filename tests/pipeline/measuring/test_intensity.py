@@ -52,3 +52,38 @@ def test_a_small_spread_on_a_bright_ground_is_not_lost():
 def test_a_picture_of_another_size_is_refused():
     with pytest.raises(ValueError, match="4x2"):
         measure_intensities(runs_of([ZOO["ring"]]), np.zeros((2, 4, 1), np.uint8))
+
+
+class InFile:
+    """Values that are read where they are sliced, as those of a whole slide are."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.read = []
+
+    def __getitem__(self, place):
+        rows, columns, *rest = place
+        assert rows == slice(None)
+        self.read += [] if rest else [columns]
+        return self.values[place]
+
+
+@pytest.mark.parametrize("strip", [1, 7, 500])
+def test_a_picture_in_a_file_is_read_once_in_strips(strip, monkeypatch):
+    monkeypatch.setattr(intensity_module, "_BLOCK", 120)
+    monkeypatch.setattr(intensity_module, "_STRIP", strip)
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    stack = [rng.random((40, 60)) < 0.3 for _ in range(6)]
+    for mask in stack:
+        mask[:, 20:33] = False
+    runs = runs_of(stack)
+    lazy = InFile(values)
+    found, whole = measure_intensities(runs, lazy), measure_intensities(runs, values)
+    for name in ("mean", "std", "min", "max"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    ends = [place.stop for place in lazy.read]
+    assert all(one.start >= end for one, end in zip(lazy.read[1:], ends, strict=False))
+    assert all(place.stop - place.start < strip + 3 for place in lazy.read)
+    grey = measure_intensities(runs, InFile(values), 1)
+    np.testing.assert_array_equal(grey.mean, whole.mean[:, :1])

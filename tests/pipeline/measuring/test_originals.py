@@ -2,8 +2,11 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from picture_datasets import picture_dataset, scene, with_hashes
 
+from pipeline.images import large
+from pipeline.images.large import SlidePixels
 from pipeline.ledger.ledger import Ledger
 from pipeline.measuring.originals import Originals, look_at
 from pipeline.measuring.units import parse_pixel_size
@@ -81,7 +84,7 @@ def test_values_are_those_of_the_file(tmp_path):
         broken=(),
     )
     assert (look(ledger, "deep.tif").values[..., 0] == deep).all()
-    assert look(ledger, "grey.png").values.shape == (60, 80, 1)
+    assert look(ledger, "grey.png").bands == 1
     assert (look(ledger, "grey.png").values[..., 0] == grey).all()
     assert (look(ledger, "many.tif").values == many).all()
 
@@ -108,3 +111,24 @@ def test_nothing_is_read_that_is_not_wanted(ledger):
     seen = look(ledger, "0.png", record=None, pixel_size="2 um", intensity=False)
     assert (seen.values, seen.note) == (None, "")
     assert seen.pixel_size.um == 2
+
+
+def test_a_slide_is_not_decoded_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 1)
+    pixels, labels = scene(1)
+    ledger = picture_dataset(tmp_path, {"a.png": (pixels, labels)}, broken=())
+    tifffile.imwrite(tmp_path / "input/a.tif", pixels, photometric="rgb", tile=(16, 16))
+    record = ImageRecord("a.tif", str(tmp_path / "input/a.tif"))
+    row = {"sha256": None, "height": pixels.shape[0], "width": pixels.shape[1]}
+    reader = Originals(ledger).reader
+    seen = look_at(
+        row,
+        reader,
+        record,
+        intensity=True,
+        choice=parse_pixel_size("none"),
+        images=ImagesConfig(),
+    )
+    assert isinstance(seen.values, SlidePixels)
+    assert seen.bands is None
+    np.testing.assert_array_equal(np.asarray(seen.values), pixels)
