@@ -122,6 +122,8 @@ class ShardReceipt:
         seconds: Wall time, information only.
         busy: Of it, seconds in which the model was at work; information only.
         waited: Of it, seconds in which the worker waited for pictures; information only.
+        gpu: Of it, seconds in which the worker's GPU computed; None = not measured.
+        memory: Share of the GPU's memory that the worker held at once; information only.
         once_more: Pictures of an object store that could not be decoded: the next run looks at
             them once more, as a store may have sent them damaged.
         retries: Calls of the store that were tried again, information only.
@@ -138,6 +140,8 @@ class ShardReceipt:
     retries: int = 0
     busy: float = 0.0
     waited: float = 0.0
+    gpu: float | None = None
+    memory: float = 0.0
 
     def to_json(self) -> str:
         """One JSON object."""

@@ -6,9 +6,9 @@ again and again is searched for the image that does it.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -25,20 +25,20 @@ from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
-from .device import DeviceLostError
+from .device import (
+    INSTRUCTIONS,
+    DeviceLostError,
+    GpuShares,
+    cpus_beside,
+    hold_instructions,
+    refuse_gpu,
+    resolve_device,
+)
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .worker import ShardWorker
 
-INSTRUCTIONS = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL takes on every maker's processors
-    "MKL_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-}
-"""What `execution.reproducible` sets before torch is imported. AVX2 is what x86 processors have had
-since 2013; sums of several threads are parted by how many there are."""
+_log = logging.getLogger(__name__)
 
 _CHUNK = 32  # pictures an object in read = "tasks": 0.6 ms a picture, against 16.5 ms one by one
 
@@ -54,7 +54,7 @@ def run_inline(
         ExecutionError: The device cannot compute any more.
     """
     if spec.config.execution.reproducible:
-        _hold_instructions(spec.device)
+        hold_instructions(spec.device)
     caller = _ShardCaller(spec, index)
     try:
         pending = iter(works)
@@ -80,7 +80,7 @@ def run_alone(
     """
     device = spec.config.model.device
     gpus = count_gpus() if device != "cpu" else 0
-    cpus = _cpus_beside(float(gpus > 0), gpus=gpus, cpus=processors())
+    cpus = cpus_beside(float(gpus > 0), gpus=gpus, cpus=processors())
     settled = {"execution": spec.config.execution.model_copy(update={"cpus_per_worker": cpus})}
     config = spec.config.model_copy(update=settled)
     with torch_threads(int(cpus)):
@@ -88,36 +88,24 @@ def run_alone(
         run_inline(placed, index, works, on_receipt)
 
 
-def _hold_instructions(device: str) -> None:
-    """Sets `INSTRUCTIONS` in this process, and refuses where that is of no use any more."""
-    _refuse_gpu(device)
-    if "torch" in sys.modules and any(os.environ.get(k) != v for k, v in INSTRUCTIONS.items()):
-        wanted = " ".join(f"{key}={value}" for key, value in INSTRUCTIONS.items())
-        raise ExecutionError(
-            "execution.reproducible: torch was loaded before it could be told: leave out "
-            f"execution.inline, or start Python with {wanted}"
-        )
-    os.environ.update(INSTRUCTIONS)
-
-
-def _refuse_gpu(device: str) -> None:
-    if not device.startswith("cpu"):
-        raise ExecutionError(
-            f"execution.reproducible holds CPUs alone, and a worker would run on {device!r}: set "
-            "model.device = 'cpu'"
-        )
-
-
 def run_on_ray(
-    spec: WorkerSpec, index: ReuseIndex, works: Sequence[ShardWork], on_receipt: OnReceipt
+    spec: WorkerSpec,
+    index: ReuseIndex,
+    works: Sequence[ShardWork],
+    on_receipt: OnReceipt,
+    *,
+    say: Callable[[str], None] = _log.info,
 ) -> int:
     """Does the shards on actors of the connected Ray cluster.
+
+    Where the job says nothing of GPUs, several workers share one that a single worker cannot fill.
 
     Args:
         spec: What the workers do.
         index: Labels that are already there.
         works: The shards; records are made when a shard is handed out.
         on_receipt: Called in this thread for each finished shard, in order of completion.
+        say: Told of what is decided on the way.
 
     Returns:
         Workers that were lost.
@@ -127,9 +115,13 @@ def run_on_ray(
         ModelLoadError: The model cannot be loaded.
         StorageError: The output cannot be written.
     """
-    spec = _placed(spec)
-    options = spec.config.execution
-    crew = _RayCrew(spec, index)
+    placed = _placed(spec)
+    options = placed.config.execution
+    asked = spec.config.execution
+    free = not asked.workers and (asked.gpus_per_worker, asked.cpus_per_worker) == (None, None)
+    # What compiles computes nothing for minutes, and each worker would compile by itself.
+    share = free and options.gpus_per_worker and not placed.config.model.compile
+    crew = _RayCrew(placed, index, say=say if share else None)
     pool = Pool(
         crew,
         works,
@@ -156,28 +148,13 @@ def _placed(spec: WorkerSpec) -> WorkerSpec:
     if gpus is None:
         gpus = 1.0 if device != "cpu" and total.get("GPU", 0) >= 1 else 0.0
     if cpus is None:
-        cpus = _cpus_beside(gpus, gpus=total.get("GPU", 0), cpus=total.get("CPU", 1))
+        cpus = cpus_beside(gpus, gpus=total.get("GPU", 0), cpus=total.get("CPU", 1))
     settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
     config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
     placed = replace(spec, config=config, device=resolve_device(device, gpus))
     if execution.reproducible:
-        _refuse_gpu(placed.device)
+        refuse_gpu(placed.device)
     return placed
-
-
-def _cpus_beside(share: float, *, gpus: float, cpus: float) -> float:
-    """CPUs of a worker that holds `share` of the `gpus` of a machine or cluster of `cpus`.
-
-    Beside a GPU one core is not enough to read and decode; more than eight are not used.
-    """
-    return min(8.0, max(1.0, cpus * share // max(gpus, 1)))
-
-
-def resolve_device(device: str, gpus: float | None) -> str:
-    """ "auto" becomes "cuda" for a worker that holds a GPU, else "cpu"."""
-    if device != "auto":
-        return device
-    return "cuda" if gpus else "cpu"
 
 
 class _ShardCaller:
@@ -293,25 +270,49 @@ def _prepare_chunks(
 class _RayCrew:
     """`Crew` on Ray: a worker is an actor, a call an object reference."""
 
-    def __init__(self, spec: WorkerSpec, index: ReuseIndex) -> None:
+    def __init__(
+        self, spec: WorkerSpec, index: ReuseIndex, *, say: Callable[[str], None] | None = None
+    ) -> None:
         import ray
 
         self._ray = ray
-        self._options = spec.config.execution
-        self._cpus = self._options.cpus_per_worker or 1.0
-        self._gpus = self._options.gpus_per_worker or 0.0
-        self._arguments = (ray.put(spec), ray.put(index))
+        self._index = ray.put(index)
         self._nodes: dict[str, str] = {}  # actor → its node
         self._asked = 0
+        self._hired: dict[Any, float] = {}  # worker → its share of a GPU
+        self._begun = self._start_s = 0.0
+        self._say = say
+        total = ray.cluster_resources()
+        beside = total.get("CPU", 1.0) / max(total.get("GPU", 0.0), 1.0)
+        self._shares = GpuShares(beside) if say is not None else None
+        self._place(spec)
+
+    def _place(self, spec: WorkerSpec) -> None:
+        """What the workers to come are and get."""
+        self._spec, self._options = spec, spec.config.execution
+        self._cpus = self._options.cpus_per_worker or 1.0
+        self._gpus = self._options.gpus_per_worker or 0.0
+        self._arguments = (self._ray.put(spec), self._index)
         # Ray itself restarts nothing: a restarted actor that no node can place hangs a run.
         held = {"runtime_env": {"env_vars": INSTRUCTIONS}} if self._options.reproducible else {}
-        self._actor = ray.remote(_Actor).options(
-            num_cpus=self._cpus,
-            num_gpus=self._gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            **held,
+        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, **held}
+        self._actor = self._ray.remote(_Actor).options(
+            num_cpus=self._cpus, num_gpus=self._gpus, **once
         )
+
+    def learn(self, receipt: ShardReceipt, left: int) -> None:
+        if self._shares is None or self._say is None:
+            return
+        self._shares.add(receipt)
+        number = self._shares.number(left, workers=len(self._hired), start_s=self._start_s)
+        if number > 1:
+            self._say(self._shares.told(number))
+            self._shares, execution = None, self._shares.settled(self._options, number)
+            config = self._spec.config.model_copy(update={"execution": execution})
+            self._place(replace(self._spec, config=config))
+
+    def outdated(self, worker: Any) -> bool:
+        return self._hired.get(worker, self._gpus) != self._gpus
 
     def capacity(self) -> int:
         read, total = self._options.read, self._ray.cluster_resources()
@@ -337,7 +338,10 @@ class _RayCrew:
         self._asked = workers
 
     def start(self) -> Any:
-        return self._actor.remote(*self._arguments)
+        self._begun = self._begun or time.monotonic()
+        worker = self._actor.remote(*self._arguments)
+        self._hired[worker] = self._gpus
+        return worker
 
     def ready(self, worker: Any) -> Any:
         return worker.ready.remote()
@@ -373,6 +377,7 @@ class _RayCrew:
         if isinstance(found, tuple):
             actor, node = found
             self._nodes[actor] = node
+            self._start_s = self._start_s or time.monotonic() - self._begun
         return found if isinstance(found, ShardReceipt) else None
 
     def _node_died(self, error: Any) -> bool:
@@ -382,6 +387,7 @@ class _RayCrew:
         return error.preempted or (node is not None and node not in alive)
 
     def stop(self, worker: Any) -> None:
+        self._hired.pop(worker, None)
         with suppress(Exception):
             self._ray.kill(worker)
 

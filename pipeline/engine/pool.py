@@ -92,6 +92,14 @@ class Crew(Protocol):
         """
         ...
 
+    def learn(self, receipt: ShardReceipt, left: int) -> None:
+        """Told of a shard that is done, and of how many are not; may change what workers are."""
+        ...
+
+    def outdated(self, worker: Any) -> bool:
+        """Whether others should take its place once it has nothing to do."""
+        ...
+
     def stop(self, worker: Any) -> None:
         """Ends a worker at once, dead or alive."""
         ...
@@ -170,6 +178,7 @@ class Pool:
             ExecutionError: No worker ever fits, or none came for too long.
         """
         while self._left:
+            self._renew()
             self._grow()
             for slot in list(self._idle):
                 item = slot.reserved or self._take()
@@ -241,6 +250,15 @@ class Pool:
         while self._idle and len(self._idle) + len(self._busy) > self._left:
             self._crew.stop(self._idle.pop().worker)
 
+    def _renew(self) -> None:
+        """Ends idle workers whose place others are to take."""
+        for slot in list(self._idle):
+            if self._crew.outdated(slot.worker):
+                self._idle.remove(slot)
+                self._crew.stop(slot.worker)
+                if slot.reserved is not None:
+                    self._queue.append(slot.reserved)
+
     def _grow(self) -> None:
         self._crew.ask(self._left)
         # Asked also where the number is given: what fits nowhere would be waited for without end.
@@ -301,6 +319,7 @@ class Pool:
             took = self._clock() - slot.since
             self._slowest_s = max(self._slowest_s, took / max(len(item.work.records), 1))
             self._on_receipt(receipt)
+            self._crew.learn(receipt, self._left)
 
     def _start_failed(self, error: WorkerLostError) -> None:
         self._start_failures += 1

@@ -256,7 +256,7 @@ def _execute(
             progress.phase("loading the model in the workers")
             begin()
             show = live_figures(plan.spec.dataset, len(plan.listing))
-            deaths = run_on_ray(plan.spec, index, works, finished)
+            deaths = run_on_ray(plan.spec, index, works, finished, say=progress.phase)
     return fresh, deaths
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,32 +31,45 @@ class WorkerTime:
         seconds: Of all workers together.
         busy: Of those, while the model was at work.
         waited: Of those, while nothing but pictures was waited for.
+        gpu: Share of the time in which the GPUs computed; None where it was not measured.
     """
 
     seconds: float = 0.0
     busy: float = 0.0
     waited: float = 0.0
+    gpu: float | None = None
 
     @classmethod
-    def of(cls, receipts: Iterable[ShardReceipt]) -> WorkerTime:
+    def of(cls, receipts: Sequence[ShardReceipt]) -> WorkerTime:
         """The sum of what the workers measured."""
         times = [(one.seconds, one.busy, one.waited) for one in receipts]
-        return cls(*map(sum, zip(*times, strict=True))) if times else cls()
+        if not times:
+            return cls()
+        measured = [(one.gpu, one.seconds) for one in receipts if one.gpu is not None]
+        metered = sum(seconds for _, seconds in measured)
+        share = sum(gpu for gpu, _ in measured) / metered if metered else None
+        return cls(*map(sum, zip(*times, strict=True)), gpu=share)
 
     def __str__(self) -> str:
-        """ "device busy 83 %, waiting for pictures 12 %"; "" where the model had nothing to do."""
+        """ "device busy 83 %, waiting for pictures 12 %"; "" where the model had nothing to do.
+
+        On a GPU "GPU busy 61 %, model at work 83 %, waiting for pictures 12 %": what the GPU did,
+        and when a worker was at its model, which is also work of processors.
+        """
         if not (self.busy and self.seconds):
             return ""
         busy, waited = (round(100 * part / self.seconds) for part in (self.busy, self.waited))
-        return f"device busy {busy} %, waiting for pictures {waited} %"
+        model = f"device busy {busy} %"
+        if self.gpu is not None:
+            model = f"GPU busy {round(100 * self.gpu)} %, model at work {busy} %"
+        return f"{model}, waiting for pictures {waited} %"
 
     def to_json(self) -> dict[str, float]:
         """Plain data, seconds."""
-        return {
-            "seconds": round(self.seconds, 3),
-            "busy": round(self.busy, 3),
-            "waited": round(self.waited, 3),
-        }
+        found = {"seconds": self.seconds, "busy": self.busy, "waited": self.waited}
+        if self.gpu is not None:
+            found["gpu"] = self.gpu * self.seconds
+        return {name: round(value, 3) for name, value in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pipeline.masks.refine import Refiner, loosest_limits
 from pipeline.masks.resample import to_original
 from pipeline.models.checkpoints.families import Segmenter, segmenter_class
 from pipeline.models.checkpoints.info import ModelInfo, on_this_node
+from pipeline.models.checkpoints.processor import GpuMeter
 from pipeline.prompts.outcomes import outcome_note, prompt_rows
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import local_path
@@ -103,6 +104,7 @@ class ShardWorker:
         self._device = DeviceWatch()
         self._clock = PhaseClock()
         self._model = load_model(config, spec.info, spec.tasks, spec.device)
+        self._meter = GpuMeter(spec.device) if spec.device.startswith("cuda") else None
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
         """Labels a shard and writes its part and its receipt.
@@ -158,6 +160,8 @@ class ShardWorker:
             background=self._background,
             tasks=self.spec.tasks,
         )
+        seconds = time.monotonic() - started
+        use = self._meter.take() if self._meter is not None else None
         receipt = ShardReceipt(
             shard=work.shard,
             token=work.token,
@@ -165,11 +169,13 @@ class ShardWorker:
             part=part,
             computed=len(work.records) - reused,
             reused=reused,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(seconds, 3),
             once_more=0 if work.second else doubtful,
             retries=Storage.retries() - retries,
             busy=round(self._clock.seconds.get("model", 0.0), 3),
             waited=round(self._clock.seconds.get("pictures", 0.0), 3),
+            gpu=None if use is None else round(use.busy * seconds, 3),
+            memory=0.0 if use is None else round(use.memory, 4),
         )
         write_receipt(self._storage, self.spec.dataset, receipt)
         return receipt
@@ -181,6 +187,8 @@ class ShardWorker:
 
     def close(self) -> None:
         """Frees the model."""
+        if self._meter is not None:
+            self._meter.close()
         self._model.close()
 
     def _labelled(self, prepared: Iterable[Prepared]) -> Iterator[Labelled]:

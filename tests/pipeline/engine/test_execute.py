@@ -155,6 +155,30 @@ def test_workers_hold_the_gpus_they_are_given(
     assert len(receipts) == len(works)
 
 
+def test_a_worker_that_cannot_fill_its_gpu_makes_room_for_several(
+    job: tuple[WorkerSpec, list[ShardWork]], ray_cluster: RayCluster
+) -> None:
+    """Two logical GPUs and four processors: two workers a GPU, one processor each."""
+    spec, works = job
+    said: list[str] = []
+    receipts: list[ShardReceipt] = []
+    with ray_session(ExecutionConfig(address=ray_cluster.address)):
+        alone = execute._placed(with_execution(spec, workers=0, gpus_per_worker=None))
+        crew = execute._RayCrew(alone, EMPTY_INDEX, say=said.append)
+        worker = crew.start()
+        assert crew.capacity() == 2
+        assert not crew.outdated(worker)
+        run_inline(replace(spec, device="cpu"), EMPTY_INDEX, works[:1], receipts.append)
+        half_idle = replace(receipts[0], seconds=5.0, gpu=1.0, memory=0.05)
+        crew.learn(half_idle, 900)
+        assert not said
+        crew.learn(half_idle, 899)
+        assert "2 share one" in said[0]
+        assert crew.capacity() == 4
+        assert crew.outdated(worker)
+        crew.stop(worker)
+
+
 def test_an_autoscaling_cluster_is_asked_for_as_many_as_there_is_work_for(
     job: tuple[WorkerSpec, list[ShardWork]],
     ray_cluster: RayCluster,

@@ -94,6 +94,12 @@ class PretendCrew:
         part = Part(f"{work.shard}-x", len(work.records), 0, {}, {}, {}, "", "", 0)
         return ShardReceipt(work.shard, ",".join(sorted(work.poison)), "r", part, 0, 0, 0.0)
 
+    def learn(self, receipt: ShardReceipt, left: int) -> None:
+        pass
+
+    def outdated(self, worker: int) -> bool:
+        return False
+
     def stop(self, worker: int) -> None:
         self.alive.discard(worker)
 
@@ -303,3 +309,27 @@ def test_a_number_of_workers_asks_for_room_as_its_absence_does() -> None:
     pool = Pool(NoRoom(set()), works([1]), lambda _: None, workers=2, max_crashes=3)
     with pytest.raises(ExecutionError, match="no room for a worker"):
         pool.drive()
+
+
+def test_workers_make_room_for_smaller_ones_and_lose_nothing() -> None:
+    class Sharing(PretendCrew):
+        """After two shards a place is cut in four."""
+
+        old = frozenset[int]()
+
+        def learn(self, receipt: ShardReceipt, left: int) -> None:
+            lefts.append(left)
+            if len(lefts) == 2:
+                self.old, self.places = frozenset(self.alive), 4
+
+        def outdated(self, worker: int) -> bool:
+            return worker in self.old
+
+    lefts: list[int] = []
+    crew = Sharing(set(), places=1)
+    work = works([2] * 9)
+    receipts = drive(crew, work)
+    assert sorted(one.shard for one in receipts) == [one.shard for one in work]
+    assert crew.runs == Counter({one.shard: 1 for one in work})
+    assert lefts == list(range(8, -1, -1))
+    assert not crew.alive & crew.old
