@@ -73,7 +73,7 @@ def predict_maps(
     bounds = bounds or picture_range(pixels)
 
     def run(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        x = _padded(_normalised(part, device, bounds), net.stride)
+        x = _padded(_normalised([part], device, [bounds]), net.stride)
         logits = net(x.contiguous(memory_format=torch.channels_last))
         check_finite(logits)
         maps = logits.sigmoid()
@@ -112,9 +112,11 @@ def predict_batch(
                 x = torch.zeros(
                     (batch_size, 6, rows * net.stride, columns * net.stride), device=device
                 ).contiguous(memory_format=torch.channels_last)
-                for row, index in enumerate(chunk):
-                    part = _normalised(pictures[index], device, bounds[index])
-                    x[row] = _padded(part, net.stride)[0]
+                for some in _alike(chunk, pictures):
+                    parts = [pictures[index] for index in some]
+                    part = _normalised(parts, device, [bounds[index] for index in some])
+                    at = torch.tensor([chunk.index(index) for index in some], device=device)
+                    x[at] = _padded(part, net.stride)
                 logits = net(x)
                 check_finite(logits)
                 maps = logits.sigmoid().cpu().numpy()
@@ -124,12 +126,20 @@ def predict_batch(
     return [maps for maps in results if maps is not None]
 
 
-def _normalised(pixels: npt.NDArray[np.uint8], device: str, bounds: Bounds) -> torch.Tensor:
-    """1x6xHxW; the bytes travel as uint8."""
-    low, high = (torch.tensor([value], device=device) for value in bounds)
-    # Pixels of a decoder may be read-only, of which torch makes no tensor without a warning.
-    own = np.require(pixels, requirements=["C", "W"])
-    x = torch.from_numpy(own).to(device).permute(2, 0, 1)[None]
+def _alike(chunk: Sequence[int], pictures: Sequence[npt.NDArray[np.uint8]]) -> list[list[int]]:
+    """Those of one shape together: they go to the device in one copy."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index in chunk:
+        groups[pictures[index].shape].append(index)
+    return list(groups.values())
+
+
+def _normalised(
+    pictures: Sequence[npt.NDArray[np.uint8]], device: str, bounds: Sequence[Bounds]
+) -> torch.Tensor:
+    """Bx6xHxW of pictures of one shape; the bytes travel as uint8."""
+    low, high = torch.tensor(bounds, device=device).T
+    x = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
     return normalise(x, low, high)
 
 
