@@ -151,7 +151,7 @@ def main() -> None:
     several = parser.add_argument_group("the table of bench/pipeline_gpu.py")
     several.add_argument("--table", action="store_true", help="also on a CPU")
     several.add_argument("--kinds", default=",".join(KINDS), help="some of them, comma separated")
-    several.add_argument("--seconds", type=float, default=240, help="nothing is begun after that")
+    several.add_argument("--seconds", type=float, default=270, help="nothing is begun after that")
     several.add_argument("--small", action="store_true", help="tiny networks and pictures")
     several.add_argument("--large", action="store_true", help="pictures of 2250 × 1500")
     several.add_argument("--work", type=Path, help="keeps pictures and checkpoints there")

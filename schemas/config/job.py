@@ -112,7 +112,12 @@ class ExecutionConfig(Section):
         Field(gt=0, description="unset = 1, or a worker's share of the CPUs where it holds a GPU"),
     ] = None
     gpus_per_worker: Annotated[
-        float | None, Field(ge=0, description="0 = CPU; unset = 1 where the cluster has GPUs")
+        float | None,
+        Field(
+            ge=0,
+            description="0 = CPU; unset = 1 where the cluster has GPUs, or less where one worker "
+            "is seen not to fill a GPU",
+        ),
     ] = None
     read: Annotated[
         Literal["actor", "tasks"],
