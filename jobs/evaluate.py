@@ -185,7 +185,7 @@ def main(
             )
         if json_:
             text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-            storage.write(absolute_uri(json_), text.encode())
+            storage.write(absolute_uri(json_), text.encode("utf-8", "backslashreplace"))
         if not quiet:
             print_evaluation(result, Console())
 

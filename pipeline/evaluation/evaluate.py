@@ -266,7 +266,10 @@ def evaluate(
     }
     if save and dataset is not None:
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        storage.write(join(absolute_uri(dataset), "report", "evaluation.json"), text.encode())
+        storage.write(
+            join(absolute_uri(dataset), "report", "evaluation.json"),
+            text.encode("utf-8", "backslashreplace"),
+        )
     return result
 
 

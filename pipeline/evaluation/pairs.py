@@ -62,7 +62,9 @@ def pair_images(
         ValueError: Too few images are on both sides, or it cannot be told which is which.
     """
     if not truth or not predicted:
-        raise ValueError(f"the {'predictions' if truth else 'ground truth'} hold no image")
+        raise ValueError(
+            f"{'the predictions hold' if truth else 'the ground truth holds'} no image"
+        )
     if by and by not in PAIR_BY:
         raise ValueError(f"unknown pair_by {by!r}{nearest(by, PAIR_BY)}; known: {PAIR_BY}")
     nameless = any(item.name is None for item in (*truth, *predicted))

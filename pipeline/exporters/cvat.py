@@ -17,6 +17,7 @@ from schemas.records import Task
 from schemas.rows import AnnotationRow, ImageRow, size_of
 
 from .json_write import staged
+from .names import xml_name
 from .table import Artifact, Report, Traits
 from .threads import bounded_map
 from .tree import labelled_images
@@ -85,8 +86,8 @@ class Cvat:
     def _head(self, ledger: Ledger) -> bytes:
         kind = "polygon" if self._polygons else "mask"
         labels = "".join(
-            f"        <label><name>{escape(item.name)}</name><color>{item.color}</color>"
-            f"<type>{kind}</type><attributes/></label>\n"
+            f"        <label><name>{escape(xml_name(item.name), _BLANKS)}</name>"
+            f"<color>{item.color}</color><type>{kind}</type><attributes/></label>\n"
             for item in ledger.categories
         )
         return (
@@ -99,14 +100,14 @@ class Cvat:
         subset = f" subset={quoteattr(row['split'])}" if row["split"] else ""
         shapes = "".join(text for item in items for text in self._shapes(row, item))
         return (
-            f'  <image id="{number}" name={quoteattr(row["file_name"], _BLANKS)}{subset} '
+            f'  <image id="{number}" name={_attribute(row["file_name"])}{subset} '
             f'width="{row["width"]}" height="{row["height"]}">\n{shapes}  </image>\n'
         ).encode()
 
     def _shapes(self, row: ImageRow, item: AnnotationRow) -> Iterator[str]:
         height, width = size_of(row)
         counts = item["rle"]["counts"]
-        label = f'label={quoteattr(item["category"], _BLANKS)} source="auto" occluded="0"'
+        label = f'label={_attribute(item["category"])} source="auto" occluded="0"'
         if not self._polygons:
             x, y, w, h = item["bbox_xywh"]
             runs = mask_runs_in_box(counts, height, width, item["bbox_xywh"])
@@ -124,6 +125,10 @@ class Cvat:
 
 
 _BLANKS = {"\n": "&#10;", "\t": "&#9;", "\r": "&#13;"}  # a reader makes plain ones in names spaces
+
+
+def _attribute(name: str) -> str:
+    return quoteattr(xml_name(name), _BLANKS)
 
 
 def mask_runs_in_box(

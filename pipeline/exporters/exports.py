@@ -92,7 +92,7 @@ class ExportStamp:
         storage.write(join(out, "exports.json"), text.encode())
 
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 """Raised when the files of a format change: exports of another version count as out of date."""
 
 

@@ -23,6 +23,7 @@ from schemas.rows import AnnotationRow, ImageRow, LabelledRows, size_of
 from .coco_parts import source_uri_of
 from .json_check import compare_entries, list_entries
 from .json_write import END, write_list
+from .names import xml_name
 from .table import Artifact, Report, Traits
 from .threads import bounded_map
 from .tree import labelled_images
@@ -125,7 +126,7 @@ class LabelStudio:
         counts = item["rle"]["counts"]
         if not self._polygons:
             rle = brush_rle(counts, height, width, item["bbox_xywh"])
-            value = {"format": "rle", "rle": rle, "brushlabels": [item["category"]]}
+            value = {"format": "rle", "rle": rle, "brushlabels": [xml_name(item["category"])]}
             yield {
                 "id": str(item["annotation_id"]),
                 "type": "brushlabels",
@@ -136,7 +137,10 @@ class LabelStudio:
         parts = components_of(counts, height, width, item["bbox_xywh"], tolerance=self._tolerance)
         for place, part in enumerate(parts):
             ring = bridged([part.outer, *part.holes]) * (100 / np.array((width, height)))
-            value = {"points": ring.round(6).tolist(), "polygonlabels": [item["category"]]}
+            value = {
+                "points": ring.round(6).tolist(),
+                "polygonlabels": [xml_name(item["category"])],
+            }
             key = f"{item['annotation_id']}-{place}"
             yield {"id": key, "type": "polygonlabels", **common, "value": value}
 
@@ -154,7 +158,8 @@ class LabelStudio:
     def _config(self, ledger: Ledger) -> bytes:
         kind = "PolygonLabels" if self._polygons else "BrushLabels"
         labels = "".join(
-            f"    <Label value={quoteattr(item.name)} background={quoteattr(item.color)}/>\n"
+            f"    <Label value={quoteattr(xml_name(item.name))} "
+            f"background={quoteattr(item.color)}/>\n"
             for item in ledger.categories
         )
         return (

@@ -253,8 +253,13 @@ def _shrunk(
 
 
 def _title(item: AnnotationRow, table: dict[int, Category]) -> str:
-    name = table[item["category_id"]].name
+    name = _one_line(table[item["category_id"]].name)
     return name if item["score"] is None else f"{name}  {item['score']:.2f}"
+
+
+def _one_line(name: str) -> str:
+    """A name as Pillow can measure it."""
+    return " ".join(name.split())
 
 
 def _font(size: int) -> Any:
@@ -301,7 +306,7 @@ def _with_legend(
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     placed: list[tuple[float, int, str, list[tuple[int, int, int]]]] = []
     x, rows = float(size), 0
-    entries = [(f"{table[key].name}: {n}", hues[key]) for key, n in counts.most_common()]
+    entries = [(f"{_one_line(table[key].name)}: {n}", hues[key]) for key, n in counts.most_common()]
     for text, own in entries or [("nothing found", [])]:
         length = probe.textlength(text, font=font) + (len(own) + 2) * size * 0.6 + size
         if x + length > width and x > size:

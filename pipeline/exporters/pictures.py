@@ -43,7 +43,7 @@ def flat_name(row: ImageRow, suffix: str) -> str:
     """
     base = row["file_name"].rpartition("/")[2]
     stem = base.rpartition(".")[0] or base
-    plain = _NOT_PLAIN.sub("_", stem).strip("_")[:_STEM]
+    plain = _NOT_PLAIN.sub("_", stem).strip("_-")[:_STEM]
     return f"{plain}{'-' * bool(plain)}{row['image_id']:010d}{suffix}"
 
 

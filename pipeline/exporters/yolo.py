@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -115,6 +116,15 @@ def _names(ledger: Ledger) -> list[str]:
     return [item.name for item in _things(ledger)]
 
 
+def _quoted(name: str) -> str:
+    """A name as YAML's quoted string: JSON's, but for what YAML calls not printable."""
+    text = json.dumps(name, ensure_ascii=False)
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
 def _data_yaml(ledger: Ledger, splits: set[str]) -> bytes:
     """The text of data.yaml. Readers insist on train and val; JSON's strings are YAML's too."""
     there = [split for split in _SPLITS if split in splits] or [_SPLITS[0]]
@@ -126,8 +136,5 @@ def _data_yaml(ledger: Ledger, splits: set[str]) -> bytes:
             note = f"  # no {split} split in the dataset ([split] makes one)"
             lines.append(f"{split}: images/{there[0]}{note}\n")
     lines.append("names:\n")
-    lines += [
-        f"  {number}: {json.dumps(name, ensure_ascii=False)}\n"
-        for number, name in enumerate(_names(ledger))
-    ]
+    lines += [f"  {number}: {_quoted(name)}\n" for number, name in enumerate(_names(ledger))]
     return "".join(lines).encode()

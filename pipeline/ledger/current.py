@@ -112,9 +112,9 @@ def _move(storage: Storage, pairs: list[tuple[str, str]]) -> None:
 def card(manifest: DatasetManifest) -> str:
     """The text of README.md: a data card whose head tells Hugging Face's `datasets` what to load.
 
-    It names the current parts, so `load_dataset(folder)` gives the annotations and
-    `load_dataset(folder, "images")` the images, never pictures of exports/ or report/. It holds no
-    clock and no path of the machine.
+    It names the current parts, so `load_dataset(folder)` gives the annotations (the images where
+    none has a segment) and `load_dataset(folder, "images")` the images, never pictures of exports/
+    or report/. It holds no clock and no path of the machine.
     """
     model = manifest.model
     counts = manifest.counts
@@ -151,13 +151,19 @@ def _head(manifest: DatasetManifest) -> str:
     if not manifest.parts:
         return "task_categories:\n- image-segmentation\n"
     text = "task_categories:\n- image-segmentation\nconfigs:\n"
-    for table in ("annotations", "images"):
+    # `datasets` fails on a file without rows, as one of empty pictures alone is.
+    tables = {
+        "annotations": [part.name for part in manifest.parts if part.annotations],
+        "images": [part.name for part in manifest.parts],
+    }
+    default = "annotations" if tables["annotations"] else "images"
+    for table, names in tables.items():
+        if not names:
+            continue
         text += f"- config_name: {table}\n"
-        text += "  default: true\n" if table == "annotations" else ""
+        text += "  default: true\n" if table == default else ""
         text += "  data_files:\n  - split: train\n    path:\n"
-        text += "".join(
-            f"    - {json.dumps(f'{table}/{part.name}.parquet')}\n" for part in manifest.parts
-        )
+        text += "".join(f"    - {json.dumps(f'{table}/{name}.parquet')}\n" for name in names)
     return text
 
 

@@ -177,7 +177,7 @@ def from_coco(segmentation: Any, height: int, width: int, *, canonical: bool = T
         if not segmentation:
             raise ValueError("segmentation is an empty list of polygons")
         # Some writers leave the outer list out where there is one polygon.
-        alone = all(isinstance(item, int | float) or _is_point(item) for item in segmentation)
+        alone = all(isinstance(item, int | float | str) or _is_point(item) for item in segmentation)
         polygons = [_polygon(item) for item in ([segmentation] if alone else segmentation)]
         merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         if not canonical:

@@ -35,7 +35,7 @@ def read(uri: str, storage: Storage) -> PromptTable:
     if not isinstance(coco, Mapping) or not {"images", "annotations"} <= coco.keys():
         raise ValueError(f"{uri} is no COCO file: it needs images, annotations and categories")
     try:
-        names = {item["id"]: item["file_name"] for item in coco["images"]}
+        names = _names(coco["images"])
         rows = [_row(item, names, uri) for item in coco["annotations"]]
         categories = _categories(coco.get("categories") or (), rows)
     except (KeyError, TypeError) as error:
@@ -60,22 +60,61 @@ def read(uri: str, storage: Storage) -> PromptTable:
 
 
 def _row(item: Mapping[str, Any], names: Mapping[Any, str], uri: str) -> PromptRow:
-    if item["image_id"] not in names:
+    image = _plain(item["image_id"])
+    if image not in names:
         raise ValueError(
             f"{uri}: annotation {item['id']} is of the unknown image {item['image_id']}"
         )
-    crowd = bool(item.get("iscrowd"))
+    crowd = _is_crowd(item)
     box = None
     if not crowd or not item.get("segmentation"):
-        x, y, w, h = (float(value) for value in item["bbox"])
+        bbox = item["bbox"]
+        if not isinstance(bbox, list) or len(bbox) != 4:
+            raise ValueError(
+                f"annotation {item['id']}: its bbox is {bbox!r}, no [x, y, width, height]"
+            )
+        x, y, w, h = (float(value) for value in bbox)
         box = (x, y, x + w, y + h)
     return PromptRow(
-        names[item["image_id"]],
-        item["category_id"],
+        names[image],
+        _plain(item["category_id"]),
         bbox_xyxy=box,
         source_id=source_id_of(item["id"]),
         segmentation=item["segmentation"] if crowd and item.get("segmentation") else None,
     )
+
+
+def _names(images: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
+    """Id of each image → its name.
+
+    Raises:
+        ValueError: Two pictures have one id: whose are the boxes?
+    """
+    names: dict[Any, str] = {}
+    for item in images:
+        key, name = _plain(item["id"]), item["file_name"]
+        if names.setdefault(key, name) != name:
+            raise ValueError(f"image id {key} is that of {names[key]!r} and {name!r}")
+    return names
+
+
+def _plain(value: Any) -> Any:
+    """An id; text that writes a number, as "17" does and "017" does not, is that number."""
+    text = value.strip() if isinstance(value, str) else ""
+    return int(text) if text.isdecimal() and str(int(text)) == text else value
+
+
+def _is_crowd(item: Mapping[str, Any]) -> bool:
+    """`iscrowd`, also as text.
+
+    Raises:
+        ValueError: It is neither 0 nor 1.
+    """
+    value = item.get("iscrowd")
+    text = str(0 if value is None else value).strip().lower()
+    if text not in ("0", "0.0", "false", "1", "1.0", "true"):
+        raise ValueError(f"annotation {item['id']}: its iscrowd is {value!r}, neither 0 nor 1")
+    return text in ("1", "1.0", "true")
 
 
 def _categories(given: Sequence[Mapping[str, Any]], rows: Sequence[PromptRow]) -> Categories:

@@ -24,7 +24,6 @@ from small_datasets import (
     CATEGORIES,
     HEIGHT,
     NAMES,
-    NUCLEUS,
     PICTURE_NAMES,
     SKY,
     WIDTH,
@@ -54,7 +53,7 @@ def read_results(out: Path) -> Read:
     rows: Any = json.loads(path.read_bytes())
     truth.dataset = {
         "images": [{"id": n, "height": HEIGHT, "width": WIDTH} for n in NAMES.values()],
-        "categories": [{"id": NUCLEUS.id, "name": NUCLEUS.name}],
+        "categories": [{"id": item.id, "name": item.name} for item in CATEGORIES if item.isthing],
         "annotations": [],
     }
     truth.createIndex()
@@ -281,7 +280,7 @@ def read_yolo(out: Path, mask_of: Any) -> Read:
     """After ultralytics' documentation: data.yaml names folders beside it, `images` in a path
     becomes `labels` and the suffix .txt; a line is a category and numbers divided by the size."""
     data = yaml.safe_load((out / "data.yaml").read_text("utf-8"))
-    ids = {"nucleus": NUCLEUS.id}
+    ids = {item.name: item.id for item in CATEGORIES if item.isthing}
     images, unions = set(), {}
     assert data["train"] == data["val"] == "images/train"
     for picture in (out / data["train"]).iterdir():

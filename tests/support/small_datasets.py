@@ -126,10 +126,12 @@ def small_dataset(
     *,
     shard_size: int = 3,
     pictures: bool = False,
+    categories: Categories = CATEGORIES,
 ) -> Ledger:
     """Eight images of tricky names, one of them empty, and one that failed.
 
-    With `pictures` their files lie in a folder beside, and the names are PICTURE_NAMES.
+    With `pictures` their files lie in a folder beside, and the names are PICTURE_NAMES. Other
+    `categories` have the ids of CATEGORIES.
     """
     tasks: tuple[Task, ...] = (task,) if isinstance(task, str) else task
 
@@ -143,7 +145,7 @@ def small_dataset(
     broken = ImageRecord("broken.jpg", "/in/broken.jpg", image_id=BROKEN)
     images.insert(4, (broken, Failure(ErrorCode.TRUNCATED, "the file ends early")))
     ledger = write_dataset(
-        str(folder), images, categories=CATEGORIES, task=task, shard_size=shard_size
+        str(folder), images, categories=categories, task=task, shard_size=shard_size
     )
     return with_pictures(ledger, PICTURE_NAMES) if pictures else ledger
 

@@ -321,4 +321,5 @@ def _plausible(truth: ScoredCategory, predicted: ScoredCategory) -> bool:
 
 def _names(table: Table, limit: int = 5) -> str:
     shown = [f"{item.id} {item.name!r}" for item in list(table.values())[:limit]]
-    return ", ".join(shown) + (f" and {len(table) - limit} more" if len(table) > limit else "")
+    more = f" and {len(table) - limit} more" if len(table) > limit else ""
+    return ", ".join(shown) + more if shown else "none"

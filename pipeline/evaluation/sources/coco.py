@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from schemas.records import Task
 from . import fields
 from .categories import ScoredCategory, Table, canonical
 from .fields import ImageKey, LeftOut, same_key, shown
-from .json_file import JsonFile, is_scalar
+from .json_file import JsonFile, Spans, is_scalar
 from .source import ImageEntry, IouType, Segments, make_segments
 
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class CocoSource:
         self._place: dict[ImageKey, int] = {}
         if not results:
             self._read_images()
-        table = coco_table(entries_of(file, "categories"), file.uri)
+        table = coco_table(entries_of(file, "categories"), self.left_out)
         used = self._read_annotations()
         # A list that is there says what there is; without one, what occurs does.
         unnamed = {id_: ScoredCategory(id_, str(id_)) for id_ in sorted(used)}
@@ -110,12 +111,14 @@ class CocoSource:
         )
 
     def _read_images(self) -> None:
-        ambiguous: set[ImageKey] = set()
+        """Notes the images. They may all be without names, and are then known by their ids."""
+        ambiguous, nameless = set[ImageKey](), set[ImageKey]()
         for item in entries_of(self._file, "images"):
             try:
                 if not isinstance(item, Mapping):
                     raise ValueError("it is no object")
-                key, name = fields.image_key(item, "id"), fields.file_name(item)
+                key = fields.image_key(item, "id")
+                name = None if item.get("file_name") is None else fields.file_name(item)
                 size = fields.size_of_image(item)
             except ValueError as error:
                 named = item.get("file_name", "") if isinstance(item, Mapping) else shown(item)
@@ -131,10 +134,19 @@ class CocoSource:
                     ImageEntry(item["id"] if isinstance(item["id"], str) else key, name)
                 )
                 self._sizes.append(size)
+                if name is None:
+                    nameless.add(key)
             elif self._entries[before].name != name or self._sizes[before] != size:
-                first = self._entries[before].name
-                self.left_out.add(f"image id {shown(item['id'])} is that of {first!r} and {name!r}")
+                first, one, two = self._entries[before].name, self._sizes[before], size
+                both = f"{first!r} and {name!r}"
+                if first == name:
+                    both = f"a {name!r} of {one[1]} × {one[0]} and one of {two[1]} × {two[0]}"
+                self.left_out.add(f"image id {shown(item['id'])} is that of {both}")
                 ambiguous.add(key)
+        if len(nameless) < len(self._entries):
+            for key in sorted(nameless, key=str):
+                self.left_out.add(f"image {shown(key)}: it has no file_name, where others have one")
+            ambiguous |= nameless
         if ambiguous:  # whose annotations are those of this id?
             kept = [place for key, place in self._place.items() if key not in ambiguous]
             self._entries = [self._entries[place] for place in kept]
@@ -149,7 +161,8 @@ class CocoSource:
         """
         spans = self._file.spans("annotations")
         images, kept = array("i"), np.ones(len(spans), np.bool_)
-        seen, used, number, odd_areas = array("q"), set[int](), -1, list[str]()
+        seen, owners = array("q"), array("i")
+        used, number, odd_areas = set[int](), -1, list[str]()
         for batch in self._file.batches(spans, whole=("image_id", "id", "category_id")):
             for _, item in batch:
                 if is_scalar(item):
@@ -166,6 +179,7 @@ class CocoSource:
                         del odd_areas[fields.EXAMPLES :]
                     if (own := _id_bits(item)) is not None:
                         seen.append(own)
+                        owners.append(number)
                 except ValueError as error:
                     del images[number:]
                     images.append(-1)
@@ -173,7 +187,8 @@ class CocoSource:
                     self.left_out.add(f"{_which(item, number=number)}: {error}")
         if odd_areas:
             _log.warning("%s: the masks' areas are taken: %s", self._file.uri, ", ".join(odd_areas))
-        self._check_ids(np.array(seen, np.int64))
+        if self.kind != "coco-results":
+            kept[self._repeated(np.array(seen, np.int64), np.array(owners, np.intp), spans)] = False
         place = np.array(images, np.int32)
         rows = np.flatnonzero(kept)
         rows = rows[np.argsort(place[rows], kind="stable")]
@@ -198,17 +213,27 @@ class CocoSource:
             raise ValueError(f"its image_id {shown(item['image_id'])} is not under images")
         return self._place[key]
 
-    def _check_ids(self, seen: np.ndarray) -> None:
-        """Raises where one id stands for two annotations: whichever is meant counts twice."""
-        if self.kind == "coco-results":
-            return
-        ids, counts = np.unique(seen, return_counts=True)
-        if len(twice := ids[counts > 1]):
-            raise ValueError(
-                f"{self._file.uri}: annotation id {twice[0]} is given {counts.max()} times, and "
-                f"{len(twice) - 1} further ids more than once: pycocotools would count one of the "
-                "annotations in place of the others. Number them anew, or leave their ids out"
+    def _repeated(self, seen: np.ndarray, owners: np.ndarray, spans: Spans) -> np.ndarray:
+        """Numbers of annotations whose id an earlier one has, ascending.
+
+        Args:
+            seen: n ids.
+            owners: n numbers of the annotations that have them, ascending.
+            spans: Where annotations stand.
+
+        Raises:
+            ValueError: There are some, and nothing is to be left out.
+        """
+        order = np.argsort(seen, kind="stable")
+        again = np.sort(owners[order[1:][np.diff(seen[order]) == 0]])
+        for number in again.tolist():
+            (item,) = self._file.read(spans.starts[[number]], spans.ends[[number]])
+            self.left_out.add(
+                f"{_which(item)}: an earlier one has its id (so it is with {len(again)}), and "
+                "pycocotools would count one in place of the other; number them anew, or leave "
+                "their ids out"
             )
+        return again
 
     def _size(self, place: int, items: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         if self._sizes:
@@ -226,28 +251,32 @@ class CocoSource:
         )
 
 
-def coco_table(categories: Any, uri: str = "") -> dict[int, ScoredCategory]:
+def coco_table(categories: Iterable[Any], left_out: LeftOut) -> dict[int, ScoredCategory]:
     """A `categories` list; without `isthing`, a category is a thing unless it is "background".
+
+    Args:
+        categories: The entries.
+        left_out: Takes those that cannot be used.
 
     Raises:
         ValueError: An entry has no id, or two have the same and different names.
     """
     table: dict[int, ScoredCategory] = {}
-    where = f"{uri}: " if uri else ""
-    for item in categories or ():
+    for item in categories:
         if not isinstance(item, Mapping):
-            raise ValueError(f"{where}category {shown(item)} is no object with an id and a name")
+            left_out.add(f"category {shown(item)} is no object with an id and a name")
+            continue
         try:
             id_ = fields.category_id(item, "id")
             isthing = fields.flag({"isthing": 1, **item}, "isthing")
         except ValueError as error:
-            raise ValueError(f"{where}category {shown(item.get('name'))}: {error}") from None
+            left_out.add(f"category {shown(item.get('name'))}: {error}")
+            continue
         given = item.get("name")
         name = str(id_) if given is None else str(given)
         if id_ in table and table[id_].name != name:
-            raise ValueError(
-                f"{where}category id {id_} is that of {table[id_].name!r} and {name!r}"
-            )
+            left_out.add(f"category id {id_} is that of {table[id_].name!r} and {name!r}")
+            continue
         rest = canonical(name) == "background"
         table[id_] = ScoredCategory(
             id_, name, isthing and not rest, rest, _color(item.get("color"))
@@ -281,7 +310,7 @@ def _which(item: Any, key: ImageKey | None = None, *, number: int | None = None)
 def _id_bits(item: Mapping[str, Any]) -> int | None:
     """The id of an annotation, None where it has none to speak of; huge ones by their hash."""
     id_ = item.get("id")
-    if id_ is None or isinstance(id_, bool):
+    if id_ is None or id_ == "" or isinstance(id_, bool):
         return None
     if not isinstance(id_, int | float | str):
         raise ValueError(f"its id is {shown(id_)}, neither a number nor a text")
@@ -304,12 +333,20 @@ def _area(item: Mapping[str, Any]) -> float | None:
     try:
         value = fields.real(item, "area")
     except ValueError:
-        if isinstance(item["area"], float):  # NaN or infinite: what Python writes of a division
+        if _is_unbounded(item["area"]):  # what Python writes of a division by zero
             return None
         raise
     if value < 0:
         raise ValueError(f"its area is {shown(item['area'])}, less than nothing")
     return value
+
+
+def _is_unbounded(value: Any) -> bool:
+    """Whether this is NaN or infinite, perhaps as text."""
+    try:
+        return isinstance(value, float | str) and not math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _color(value: Any) -> str:

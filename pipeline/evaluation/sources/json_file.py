@@ -201,6 +201,8 @@ class JsonFile:
 
     def _encoding(self) -> int:
         head = self._bytes(0, 4)
+        if head[:2] == b"\x1f\x8b":
+            raise ValueError(f"{self.uri} is not JSON: it is compressed by gzip; unpack it first")
         if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
             raise ValueError(f"{self.uri} is not JSON in UTF-8: it looks like UTF-16")
         return 3 if head[:3] == b"\xef\xbb\xbf" else 0  # a byte order mark is none of the text

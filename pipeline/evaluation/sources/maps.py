@@ -139,7 +139,7 @@ def map_key(
     try:
         data: Any = orjson.loads(storage.read(uri))
         rows = data["categories"]
-        table = coco_table(rows)
+        table = coco_table(rows, LeftOut(uri, skip=False))
         ids = {int(row.get("pixel", row["id"])): int(row["id"]) for row in rows}
         unlabelled = data.get("unlabelled")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

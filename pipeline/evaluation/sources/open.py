@@ -99,12 +99,17 @@ def _of_json(
     return CocoSource(file, iou_type=iou_type, skip_invalid=skip_invalid)
 
 
+_ALONE = {"object": "an empty object", "value": "a value alone"}
+
+
 def _kind_of_json(file: JsonFile) -> str:
     if file.root == "list":
         return "coco-results"
     if not file.has("annotations"):
         have = sorted((*file.members, *file.small))
-        what = f"an object with {', '.join(have[:9])}" if have else f"a {file.root} alone"
+        if "annotations" in have:
+            raise ValueError(f"{file.uri}: its annotations are neither a list nor an object")
+        what = f"an object with {', '.join(have[:9])}" if have else _ALONE[file.root]
         raise ValueError(
             f"{file.uri} is no COCO file: neither a list of results nor an object with "
             f"annotations, but {what}"

@@ -44,7 +44,7 @@ class PanopticSource:
     ) -> None:
         self._file, self._folder, self._storage = file, folder, storage
         self.left_out = LeftOut(file.uri, skip=skip_invalid)
-        table = coco_table(entries_of(file, "categories"), file.uri)
+        table = coco_table(entries_of(file, "categories"), self.left_out)
         names = self._names()
         self._entries: list[ImageEntry] = []
         self._place: dict[ImageKey, int] = {}

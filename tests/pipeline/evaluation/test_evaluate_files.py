@@ -149,6 +149,28 @@ def no_ids(data):
         del item["id"]
 
 
+def ids_from_zero(data):
+    """COCOeval takes the annotation 0 for none; nobody means that."""
+    for item in data["annotations"]:
+        item["id"] -= 1
+
+
+def empty_ids(data):
+    for item in data["annotations"]:
+        item["id"] = ""
+
+
+def no_file_names(data):
+    del data["images"][0]["file_name"]
+    data["images"][1]["file_name"] = None
+
+
+def flat_polygons_as_text(data):
+    flat_polygons(data)
+    for item in data["annotations"]:
+        item["segmentation"] = [str(value) for value in item["segmentation"]]
+
+
 def twice_the_same_image(data):
     data["images"].append(dict(data["images"][0]))
 
@@ -164,7 +186,7 @@ def long_ids(data):
 def odd_areas(data):
     data["annotations"][0]["area"] = float("nan")
     data["annotations"][1]["area"] = float("inf")
-    data["annotations"][2]["area"] = None
+    data["annotations"][2]["area"] = "NaN"
     del data["annotations"][3]["area"]
 
 
@@ -173,6 +195,7 @@ def odd_areas(data):
     [
         *(as_text, as_objects, without_ids_inside, flat_polygons, backslashes, floats, flags),
         *(no_ids, twice_the_same_image, long_ids, odd_areas),
+        *(ids_from_zero, empty_ids, no_file_names, flat_polygons_as_text),
     ],
 )
 def test_what_can_only_mean_one_thing_is_read_so(tmp_path, change):
@@ -229,12 +252,24 @@ def same_annotation_id(data):
     data["annotations"][3]["id"] = 1
 
 
+def sizes_differ(data):
+    data["images"].append({**data["images"][0], "width": 41})
+
+
+def one_without_a_name(data):
+    del data["images"][0]["file_name"]
+
+
 def two_names(data):
     data["categories"].append({"id": 1, "name": "nucleus"})
 
 
 def no_category_id(data):
     data["categories"].append({"id": None, "name": "nucleus"})
+
+
+def null_category(data):
+    data["categories"].append(None)
 
 
 LATER = "annotation 3 of image 2: "
@@ -304,9 +339,12 @@ def test_invalid_predictions_are_named_or_left_out_and_counted(tmp_path):
         (image(file_name=7), "image 7: its file_name is 7, no text"),
         (image(id=[1]), "image p/a.png: its id is"),
         (same_id, "image id 1 is that of 'p/a.png' and 'p/b.png'"),
-        (same_annotation_id, "annotation id 1 is given 2 times"),
+        (sizes_differ, "image id 1 is that of a 'p/a.png' of 40 × 40 and one of 41 × 40"),
+        (one_without_a_name, "image 1: it has no file_name, where others have one"),
+        (same_annotation_id, "annotation 1 of image 2: an earlier one has its id"),
         (two_names, "category id 1 is that of 'cell' and 'nucleus'"),
         (no_category_id, 'category "nucleus": its id is null'),
+        (null_category, "category null is no object"),
     ],
 )
 def test_what_stands_for_two_things_or_none_is_refused(tmp_path, change, message):
@@ -314,6 +352,31 @@ def test_what_stands_for_two_things_or_none_is_refused(tmp_path, change, message
     change(truth)
     with pytest.raises(ValueError, match=message):
         measured(tmp_path, truth)
+
+
+def test_of_annotations_of_one_id_the_first_is_kept_where_invalid_entries_are_left_out(tmp_path):
+    truth = truth_file()
+    for index in (1, 3):
+        truth["annotations"][index]["id"] = 0
+    truth["annotations"].append({**truth["annotations"][2], "id": "3"})
+    with pytest.raises(
+        ValueError, match=r"annotation 0 of image 2: an earlier one has its id \(so it is with 2\)"
+    ):
+        measured(tmp_path, truth)
+    result = measured(tmp_path, truth, skip_invalid=True)
+    without = truth_file()
+    del without["annotations"][3]
+    assert list(ap(result).values()) == official(without)
+    assert result["counts"]["invalid_ground_truth"] == 2
+
+
+@pytest.mark.parametrize("change", [two_names, no_category_id, null_category])
+def test_categories_that_cannot_be_used_are_left_out_and_counted(tmp_path, change):
+    truth = truth_file()
+    change(truth)
+    result = measured(tmp_path, truth, skip_invalid=True)
+    assert list(ap(result).values()) == PLAIN
+    assert result["counts"]["invalid_ground_truth"] == 1
 
 
 def test_one_id_of_two_pictures_costs_both_where_invalid_entries_are_left_out(tmp_path):

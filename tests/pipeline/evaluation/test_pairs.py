@@ -82,7 +82,9 @@ def test_nothing_in_common_names_examples_of_both():
         pair_images(entries("a.png"), entries("b.png"))
 
 
-@pytest.mark.parametrize(("truth", "side"), [((), "ground truth"), (("a.png",), "predictions")])
+@pytest.mark.parametrize(
+    ("truth", "side"), [((), "ground truth holds"), (("a.png",), "predictions hold")]
+)
 def test_nothing_at_all(truth, side):
-    with pytest.raises(ValueError, match=f"the {side} hold no image"):
+    with pytest.raises(ValueError, match=f"the {side} no image"):
         pair_images(entries(*truth), [] if truth else entries("a.png"))

@@ -27,14 +27,15 @@ from schemas.config.job import JobConfig
 STORAGE = Storage()
 
 
-def run(folder: Path, **model: Any) -> RunResult:
+def run(folder: Path, *, shard_size: int = 4, tasks: Any = None, **model: Any) -> RunResult:
     return label(
         JobConfig.parse(
             {
+                **({"task": tasks} if tasks else {}),
                 "input": {"uri": str(folder / "in")},
                 "output": str(folder / "out"),
                 "model": {"name": "otsu", **model},
-                "execution": {"inline": True, "shard_size": 4},
+                "execution": {"inline": True, "shard_size": shard_size},
             }
         )
     )
@@ -80,6 +81,20 @@ def test_globs_and_load_dataset_count_what_the_manifest_counts(tmp_path):
     assert result.manifest.version == 4
     # The first version's labels were read from where they had been moved to.
     assert result.computed == 0
+
+
+def test_load_dataset_passes_over_parts_of_empty_pictures(tmp_path):
+    """`datasets` cannot read a Parquet file without rows."""
+    write_pictures(tmp_path / "in", 1)
+    for name in ("blank.png", "plain.png"):
+        Image.new("L", (20, 20), 9 + len(name)).save(tmp_path / "in" / name)
+    result = run(tmp_path, shard_size=1, tasks=["instance"])
+    loaded = load(tmp_path / "out", tmp_path / "cache")["train"]
+    assert len(loaded) == result.manifest.counts["annotations"] > 0
+    assert len(load(tmp_path / "out", tmp_path / "cache", "images")["train"]) == 3
+    next((tmp_path / "in").rglob("p*0.png")).unlink()
+    run(tmp_path, shard_size=1, tasks=["instance"])
+    assert "file_name" in load(tmp_path / "out", tmp_path / "again")["train"].column_names
 
 
 def test_an_older_version_is_still_read_and_comes_back_whole(tmp_path):

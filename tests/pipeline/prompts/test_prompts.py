@@ -129,6 +129,19 @@ def test_coco_keeps_ids_categories_and_crowds(tmp_path: Path) -> None:
         table.of("val/a.jpg", 51, 60)
 
 
+def test_coco_numbers_as_text_and_ids_that_coco_would_trip_over(tmp_path: Path) -> None:
+    data = coco()
+    box, crowd = data["annotations"]
+    box.update(id=0, image_id="139", category_id="18", iscrowd="0", bbox=["10", "20", "30", "40"])
+    data["annotations"] = [box, dict(box), {**crowd, "iscrowd": "1"}]
+    found = opened(written(tmp_path / "a.json", json.dumps(data))).of("val/a.jpg", 50, 60)
+    assert [(item.source_id, item.bbox_xyxy, item.iscrowd) for item in found] == [
+        (0, BOX, False),
+        (0, BOX, False),
+        (901, None, True),
+    ]
+
+
 def test_yolo_folders_are_fractions_of_the_picture(tmp_path: Path) -> None:
     written(
         tmp_path / "labels/train/a.txt", "1 0.25 0.5 0.3 0.5\n0 0.1 0.1 0.2 0.1 0.2 0.3 0.1 0.3\n"
@@ -200,6 +213,9 @@ def test_the_table_travels_and_its_digest_follows_the_content(tmp_path: Path) ->
         ("a.json", '{"images": []}', ["no COCO file"]),
         ("a.json", json.dumps(coco(images=[])), ["unknown image 139"]),
         ("a.json", json.dumps(coco(images=coco()["images"] * 2)).replace("val/b", "val/a"), ["a"]),
+        ("a.json", json.dumps(coco()).replace('"id": 5', '"id": 139'), ["val/a", "val/b", "139"]),
+        ("a.json", json.dumps(coco()).replace('"iscrowd": 0', '"iscrowd": "no"'), ["900", "no"]),
+        ("a.json", json.dumps(coco()).replace("[10, 20, 30, 40]", "[1, 2]"), ["900", "bbox"]),
         ("a.json", '[{"file_name": "a", "points_xy": [[1, 2]], "id": 1.5}]', ["entry 1", "id"]),
         (
             "a.csv",

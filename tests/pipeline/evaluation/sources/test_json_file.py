@@ -1,3 +1,4 @@
+import gzip
 import json
 import pickle
 
@@ -80,6 +81,7 @@ def test_a_byte_order_mark_is_none_of_the_text(tmp_path):
         (b'{"a": [}]', "is not JSON"),
         (b'{"a" [{"b": 1}]}', "is not JSON"),
         ('{"a": 1}'.encode("utf-16"), "looks like UTF-16"),
+        (gzip.compress(b"{}", mtime=0), "compressed by gzip"),
         (b"nonsense", "is not JSON"),
     ],
 )

@@ -123,7 +123,9 @@ def test_crowds_and_missing_areas(tmp_path):
         ([1, 2], "an entry of the annotations is 1, no object"),
         ([[1], [2]], "entry 1 of the annotations: it is no object"),
         ("5", "is no COCO file.* a value alone"),
-        ({"annotations": [], "images": [{"id": 1}]}, "image 1: its file_name is missing"),
+        ({"annotations": [], "images": [{"id": 1}]}, "image 1: it has no height"),
+        ({}, "is no COCO file.* an empty object"),
+        ({"annotations": None, "images": []}, "its annotations are neither a list nor an object"),
         ([{"image_id": 1, "category_id": 1}], "annotation of image 1: it has no score"),
         (instances(image_id=5), "annotation 1 of image 5: its image_id 5 is not under images"),
         (
