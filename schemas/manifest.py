@@ -124,6 +124,7 @@ class ShardReceipt:
         waited: Of it, seconds in which the worker waited for pictures; information only.
         gpu: Of it, seconds in which the worker's GPU computed; None = not measured.
         memory: Share of the GPU's memory that the worker held at once; information only.
+        told: What the worker decided and a person should read, "" = nothing.
         once_more: Pictures of an object store that could not be decoded: the next run looks at
             them once more, as a store may have sent them damaged.
         retries: Calls of the store that were tried again, information only.
@@ -142,6 +143,7 @@ class ShardReceipt:
     waited: float = 0.0
     gpu: float | None = None
     memory: float = 0.0
+    told: str = ""
 
     def to_json(self) -> str:
         """One JSON object."""

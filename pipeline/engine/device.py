@@ -1,17 +1,23 @@
-"""A worker's device: how many share a GPU, and what an error of it means.
+"""A worker's device: how many share a GPU, whether compiling pays, what an error of it means.
 
 An error is of one picture, or of the process, which can never compute again.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.errors import ExecutionError
-from schemas.config.job import ExecutionConfig
+from pipeline.storage.errors import MissingError
+from pipeline.storage.storage import Storage
+from pipeline.storage.uris import join
 from schemas.manifest import ShardReceipt
 
 _PROCESS_LOST = re.compile(
@@ -32,11 +38,17 @@ _LIBRARY = re.compile(r"\bcuDNN\b|CUDNN_STATUS|cuBLAS|CUBLAS_STATUS|cuSOLVER|CUS
 _MEMORY = re.compile(r"out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
-def resolve_device(device: str, gpus: float | None) -> str:
-    """ "auto" becomes "cuda" for a worker that holds a GPU, else "cpu"."""
-    if device != "auto":
-        return device
-    return "cuda" if gpus else "cpu"
+def resolve_device(device: str, gpus: float | None, *, reproducible: bool = False) -> str:
+    """ "auto" becomes "cuda" for a worker that holds a GPU, else "cpu".
+
+    Raises:
+        ExecutionError: It is a GPU, and the job asks for `execution.reproducible`.
+    """
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if reproducible:
+        _refuse_gpu(device)
+    return device
 
 
 def cpus_beside(share: float, *, gpus: float, cpus: float) -> float:
@@ -64,7 +76,7 @@ def hold_instructions(device: str) -> None:
     Raises:
         ExecutionError: The device is no CPU, or torch is loaded already under other settings.
     """
-    refuse_gpu(device)
+    _refuse_gpu(device)
     if "torch" in sys.modules and any(os.environ.get(k) != v for k, v in INSTRUCTIONS.items()):
         wanted = " ".join(f"{key}={value}" for key, value in INSTRUCTIONS.items())
         raise ExecutionError(
@@ -74,17 +86,97 @@ def hold_instructions(device: str) -> None:
     os.environ.update(INSTRUCTIONS)
 
 
-def refuse_gpu(device: str) -> None:
-    """Says that `execution.reproducible` is of no use on a GPU.
-
-    Raises:
-        ExecutionError: The device is one.
-    """
+def _refuse_gpu(device: str) -> None:
     if not device.startswith("cpu"):
         raise ExecutionError(
             f"execution.reproducible holds CPUs alone, and a worker would run on {device!r}: set "
             "model.device = 'cpu'"
         )
+
+
+GAIN = 0.25
+"""Of a picture's time on the GPU that compiling saves: 23 to 30 % (docs/performance.md)."""
+COLD_S, WARM_S = 45.0, 8.0
+"""Until a compiled model answers: with nothing built before, and with its code on disk."""
+
+
+class CompileChoice:
+    """Whether the model of a run is compiled (`model.compile = "auto"`), decided once.
+
+    The first worker that has measured leaves the answer beside the receipts. The others, and a run
+    that goes on where this one was killed, do as it says: no label depends on a clock of its own.
+
+    Args:
+        storage: File access.
+        uri: Of the answer, as `compile_choice` gives it.
+        clock: Seconds.
+
+    Attributes:
+        told: A line for a person, "" where another worker decided.
+    """
+
+    def __init__(
+        self, storage: Storage, uri: str, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._storage = storage
+        self._uri = uri
+        self._clock = clock
+        self.told = ""
+
+    def settle(
+        self, segment: Callable[[], object], *, pictures: int, images: int, warm: bool
+    ) -> bool | None:
+        """The answer; measures only where nobody has. None where the model failed.
+
+        Args:
+            segment: Labels some pictures with the model as it is; nothing comes of its answer.
+            pictures: How many.
+            images: That a worker has to do.
+            warm: The model was compiled before, and its code is on disk.
+
+        Raises:
+            StorageError: The dataset cannot be read or written.
+        """
+        standing = self._read()
+        if standing is not None:
+            return standing
+        try:
+            for _ in range(2):  # what is new to a model takes longer
+                segment()
+            started = self._clock()
+            segment()
+        except Exception:  # found again where one picture's error is told from the device's
+            return None
+        image_s = (self._clock() - started) / pictures
+        compiled = images * image_s * GAIN > (WARM_S if warm else COLD_S)
+        if not self._storage.create(self._uri, json.dumps({"compile": compiled}).encode()):
+            return bool(self._read())
+        self.told = (
+            f"the model is {'' if compiled else 'not '}compiled: {images} images a worker, "
+            f"{1000 * image_s:.1f} ms each (model.compile)"
+        )
+        return compiled
+
+    def _read(self) -> bool | None:
+        try:
+            return json.loads(self._storage.read(self._uri))["compile"] is True
+        except (MissingError, ValueError, KeyError, TypeError):
+            return None
+
+
+def compile_folder(cache: str, weights_sha256: str) -> Path | None:
+    """Where compiled code of a model is kept; None = where PyTorch puts it.
+
+    Args:
+        cache: `execution.compile_cache`.
+        weights_sha256: Of the model, "" where it has none.
+    """
+    return Path(cache) / (weights_sha256[:16] or "weightless") if cache else None
+
+
+def compile_choice(dataset: str, run: str) -> str:
+    """URI of what was decided for a run with this fingerprint; there until it has published."""
+    return join(dataset, "receipts", f"compile-{run}.json")
 
 
 MOST_SHARING = 8
@@ -153,11 +245,10 @@ class GpuShares:
             "one (execution.gpus_per_worker)"
         )
 
-    def settled(self, execution: ExecutionConfig, number: int) -> ExecutionConfig:
-        """The section with so many workers a GPU."""
-        share = 1 / number
-        cpus = cpus_beside(share, gpus=1, cpus=self._cpus)
-        return execution.model_copy(update={"gpus_per_worker": share, "cpus_per_worker": cpus})
+    def settled(self, number: int) -> dict[str, float]:
+        """Keys of the section `execution` with so many workers a GPU."""
+        cpus = cpus_beside(1 / number, gpus=1, cpus=self._cpus)
+        return {"gpus_per_worker": 1 / number, "cpus_per_worker": cpus}
 
 
 class DeviceLostError(RuntimeError):

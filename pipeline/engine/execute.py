@@ -31,7 +31,6 @@ from .device import (
     GpuShares,
     cpus_beside,
     hold_instructions,
-    refuse_gpu,
     resolve_device,
 )
 from .pool import OnReceipt, Pool, WorkerLostError
@@ -81,10 +80,9 @@ def run_alone(
     device = spec.config.model.device
     gpus = count_gpus() if device != "cpu" else 0
     cpus = cpus_beside(float(gpus > 0), gpus=gpus, cpus=processors())
-    settled = {"execution": spec.config.execution.model_copy(update={"cpus_per_worker": cpus})}
-    config = spec.config.model_copy(update=settled)
+    placed = spec.with_execution(cpus_per_worker=cpus)
     with torch_threads(int(cpus)):
-        placed = replace(spec, config=config, device=resolve_device(device, float(gpus > 0)))
+        placed = replace(placed, device=resolve_device(device, float(gpus > 0)))
         run_inline(placed, index, works, on_receipt)
 
 
@@ -120,7 +118,7 @@ def run_on_ray(
     asked = spec.config.execution
     free = not asked.workers and (asked.gpus_per_worker, asked.cpus_per_worker) == (None, None)
     # What compiles computes nothing for minutes, and each worker would compile by itself.
-    share = free and options.gpus_per_worker and not placed.config.model.compile
+    share = free and options.gpus_per_worker and placed.config.model.compile is False
     crew = _RayCrew(placed, index, say=say if share else None)
     pool = Pool(
         crew,
@@ -149,12 +147,12 @@ def _placed(spec: WorkerSpec) -> WorkerSpec:
         gpus = 1.0 if device != "cpu" and total.get("GPU", 0) >= 1 else 0.0
     if cpus is None:
         cpus = cpus_beside(gpus, gpus=total.get("GPU", 0), cpus=total.get("CPU", 1))
-    settled = {"gpus_per_worker": gpus, "cpus_per_worker": cpus}
-    config = spec.config.model_copy(update={"execution": execution.model_copy(update=settled)})
-    placed = replace(spec, config=config, device=resolve_device(device, gpus))
-    if execution.reproducible:
-        refuse_gpu(placed.device)
-    return placed
+    workers = execution.workers or max(1, total.get("GPU", 0) // gpus if gpus else 1)
+    return replace(
+        spec.with_execution(gpus_per_worker=gpus, cpus_per_worker=cpus),
+        device=resolve_device(device, gpus, reproducible=execution.reproducible),
+        images=int(spec.images // workers),
+    )
 
 
 class _ShardCaller:
@@ -307,9 +305,8 @@ class _RayCrew:
         number = self._shares.number(left, workers=len(self._hired), start_s=self._start_s)
         if number > 1:
             self._say(self._shares.told(number))
-            self._shares, execution = None, self._shares.settled(self._options, number)
-            config = self._spec.config.model_copy(update={"execution": execution})
-            self._place(replace(self._spec, config=config))
+            settled, self._shares = self._shares.settled(number), None
+            self._place(self._spec.with_execution(**settled))
 
     def outdated(self, worker: Any) -> bool:
         return self._hired.get(worker, self._gpus) != self._gpus

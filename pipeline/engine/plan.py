@@ -34,7 +34,7 @@ from pipeline.readers import open_reader
 from pipeline.readers.listing import batches_of, sampled
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.records import Task
@@ -317,7 +317,13 @@ def _absolute(config: JobConfig, dataset: str) -> JobConfig:
     source = config.input.model_copy(update={"uri": absolute_uri(config.input.uri)})
     exemplars = absolute_exemplars(config.prompts.exemplars)
     prompts = config.prompts.model_copy(update={"exemplars": exemplars})
-    return config.model_copy(update={"input": source, "output": dataset, "prompts": prompts})
+    settled: dict[str, object] = {"input": source, "output": dataset, "prompts": prompts}
+    if cache := config.execution.compile_cache:
+        if local_path(cache) is None:
+            raise ValueError("execution.compile_cache: compilers write to a local or mounted path")
+        own = {"compile_cache": absolute_uri(cache)}
+        settled["execution"] = config.execution.model_copy(update=own)
+    return config.model_copy(update=settled)
 
 
 def _marker(config: JobConfig) -> bytes:

@@ -44,6 +44,7 @@ class WorkerSpec:
         device: "cpu" or "cuda".
         prompts: Points and boxes of each picture, or None.
         locks: Name of the file in `locks/` that counts in this run, "" = none.
+        images: That are left to do, a worker's share of them.
     """
 
     config: JobConfig
@@ -55,6 +56,12 @@ class WorkerSpec:
     device: str
     prompts: PromptTable | None = None
     locks: str = ""
+    images: int = 0
+
+    def with_execution(self, **settled: object) -> WorkerSpec:
+        """The same with other values in the section `execution`."""
+        execution = self.config.execution.model_copy(update=settled)
+        return replace(self, config=self.config.model_copy(update={"execution": execution}))
 
     @property
     def wording(self) -> str:

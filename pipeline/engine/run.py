@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from schemas.records import Status
 
 from .budget import FailureBudget, held_back, over_budget
 from .candidate import candidate_manifest, keep_rows
+from .device import compile_choice
 from .execute import run_alone, run_inline, run_on_ray
 from .locked import tell_conflicts
 from .plan import Plan, Works, make_plan
@@ -234,29 +236,32 @@ def _execute(
         fresh.append(receipt)
         failed = receipt.part.statuses.get(Status.FAILED, 0)
         progress.advance(images=receipt.part.images - receipt.part.copies, failed=failed)
+        if receipt.told:
+            progress.phase(receipt.told)
         if show is not None:
             show(progress.done, progress.failed)
         budget.add(receipt.part)
         _judge(plan, budget)
 
     works = Works(plan.work, todo, plan.second, None if plan.reread else known)
+    images = sum(len(shard) for shard in todo)
+    spec = replace(plan.spec, images=images)
     deaths = 0
     if plan.config.execution.in_process:
         progress.phase("loading the model")
         begin()
-        run_inline(plan.spec, index, works, finished)
+        run_inline(spec, index, works, finished)
     elif alone:
-        images = sum(len(shard) for shard in todo)
         progress.phase(f"{images} images: one process, without Ray (execution.engine)")
         begin()
-        run_alone(plan.spec, index, works, finished)
+        run_alone(spec, index, works, finished)
     else:
         progress.phase("starting Ray")
         with ray_session(plan.config.execution):
             progress.phase("loading the model in the workers")
             begin()
             show = live_figures(plan.spec.dataset, len(plan.listing))
-            deaths = run_on_ray(plan.spec, index, works, finished, say=progress.phase)
+            deaths = run_on_ray(spec, index, works, finished, say=progress.phase)
     return fresh, deaths
 
 
@@ -290,6 +295,8 @@ def _judge_whole(
 def _publish(plan: Plan, manifest: DatasetManifest) -> DatasetManifest:
     """The manifest that is current now."""
     manifest = publish(plan.storage, plan.spec.dataset, manifest)
+    if plan.config.model.compile == "auto":  # the next version's images decide anew
+        plan.storage.remove(compile_choice(plan.spec.dataset, plan.spec.run))
     show_current(plan.storage, plan.spec.dataset, manifest)
     drop_held(plan.storage, plan.spec.dataset)
     return manifest

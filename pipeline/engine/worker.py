@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -44,7 +45,7 @@ from schemas.records import (
 )
 from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin, PromptOutcome
 
-from .device import DeviceWatch
+from .device import CompileChoice, DeviceWatch, compile_choice, compile_folder
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
 from .splits import split_of
 from .summary import PhaseClock
@@ -104,6 +105,8 @@ class ShardWorker:
         self._device = DeviceWatch()
         self._clock = PhaseClock()
         self._model = load_model(config, spec.info, spec.tasks, spec.device)
+        self._undecided = config.model.compile == "auto" and spec.device.startswith("cuda")
+        self._told = ""
         self._meter = GpuMeter(spec.device) if spec.device.startswith("cuda") else None
 
     def run(self, work: ShardWork, prepared: Iterable[Prepared]) -> ShardReceipt:
@@ -176,7 +179,9 @@ class ShardWorker:
             waited=round(self._clock.seconds.get("pictures", 0.0), 3),
             gpu=None if use is None else round(use.busy * seconds, 3),
             memory=0.0 if use is None else round(use.memory, 4),
+            told=self._told,
         )
+        self._told = ""
         write_receipt(self._storage, self.spec.dataset, receipt)
         return receipt
 
@@ -215,6 +220,8 @@ class ShardWorker:
 
     def _finish(self, window: Sequence[Prepared]) -> Iterator[Labelled]:
         samples = [item.outcome for item in window if isinstance(item.outcome, Sample)]
+        if self._undecided and samples:
+            self._decide(samples)
         results = iter(self._segment(samples))
         for item in window:
             match item.outcome:
@@ -293,6 +300,24 @@ class ShardWorker:
             fingerprint=item.fingerprint if keep else "",
         )
 
+    def _decide(self, samples: Sequence[Sample]) -> None:
+        """Whether the model is compiled (`model.compile = "auto"`), before it labels anything."""
+        spec, config = self.spec, self.spec.config
+        folder = compile_folder(config.execution.compile_cache, spec.info.weights_sha256)
+        choice = CompileChoice(self._storage, compile_choice(spec.dataset, spec.run))
+        compiled = choice.settle(
+            lambda: self._model.segment(samples),
+            pictures=len(samples),
+            images=spec.images,
+            warm=folder is not None and any(folder.glob("inductor/*")),
+        )
+        self._undecided, self._told = compiled is None, choice.told
+        if compiled:
+            self._model.close()
+            model = config.model.model_copy(update={"compile": True})
+            config = config.model_copy(update={"model": model})
+            self._model = load_model(config, spec.info, spec.tasks, spec.device)
+
     def _segment(self, samples: Sequence[Sample]) -> list[Segmentation]:
         """The model's answer; a batch that fails is tried picture by picture.
 
@@ -348,8 +373,13 @@ def load_model(
         ModelLoadError: It cannot be loaded.
     """
     try:
+        if folder := compile_folder(config.execution.compile_cache, info.weights_sha256):
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+            os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
         info = on_this_node(info, allow_pickle=config.model.allow_pickle)
         options = loosest_limits(config.model, config.refine)
+        if options.compile == "auto":
+            options = options.model_copy(update={"compile": False})
         model: Segmenter = segmenter_class(info.family)(info, options, tasks)
         model.load(device)
         if config.tiling.size:

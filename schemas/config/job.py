@@ -148,6 +148,13 @@ class ExecutionConfig(Section):
         float,
         Field(ge=0, description="seconds to wait for the first worker; 0 = without end"),
     ] = 1800
+    compile_cache: Annotated[
+        str,
+        Field(
+            description="folder where the workers of a node keep what torch.compile and Triton "
+            "have built, a folder a model in it; '' = where PyTorch puts it, which is temporary"
+        ),
+    ] = ""
     ray_logs: bool = False
 
     @model_validator(mode="after")

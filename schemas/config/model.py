@@ -88,7 +88,13 @@ class ModelConfig(Section):
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
     ] = "auto"
     batch_size: Annotated[int, Field(ge=1, description="pictures a forward pass at most")] = 8
-    compile: Annotated[bool, Field(description="torch.compile, once for each input shape")] = False
+    compile: Annotated[
+        bool | Literal["auto"],
+        Field(
+            description="torch.compile, once for each input shape; auto = on a GPU, where what is "
+            "left to do wins more time by it than compiling takes"
+        ),
+    ] = False
 
 
 class TilingConfig(Section):

@@ -41,12 +41,12 @@ def load_sam(
         return checkpoint.load(device, torch.float32, reference=True)
     wanted = precision(options.dtype, device)
     if options.dtype == "auto" and wanted == torch.bfloat16:
-        net = checkpoint.load(device, torch.float16, compiled=options.compile)
+        net = checkpoint.load(device, torch.float16, compiled=bool(options.compile))
         if in_range(net, device):
             return net
         del net
         log.warning("this SAM's numbers leave float16's range; it runs in bfloat16")
-    return checkpoint.load(device, wanted, compiled=options.compile)
+    return checkpoint.load(device, wanted, compiled=bool(options.compile))
 
 
 def in_range(net: SamNet, device: str) -> bool:
