@@ -37,7 +37,7 @@ DECODERS: dict[str, Decoder] = {
 }
 """Kind as `sniff` names it → decoder(data, config, min_side): RGB as stored, before rotation."""
 
-DECODERS_VERSION = 3
+DECODERS_VERSION = 4
 """Goes up when images that failed before may be read now: such failures are not kept."""
 
 UNREADABLE = frozenset(

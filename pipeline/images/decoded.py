@@ -159,6 +159,14 @@ def from_deep(
     return Decoded(np.ascontiguousarray(rgb), (height, width), orientation, notes, values, first)
 
 
+def full_range(values: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+    """1…7 bits as 8, of which the largest value is 255."""
+    if values.dtype.kind not in "bu" or bits >= 8:
+        return values
+    most = (1 << bits) - 1
+    return np.rint(values.astype(np.float32) * (255 / most)).astype(np.uint8)
+
+
 def _turned_over(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values of which 0 was white, as values of which 0 is black."""
     return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values

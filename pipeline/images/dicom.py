@@ -15,7 +15,7 @@ import numpy.typing as npt
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, from_deep
+from .decoded import Decoded, UndecodableError, from_deep, full_range
 from .memory import check_size, deep_bytes
 from .pillow_kinds import with_channels
 from .stack import ImageStack, pick
@@ -32,6 +32,7 @@ _CODECS: dict[str, Callable[[bytes], Any]] = {
 }
 """Transfer syntax → decoder of a frame (PS3.6, table A-1); pydicom itself reads the others."""
 
+_ADOBE = b"\xff\xee\x00\x0eAdobe"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -57,7 +58,7 @@ def decode_dicom(data: bytes, config: ImagesConfig, min_side: int | None) -> Dec
     if color not in _GREY:
         picture = from_deep(picked.values, 1, picked.notes, config)
     else:
-        picture = _windowed(picked.values, dataset, color, picked.notes, config)
+        picture = _windowed(picked.values, source, color, picked.notes, config)
     return with_channels(picture, config)
 
 
@@ -100,10 +101,16 @@ def _opened(data: bytes) -> Any:
 
 
 class _Frames:
-    """Decodes frames of an open file, one at a time."""
+    """Decodes frames of an open file, one at a time.
+
+    Attributes:
+        dataset: The file.
+        first: Place of the first frame that was read.
+    """
 
     def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
+        self.first: int | None = None
         self._syntax = str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
 
     def values(self, index: int, color: str) -> Values:
@@ -122,15 +129,27 @@ class _Frames:
                 message = "DICOM: damaged pixels"
                 raise UndecodableError(ErrorCode.DECODE_ERROR, message) from None
 
+    def described(self, index: int, macro: str) -> Any:
+        """What says something of a frame: its own group, the one of all frames, or the file."""
+        groups = []
+        for name, place in (("PerFrame", index), ("Shared", 0)):
+            every = self.dataset.get(f"{name}FunctionalGroupsSequence") or ()
+            groups += every[place : place + 1]
+        found = [group[macro][0] for group in groups if group.get(macro)]
+        return found[0] if found else self.dataset
+
     def _values(self, index: int, color: str) -> Values:
         tools: Any = import_module("pydicom.pixels")
+        self.first = index if self.first is None else self.first
         frame = self._frame(index, color)
+        frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
         if color in _GREY:
-            values = np.asarray(tools.apply_modality_lut(frame, self._dataset))
+            says = self.described(index, "PixelValueTransformationSequence")
+            values = np.asarray(tools.apply_modality_lut(frame, says))
             whole = values.dtype.kind == "f" and np.array_equal(values, np.rint(values))
             return values.astype(np.int32) if whole else values
         if color == "PALETTE COLOR":
-            frame = np.asarray(tools.apply_color_lut(frame, self._dataset))
+            frame = np.asarray(tools.apply_color_lut(frame, self.dataset))
             return (frame >> 8).astype(np.uint8) if frame.dtype == np.uint16 else frame
         if color not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
             raise UndecodableError(
@@ -143,7 +162,7 @@ class _Frames:
         from pydicom.encaps import get_frame
 
         tools: Any = import_module("pydicom.pixels")
-        dataset, decode = self._dataset, _CODECS.get(self._syntax)
+        dataset, decode = self.dataset, _CODECS.get(self._syntax)
         if decode is None:
             _check_length(dataset, color)
             try:
@@ -157,7 +176,11 @@ class _Frames:
             return frame
         count = _frames_of(dataset)
         body = get_frame(dataset.PixelData, index, number_of_frames=count)
-        frame = np.asarray(decode(body))
+        if color == "RGB" and decode is imagecodecs.jpeg_decode and _ADOBE not in body:
+            # libjpeg takes colours for YCbCr where only DICOM says that they are not.
+            frame = imagecodecs.jpeg8_decode(body, colorspace="RGB", outcolorspace="RGB")
+        else:
+            frame = np.asarray(decode(body))
         if frame.shape[:2] != (int(dataset.Rows), int(dataset.Columns)):
             raise UndecodableError(ErrorCode.DECODE_ERROR, "DICOM: a frame has another size")
         stored, signed = int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
@@ -180,20 +203,24 @@ def _check_length(dataset: Any, color: str) -> None:
 
 
 def _windowed(
-    values: Values, dataset: Any, color: str, notes: tuple[str, ...], config: ImagesConfig
+    values: Values, source: _Frames, color: str, notes: tuple[str, ...], config: ImagesConfig
 ) -> Decoded:
-    """A grey image through the file's first window (PS3.3, C.11.2.1.2); else stretched."""
+    """A grey image through the file's first window or table (PS3.3, C.11.2.1); else stretched."""
     inverted = color == "MONOCHROME1"
-    window = _window(dataset)
-    if window is None:
+    says = source.described(source.first or 0, "FrameVOILUTSequence")
+    window = _window(says)
+    if window is not None:
+        center, width, count = window
+        if count > 1:
+            notes += (f"window 1 of {count}",)
+        share = _through(values.astype(np.float64), center, width, says)
+    elif says.get("VOILUTSequence") and values.dtype.kind in "iu":
+        share = _looked_up(values, says.VOILUTSequence[0])
+    else:
+        stored = int(source.dataset.get("BitsStored", 8))
+        values = full_range(values, stored) if values.dtype == np.uint8 else values
         return from_deep(values, 1, notes, config, inverted=inverted)
-    center, width, count = window
-    if count > 1:
-        notes += (f"window 1 of {count}",)
-    exact = str(dataset.get("VOILUTFunction", "LINEAR")).upper() == "LINEAR_EXACT"
-    low, span = (center - width / 2, width) if exact else (center - width / 2, max(width - 1, 1))
-    low = low if exact else center - 0.5 - span / 2
-    shown = np.rint(np.clip((values.astype(np.float64) - low) / span, 0, 1) * 255).astype(np.uint8)
+    shown = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
     if inverted:
         shown = 255 - shown
     made = from_deep(shown, 1, notes, config)
@@ -202,6 +229,32 @@ def _windowed(
         turned = np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
     plain = values.dtype == np.uint8 and np.array_equal(shown, turned)
     return Decoded(made.pixels, made.stored_hw, 1, notes, None if plain else turned)
+
+
+def _through(values: Values, center: float, width: float, says: Any) -> Values:
+    """Values through a window, 0…1 within it."""
+    function = str(says.get("VOILUTFunction", "LINEAR")).upper()
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return (values - (center - width / 2)) / width
+    span = max(width - 1, 1)
+    return (values - (center - 0.5 - span / 2)) / span
+
+
+def _looked_up(values: Values, table: Any) -> Values:
+    """Values through a table (PS3.3, C.11.2.1.1), 0…1; pydicom's own way ends at 256 entries."""
+    count, first, bits = (int(one) for one in table.LUTDescriptor)
+    count = count or 1 << 16
+    entries: Any = table.LUTData
+    if isinstance(entries, bytes):
+        wide = len(entries) >= 2 * count
+        entries = np.frombuffer(entries, "<u2" if wide else np.uint8)
+    entries = np.asarray(entries, np.float64)
+    if first >= 1 << 15 and values.min() < 0:  # written without its sign
+        first -= 1 << 16
+    place = np.clip(values.astype(np.int64) - first, 0, min(count, len(entries)) - 1)
+    return entries[place] / ((1 << bits) - 1)
 
 
 def _window(dataset: Any) -> tuple[float, float, int] | None:

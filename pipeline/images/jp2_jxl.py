@@ -13,12 +13,13 @@ from PIL import Jpeg2KImagePlugin
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, from_deep
+from .decoded import Decoded, UndecodableError, from_deep, full_range
 from .memory import check_size, deep_bytes
-from .pillow_kinds import decode_with, with_channels
+from .pillow_kinds import decode_with, one_page, with_channels
 from .stack import ImageStack, pick
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
+_SIGNED = 0x80
 _JXL_CODESTREAM = b"\xff\x0a"
 
 Values = npt.NDArray[Any]
@@ -30,6 +31,7 @@ def decode_jpeg2000(data: bytes, config: ImagesConfig, min_side: int | None) -> 
     Raises:
         UndecodableError: No codestream, too large, cut or damaged.
     """
+    one_page(config)
     start = data.find(_CODESTREAM)
     if start < 0 or start + 42 > len(data):
         raise UndecodableError(ErrorCode.TRUNCATED, "JPEG 2000: the file ends before the picture")
@@ -42,7 +44,9 @@ def decode_jpeg2000(data: bytes, config: ImagesConfig, min_side: int | None) -> 
         values = _decoded("JPEG 2000", imagecodecs.jpeg2k_decode, data)
     except NotImplementedError:  # colours at half the size, which Pillow reads at 8 bits
         return decode_with(Jpeg2KImagePlugin.Jpeg2KImageFile)(data, config, min_side)
-    return with_channels(_shown(values, config), config)
+    sizes = data[start + 42 : start + 42 + 3 * bands : 3]
+    deepest = max((1 + (size & 0x7F) for size in sizes if not size & _SIGNED), default=8)
+    return with_channels(_shown(full_range(values, deepest), config), config)
 
 
 def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:
@@ -51,9 +55,11 @@ def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> De
     Raises:
         UndecodableError: Too large, cut or damaged, or no such frame.
     """
-    height, width = jpegxl_hw(data)
+    header = _JpegXlHeader(data)
+    height, width = header.hw
     check_size(height, width, config, bytes_a_pixel=deep_bytes(4, 2))
     values = _decoded("JPEG XL", imagecodecs.jpegxl_decode, data)
+    values = full_range(values, header.bits())
     frames = _frames(values, height, width)
     notes: tuple[str, ...] = ()
     if frames > 1 or config.page not in (None, "first", 1) or config.projection != "none":
@@ -73,7 +79,8 @@ def count_jpegxl_frames(data: bytes) -> int:
     Raises:
         UndecodableError: It is cut or damaged.
     """
-    return _frames(_decoded("JPEG XL", imagecodecs.jpegxl_decode, data), *jpegxl_hw(data))
+    values = _decoded("JPEG XL", imagecodecs.jpegxl_decode, data)
+    return _frames(values, *_JpegXlHeader(data).hw)
 
 
 def _frames(values: Values, height: int, width: int) -> int:
@@ -110,33 +117,63 @@ def _shown(values: Values, config: ImagesConfig, notes: tuple[str, ...] = ()) ->
     return from_deep(np.ascontiguousarray(values), 1, notes, config)
 
 
-def jpegxl_hw(data: bytes) -> tuple[int, int]:
-    """(height, width) from the size header (ISO/IEC 18181-1, SizeHeader).
+class _JpegXlHeader:
+    """The beginning of a codestream, bit by bit (ISO/IEC 18181-1, SizeHeader, ImageMetadata).
+
+    Attributes:
+        hw: (height, width) as stored.
 
     Raises:
         UndecodableError: The file ends before it.
     """
-    start = 0 if data.startswith(_JXL_CODESTREAM) else _jxl_codestream(data)
-    bits = int.from_bytes(data[start + 2 : start + 18], "little")
-    if start < 0 or len(data) < start + 12:
-        raise UndecodableError(ErrorCode.TRUNCATED, "JPEG XL: the file ends before the picture")
 
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
+    def __init__(self, data: bytes) -> None:
+        start = 0 if data.startswith(_JXL_CODESTREAM) else _jxl_codestream(data)
+        if start < 0 or len(data) < start + 12:
+            message = "JPEG XL: the file ends before the picture"
+            raise UndecodableError(ErrorCode.TRUNCATED, message)
+        self._bits = int.from_bytes(data[start + 2 : start + 66], "little")
+        self.hw = self._size()
+
+    def bits(self) -> int:
+        """Of a sample; 8 where it is more, a float, or behind a preview."""
+        if self._take(1):  # all as usual
+            return 8
+        if self._take(1):
+            self._take(3)  # orientation
+            if self._take(1):
+                self._size()  # as it should be shown
+            if self._take(1):
+                return 8
+            if self._take(1):  # an animation
+                for widths in ((0, 0, 10, 30), (0, 0, 8, 10), (0, 3, 16, 32)):
+                    self._one_of(widths)
+                self._take(1)
+        if self._take(1):  # floats
+            return 8
+        which = self._take(2)
+        return min(8, 1 + self._take(6)) if which == 3 else 8
+
+    def _size(self) -> tuple[int, int]:
+        small = self._take(1)
+
+        def side() -> int:
+            return 8 * (self._take(5) + 1) if small else self._one_of((9, 13, 18, 30)) + 1
+
+        height, ratio = side(), self._take(3)
+        if not ratio:
+            return height, side()
+        ratios = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+        over, under = ratios[ratio - 1]
+        return height, height * over // under
+
+    def _one_of(self, widths: tuple[int, int, int, int]) -> int:
+        """Two bits say of how many bits the value is."""
+        return self._take(widths[self._take(2)])
+
+    def _take(self, count: int) -> int:
+        value, self._bits = self._bits & ((1 << count) - 1), self._bits >> count
         return value
-
-    small = take(1)
-
-    def side() -> int:
-        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    height = side()
-    ratio = take(3)
-    if not ratio:
-        return height, side()
-    over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-    return height, height * over // under
 
 
 def _jxl_codestream(data: bytes) -> int:

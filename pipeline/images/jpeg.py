@@ -26,7 +26,7 @@ from .decoded import (
     from_pillow,
 )
 from .memory import BYTES_A_PIXEL, check_size
-from .pillow_kinds import read_frames, with_channels
+from .pillow_kinds import one_page, read_frames, with_channels
 from .sniff import is_cut
 
 _UNKNOWN = (
@@ -85,9 +85,7 @@ def _decode_frame(data: bytes, config: ImagesConfig) -> Decoded:
     image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
     check_size(image.height, image.width, config)
     if not isinstance(image, MpoImagePlugin.MpoImageFile) and config.projection == "none":
-        raise UndecodableError(
-            ErrorCode.UNSUPPORTED, f"images.page = {config.page}: there is 1 page"
-        )
+        one_page(config)
     return with_channels(read_frames(image, config), config)
 
 

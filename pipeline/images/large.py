@@ -67,11 +67,11 @@ class SlidePixels:
         self._file = tifffile.TiffFile(open_contents(data))
         source = TiffSource(self._file, data, config)
         self._page: Any = source.only_page()
-        upright = source.key.tags.valueof(274, default=1) == 1
+        upright = source.orientation == 1
         if self._page is None or not (source.key.is_tiled and upright and is_plain(source.key)):
             raise ValueError("not a plain image of tiles")
         check_size(*source.hw, config, bytes_a_pixel=_BYTES_A_PIXEL, tiled=True)
-        self.notes = (*source.notes, *check_strips(self._page, source.key, len(data)))
+        self.notes = (*source.notes, *check_strips(self._page, source.key, data))
         self.shape = (*source.hw, 3)
         self.dtype = np.dtype(np.uint8)
         self.ndim = 3
@@ -373,7 +373,7 @@ def _file_of(size: int) -> mmap.mmap:
 
 _SOURCES: dict[str, Callable[[Contents, ImagesConfig], Bands]] = {
     "JPEG": lambda data, config: jpeg_bands(data[:], config),
-    "PNG": lambda data, config: png_bands(data[:], _BAND),
+    "PNG": lambda data, config: png_bands(data[:], config, _BAND),
     "TIFF": lambda data, config: tiff_bands(data, config, _BAND),
 }
 """Kind as `sniff` names it → what is read of it in bands."""

@@ -74,6 +74,17 @@ def with_channels(picture: Decoded, config: ImagesConfig) -> Decoded:
     return Decoded(made.pixels, picture.stored_hw, made.orientation, made.notes, made.values)
 
 
+def one_page(config: ImagesConfig, frames: int = 1) -> None:
+    """Refuses a page of a picture that has no other; of several frames the caller has chosen.
+
+    Raises:
+        UndecodableError: There is no such page.
+    """
+    if frames == 1 and config.page not in (None, "first", 1):
+        message = f"images.page = {config.page}: there is 1 page"
+        raise UndecodableError(ErrorCode.UNSUPPORTED, message)
+
+
 def count_frames(image: ImageFile.ImageFile) -> int:
     """Frames of an animation, 1 where they cannot be counted."""
     try:

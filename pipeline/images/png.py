@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 import cv2
 import imagecodecs
 import numpy as np
+import numpy.typing as npt
 from PIL import PngImagePlugin
 
 from schemas.config.images import ImagesConfig
+from schemas.notes import first_of
 from schemas.records import ErrorCode
 
 from .decoded import (
@@ -26,7 +28,8 @@ from .decoded import (
     from_pillow,
 )
 from .memory import check_size, deep_bytes
-from .pillow_kinds import read_frames, with_channels
+from .pillow_kinds import count_frames, one_page, read_frames, with_channels
+from .stretch import stretch_table
 
 # It says on stderr, without a file's name, what its result tells.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -38,6 +41,7 @@ _LIMIT = PngImagePlugin.MAX_TEXT_CHUNK
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type → values a pixel."""
+_GREY_ALPHA = 4
 _CARRIERS = {1: 0, 2: 4, 3: 2, 4: 6}
 """Bytes a pixel → colour type of a PNG of 8 bits that is filtered in the same way."""
 
@@ -80,22 +84,49 @@ def _decode_plain(data: bytes, config: ImagesConfig) -> tuple[Decoded, tuple[str
 
 def _decode(data: bytes, config: ImagesConfig) -> Decoded:
     depth, color_type = data[24:26]
+    if data[12:16] == b"CgBI":
+        raise UndecodableError(ErrorCode.UNSUPPORTED, "PNG: Apple's own kind is not supported")
     image = PngImagePlugin.PngImageFile(io.BytesIO(data))
     deep = depth == 16 and color_type != 0
     bytes_a_pixel = deep_bytes(4, 2) if deep else deep_bytes(1, depth // 8 or 1)
     check_size(image.height, image.width, config, bytes_a_pixel=bytes_a_pixel)
     if not deep:
         return read_frames(image, config)
+    frames = count_frames(image)
+    if frames > 1 and (config.page not in (None, "first", 1) or config.projection != "none"):
+        raise UndecodableError(ErrorCode.UNSUPPORTED, "PNG: frames of 16-bit colour")
+    one_page(config, frames)
+    notes = (first_of(frames, "frames"),) if frames > 1 and config.page is None else ()
     image.load()  # strict about missing data; and EXIF may stand behind the pixels
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
+    body = b"".join(data[at + 8 : end - 4] for kind, at, end in _chunks(data) if kind == b"IDAT")
+    pixels, alpha = _deep(data[16:29], body)
+    orientation, more = exif_orientation(image)
+    if alpha is not None and alpha.min() < 65535:
+        more += ("alpha dropped",)
+    return from_deep(pixels, orientation, (*notes, *more), config)
+
+
+def _deep(
+    header: bytes, body: bytes
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16] | None]:
+    """HxW or HxWx3 values of a PNG of 16 bits, and its alpha.
+
+    libpng sees a header and pixels alone: what else the file has it may refuse, or speak of.
+    """
+    plain = b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", body), _chunk(b"IEND")))
+    found = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None:
         raise UndecodableError(ErrorCode.DECODE_ERROR, "PNG: broken 16-bit data")
-    orientation, notes = exif_orientation(image)
-    if pixels.ndim == 2:
-        return from_deep(pixels, orientation, notes, config)
-    if pixels.shape[2] == 4 and pixels[..., 3].min() < 65535:
-        notes += ("alpha dropped",)
-    return from_deep(pixels[..., 2::-1], orientation, notes, config)
+    values = np.asarray(found, np.uint16)
+    if values.ndim == 2:
+        return values, None
+    alpha = values[..., 3] if values.shape[2] == 4 else None
+    return values[..., 0] if header[9] == _GREY_ALPHA else values[..., 2::-1], alpha
+
+
+def _chunk(kind: bytes, body: bytes = b"") -> bytes:
+    check = zlib.crc32(body, zlib.crc32(kind))
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -166,26 +197,51 @@ def _inflated(body: bytes, kind: bytes) -> int:
 # PNG: each band is made a small PNG of its own, which Pillow decodes.
 
 
-def png_bands(data: bytes, pixels_at_once: int) -> Bands:
-    """A PNG by bands of about so many pixels.
+def png_bands(data: bytes, config: ImagesConfig, pixels_at_once: int) -> Bands:
+    """A PNG by bands of about so many pixels; of 16 bits twice, the first time to count values.
 
     Raises:
-        NotInBandsError: It is interlaced, of 16 bits or an animation.
+        NotInBandsError: It is interlaced.
     """
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     found = list(_chunks(data))
-    if interlaced or depth == 16 or any(kind == b"acTL" for kind, *_ in found):
-        what = "interlaced" if interlaced else "of 16 bits" if depth == 16 else "with frames"
-        raise NotInBandsError(f"a PNG that is {what} is not decoded in bands")
+    if interlaced:
+        raise NotInBandsError("a PNG that is interlaced is not decoded in bands")
     colors = b"".join(data[at:end] for kind, at, end in found if kind in (b"PLTE", b"tRNS"))
     bodies = [(at + 8, end - 4) for kind, at, end in found if kind == b"IDAT"]
+    rows_at_once = max(1, pixels_at_once // width)
+
+    def deep() -> Iterator[tuple[npt.NDArray[np.uint16], tuple[str, ...]]]:
+        row = _SAMPLES[color] * width * 2
+        above = bytes(row)
+        for rows in _inflated_rows(data, bodies, row + 1, height, rows_at_once):
+            header = struct.pack(">IIBBBBB", width, 1 + len(rows), 16, color, 0, 0, 0)
+            values, alpha = _deep(header, zlib.compress(b"\0" + above + rows.tobytes(), 0))
+            parts = [
+                values[-1].reshape(width, -1),
+                *([] if alpha is None else [alpha[-1, :, None]]),
+            ]
+            above = np.hstack(parts).astype(">u2").tobytes()
+            clear = alpha is not None and alpha[1:].min() < 65535
+            yield values[1:], ("alpha dropped",) if clear else ()
+
+    def fill_deep(pixels: Pixels) -> Iterator[tuple[str, ...]]:
+        count = np.zeros(65536, np.int64)
+        for values, _ in deep():
+            count += np.bincount(values.reshape(-1), minlength=65536)
+        table, top = stretch_table(count, config.stretch_16bit), 0
+        for values, notes in deep():
+            band = table[values]
+            pixels[top : top + len(band)] = band if band.ndim == 3 else band[..., None]
+            top += len(band)
+            yield notes
 
     def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
         bits = _SAMPLES[color] * depth
         row, step = -(-width * bits // 8), max(1, bits // 8)
         above = np.zeros((1, row), np.uint8)
         top = 0
-        for rows in _inflated_rows(data, bodies, row + 1, height, max(1, pixels_at_once // width)):
+        for rows in _inflated_rows(data, bodies, row + 1, height, rows_at_once):
             raw = _unfiltered(rows, above, step)
             above = raw[-1:]
             plain = np.pad(raw, ((0, 0), (1, 0)))  # 0 = not filtered
@@ -196,14 +252,29 @@ def png_bands(data: bytes, pixels_at_once: int) -> Bands:
             yield picture.notes
 
     orientation, notes = _png_orientation(data, found)
-    return Bands((height, width), orientation, fill, (*notes, *_wrong_pixels(data)))
+    notes += (*_frames_noted(data, found, config), *_wrong_pixels(data))
+    return Bands((height, width), orientation, fill_deep if depth == 16 else fill, notes)
+
+
+def _frames_noted(
+    data: bytes, found: Sequence[tuple[bytes, int, int]], config: ImagesConfig
+) -> tuple[str, ...]:
+    """A note on the frames of an animation behind the first, which is the picture."""
+    kinds = [kind for kind, *_ in found]
+    if b"acTL" not in kinds or config.page is not None:
+        return ()
+    at = found[kinds.index(b"acTL")][1] + 8
+    apart = b"fcTL" not in kinds[: kinds.index(b"IDAT")]  # the picture is none of the frames
+    count = int.from_bytes(data[at : at + 4], "big") + apart
+    return (first_of(count, "frames"),) if count > 1 else ()
 
 
 def _png_orientation(
     data: bytes, found: Sequence[tuple[bytes, int, int]]
 ) -> tuple[int, tuple[str, ...]]:
     """EXIF orientation 1…8 of a PNG's metadata, read from a PNG of one pixel that has all of it."""
-    metadata = [data[at:end] for kind, at, end in found if kind not in (b"IDAT", b"IEND")]
+    others = (b"IDAT", b"IEND", *_FRAMES)
+    metadata = [data[at:end] for kind, at, end in found if kind not in others]
     plain, skipped = _without_metadata(_SIGNATURE + b"".join(metadata))
     rest = b"".join(plain[at:end] for kind, at, end in _chunks(plain) if kind != b"IHDR")
     depth, color = data[24:26]
@@ -254,17 +325,13 @@ def _small_png(
 ) -> PngImagePlugin.PngImageFile:
     """Loads rows of a PNG as one of their own."""
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = zlib.crc32(body, zlib.crc32(kind))
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
-
     header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
     parts = (
         _SIGNATURE,
-        chunk(b"IHDR", header),
+        _chunk(b"IHDR", header),
         colors,
-        chunk(b"IDAT", zlib.compress(rows.tobytes(), 0)),
-        chunk(b"IEND", b""),
+        _chunk(b"IDAT", zlib.compress(rows.tobytes(), 0)),
+        _chunk(b"IEND"),
     )
     image = PngImagePlugin.PngImageFile(io.BytesIO(b"".join(parts)))
     image.load()

@@ -57,6 +57,8 @@ def sniff(contents: Contents) -> str:
         One of `DECODABLE`, the name of a known kind that this program does not decode, or "".
     """
     data = contents[:_SVG_WITHIN]
+    if data[:4] in (b"II*\x00", b"MM\x00*") and data[8:10] == b"CR":
+        return "Canon raw"
     for prefix, kind in _PREFIXES:
         if data.startswith(prefix):
             return kind

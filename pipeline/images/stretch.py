@@ -32,8 +32,7 @@ def stretch(pixels: npt.NDArray[Any], mode: Literal["percentile", "full"]) -> np
         info = np.iinfo(pixels.dtype)
         shifted = (pixels.astype(np.int32) - info.min).astype(np.uint16)
         count = np.bincount(shifted.reshape(-1), minlength=65536)
-        low, high = _percentiles(count) if mode == "percentile" else (0, info.max - info.min)
-        return ramp(np.arange(65536), low, high)[shifted]
+        return stretch_table(count, mode, info.max - info.min)[shifted]
     values = pixels.astype(np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -45,6 +44,20 @@ def stretch(pixels: npt.NDArray[Any], mode: Literal["percentile", "full"]) -> np
     elif pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     return ramp(values, low, high)
+
+
+def stretch_table(
+    count: npt.NDArray[np.int64], mode: Literal["percentile", "full"], most: int = 65535
+) -> npt.NDArray[np.uint8]:
+    """Value → 8 bits, of a picture of integers from 0 of which it is counted how often each comes.
+
+    Args:
+        count: 65536 counts.
+        mode: As for `stretch`.
+        most: The largest value of its type.
+    """
+    low, high = _percentiles(count) if mode == "percentile" else (0, most)
+    return ramp(np.arange(65536), low, high)
 
 
 def _percentiles(count: npt.NDArray[np.int64]) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from .tiff_page import PageValues, check_strips, decode_segment, is_plain, read_
 # It says on stderr, without a file's name, what becomes a note or a failure here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
-_ORIENTATION = 274
+_ORIENTATION, _DNG = 274, 50706
 _REDUCED, _MASK = 1, 4
 _PLAIN = ("uniform", "generic")
 _SLIDES = ("svs", "ndpi", "scn", "bif", "philips", "qpi", "avs")
@@ -54,13 +54,10 @@ def decode_tiff(data: Contents, config: ImagesConfig, min_side: int | None) -> D
         picked = pick(stack, config)
         page = source.first_read
         notes = (*source.notes, *picked.notes, *page.notes)
-        orientation = source.key.tags.valueof(_ORIENTATION, default=1)
-        if not (isinstance(orientation, int) and 1 <= orientation <= 8):
-            orientation = 1
         shown, more = _shown(picked, page.color)
         return from_deep(
             shown,
-            orientation,
+            source.orientation,
             (*notes, *more),
             config,
             inverted=page.inverted and config.projection == "none",
@@ -93,11 +90,12 @@ class TiffSource:
         hw: (height, width) of a plane.
         notes: What was left out beside the stack's planes.
         first_read: The first plane that was read, with what is to be said of it.
+        orientation: Of that plane, 1…8.
     """
 
     def __init__(self, file: tifffile.TiffFile, data: Contents, config: ImagesConfig) -> None:
         self._data = data
-        self._projected = config.projection != "none"
+        self._config = config
         self._read: PageValues | None = None
         self.notes: tuple[str, ...] = ()
         first = _first_page(file, data)
@@ -106,6 +104,8 @@ class TiffSource:
         every = _all_series(file)
         kind = every[0].kind if every else "generic"
         if kind in _PLAIN and config.series is None and not (config.level or config.mpp):
+            if _DNG in first.tags:
+                raise UndecodableError(ErrorCode.UNSUPPORTED, "TIFF: camera raw is not supported")
             self._pages = _plain_pages(file) or [first]
             self.key = self._pages[0]
         else:
@@ -116,8 +116,10 @@ class TiffSource:
             self.key = self._series.keyframe
             if len(every) > 1 and config.series is None and kind not in _SLIDES:
                 self.notes += (first_of(len(every), "series"),)
+            self._leave_other_files()
             if kind == "bif":
                 self.notes += ("fields of the scanner laid edge to edge, not stitched",)
+        self.orientation = _orientation_of(self.key)
         self._ome = file.ome_metadata if file.is_ome else None
         self.hw = int(self.key.imagelength), int(self.key.imagewidth)
         if not all(self.hw):
@@ -131,6 +133,16 @@ class TiffSource:
         if self._read is None:
             raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no page")
         return self._read
+
+    def _leave_other_files(self) -> None:
+        """Of a set of OME files, of which each has some planes, only the own ones can be read."""
+        pages = list(self._series.pages)
+        own = [page for page in pages if page is not None]
+        config = self._config
+        chosen = config.page or config.time or config.channels or config.projection != "none"
+        if own and len(own) < len(pages) and not chosen:
+            self.notes += (f"{len(own)} of {len(pages)} planes are in this file",)
+            self._series, self._pages, self.key = None, own, own[0].keyframe
 
     def only_page(self) -> Any:
         """The page, where the file or series has one plane; else None."""
@@ -147,8 +159,10 @@ class TiffSource:
         inner = len(self.key.shape)
         if tuple(shape[-inner:]) != tuple(self.key.shape):
             raise UndecodableError(ErrorCode.UNSUPPORTED, f"TIFF: pages of the axes {axes}")
-        outer = {_letter(a, i): int(n) for i, (a, n) in enumerate(zip(axes, shape, strict=True))}
-        outer = dict(list(outer.items())[: len(axes) - inner])
+        outer = {
+            axis if axis in "ZTCYXS" else f"{axis}{place}": int(count)  # a file may have two I
+            for place, (axis, count) in enumerate(zip(axes[:-inner], shape[:-inner], strict=True))
+        }
         sizes = outer if "Z" in outer or not depth else {**outer, **depth}
         within = bool(depth) and "Z" not in outer
 
@@ -172,11 +186,17 @@ class TiffSource:
         return page
 
     def _plane(self, page: Any, at: Mapping[str, int], volume: bool) -> Values:
+        key = page.keyframe
+        hw = int(key.imagelength), int(key.imagewidth)
+        if hw != self.hw:
+            more = deep_bytes(int(key.samplesperpixel), max(1, (key.bitspersample or 8) // 8))
+            check_size(*hw, self._config, bytes_a_pixel=more)
         read = read_page(page, self._data)
         values = read.values[at["Z"]] if volume else read.values
         if self._read is None:
             self._read = read
-        if read.inverted and self._projected:
+            self.orientation = _orientation_of(page)
+        if read.inverted and self._config.projection != "none":
             top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 0
             return top - values
         return values
@@ -222,17 +242,33 @@ def _all_series(file: tifffile.TiffFile) -> list[Any]:
 
 
 def _plain_pages(file: tifffile.TiffFile) -> list[Any]:
-    """The pages but those that show another one smaller, or its mask."""
-    pages: list[Any] = []
-    for index in range(len(file.pages)):
+    """The pages but those that show another one smaller, or its mask.
+
+    Where all of them are such, the picture lies below the first one (TIFF/EP, camera raw).
+    """
+    every = list(_readable(file.pages))
+    below = list(_readable(every[0].pages)) if every and every[0].subifds else []
+    return _whole(every) or _whole(below) or every[:1]
+
+
+def _readable(pages: Any) -> Iterator[Any]:
+    for index in range(len(pages)):
         try:
-            page: Any = file.pages[index]
+            page = pages[index]
         except Exception:  # a later page is damaged; those before it are there
-            break
-        kind = int(page.subfiletype or 0)
-        if not pages or not kind & (_REDUCED | _MASK):
-            pages.append(page)
-    return pages
+            return
+        yield page
+
+
+def _whole(pages: list[Any]) -> list[Any]:
+    return [page for page in pages if not int(page.subfiletype or 0) & (_REDUCED | _MASK)]
+
+
+def _orientation_of(page: Any) -> int:
+    """1…8; a page without tags of its own has those of its key."""
+    tags = getattr(page, "tags", None) or page.keyframe.tags
+    value = tags.valueof(_ORIENTATION, default=1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _chosen_series(every: list[Any], asked: int | str | None) -> int:
@@ -242,17 +278,10 @@ def _chosen_series(every: list[Any], asked: int | str | None) -> int:
     place = 0 if asked is None else asked - 1 if isinstance(asked, int) else -1
     if not 0 <= place < len(every):
         there = ", ".join(filter(None, names))
-        raise UndecodableError(
-            ErrorCode.UNSUPPORTED,
-            f"images.series: there is no series {asked!r}, the file has {len(every)}"
-            + (f" ({there})" if there else ""),
-        )
+        message = f"images.series: there is no series {asked!r}, the file has {len(every)}"
+        more = f" ({there})" if there else ""
+        raise UndecodableError(ErrorCode.UNSUPPORTED, message + more)
     return place
-
-
-def _letter(axis: str, place: int) -> str:
-    """An axis' letter, made unique where a file has two of a kind."""
-    return axis if axis in "ZTCYXS" else f"{axis}{place}"
 
 
 def _channel_names(ome: str | None, series: int) -> tuple[str, ...]:
@@ -278,12 +307,9 @@ def _shown(picked: Picked, color: int) -> tuple[Values, tuple[str, ...]]:
         return values[..., 0] if bands == 1 else values, ()
     if bands < 3:
         return values[..., 0], (first_of(bands, "bands"),) if bands == 2 else ()
-    return values[..., :3], (first_of(bands, "bands", taken=3),) if bands > 3 else _three(color)
-
-
-def _three(color: int) -> tuple[str, ...]:
-    """Three bands that nothing says to be colours."""
-    return () if color == 3 else ("3 bands taken as red, green, blue",)
+    if bands > 3:
+        return values[..., :3], (first_of(bands, "bands", taken=3),)
+    return values, () if color == 3 else ("3 bands taken as red, green, blue",)
 
 
 # Levels of a pyramid.
@@ -302,18 +328,16 @@ def _chosen_level(series: Any, config: ImagesConfig) -> tuple[Any, tuple[str, ..
     place = config.level if config.mpp is None else _by_size(levels, series, config.mpp)
     if place >= len(levels):
         count = "1 level" if len(levels) == 1 else f"{len(levels)} levels"
-        raise UndecodableError(
-            ErrorCode.UNSUPPORTED, f"images.level = {place}: the image has {count}"
-        )
+        message = f"images.level = {place}: the image has {count}"
+        raise UndecodableError(ErrorCode.UNSUPPORTED, message)
     return levels[place], (f"level {place} of {len(levels)}",) if place else ()
 
 
 def _by_size(levels: list[Any], series: Any, wanted: float) -> int:
     finest = _microns_a_pixel(series)
     if finest is None:
-        raise UndecodableError(
-            ErrorCode.UNSUPPORTED, "images.mpp: the file does not say how large its pixels are"
-        )
+        message = "images.mpp: the file does not say how large its pixels are"
+        raise UndecodableError(ErrorCode.UNSUPPORTED, message)
     width = levels[0].keyframe.imagewidth
     sizes = [finest * width / level.keyframe.imagewidth for level in levels]
     fitting = [place for place, size in enumerate(sizes) if size <= wanted * _TOLERANCE]
@@ -350,13 +374,11 @@ def tiff_bands(data: Contents, config: ImagesConfig, pixels_at_once: int) -> Ban
     page, key = source.only_page(), source.key
     if page is None or key.is_tiled or not is_plain(key):
         raise NotInBandsError("only a TIFF of one page, 8-bit grey or RGB, is decoded in bands")
-    notes = (*source.notes, *check_strips(page, key, len(data)))
+    notes = (*source.notes, *check_strips(page, key, data))
     height, width = source.hw
     rows, step = min(key.rowsperstrip, height), max(1, pixels_at_once // width)
     if rows > step and not key.is_contiguous:
         raise NotInBandsError("a TIFF in strips so large is not decoded in bands")
-    orientation = key.tags.valueof(274, default=1)
-    orientation = orientation if orientation in range(1, 9) else 1
 
     def fill(pixels: Pixels) -> Iterator[tuple[str, ...]]:
         if key.is_contiguous:
@@ -375,4 +397,4 @@ def tiff_bands(data: Contents, config: ImagesConfig, pixels_at_once: int) -> Ban
             if top // step != (top + rows) // step:
                 yield ()
 
-    return Bands((height, width), orientation, fill, notes)
+    return Bands((height, width), source.orientation, fill, notes)

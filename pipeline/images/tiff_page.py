@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import cv2
@@ -17,7 +19,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents
 from schemas.records import ErrorCode
 
-from .decoded import UndecodableError
+from .decoded import UndecodableError, full_range
 
 Values = npt.NDArray[Any]
 
@@ -27,8 +29,14 @@ _OF_PILLOW = ("YCBCR", "CIELAB")
 _CHECKED = {1, 5, 8, 32946, 32773, 34925, 50000, 34926}
 """Compressions of bytes: what is missing of them shows, since the length of the pixels is known."""
 _JPEG = {6, 7, 33007, 34892}
+_ENDS = {
+    **dict.fromkeys((*_JPEG, 33003, 33005, 34712), b"\xff\xd9"),  # JPEG and JPEG 2000
+    34933: b"IEND",
+}
+"""Compressions of pictures → what each ends with: without it a part of it may have been cut."""
 _APERIO_YCC = 33003
-_PHOTOMETRIC, _EXTRA, _COLORMAP = 262, 338, 320
+_BITS, _PHOTOMETRIC, _EXTRA, _COLORMAP, _INK_SET = 258, 262, 338, 320, 332
+_COUNTS = (279, 325)
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 
 
@@ -61,7 +69,8 @@ def read_page(page: Any, data: Contents) -> PageValues:
     """
     key = page.keyframe
     photometric = _photometric(key)
-    notes = check_strips(page, key, len(data))
+    _check_samples(page, key, photometric)
+    notes = check_strips(page, key, data)
     if key.dtype is None or key.dtype.kind == "c":
         raise unsupported(key)
     if photometric in _OF_PILLOW and int(key.compression) not in _JPEG:
@@ -79,7 +88,7 @@ def read_page(page: Any, data: Contents) -> PageValues:
     if photometric == "PALETTE":
         values, more = _colored(values, key)
         return PageValues(values, 3, notes=(*notes, *more))
-    values = _full_range(values, key.bitspersample)
+    values = full_range(values, key.bitspersample)
     if photometric == "SEPARATED":
         return PageValues(_cmyk_to_rgb(values), 3, notes=notes)
     if int(key.compression) == _APERIO_YCC:
@@ -104,19 +113,39 @@ def _extra(page: Any) -> tuple[int, ...]:
     return tuple(int(kind) for kind in page.extrasamples or ())
 
 
-def check_strips(page: Any, key: Any, size: int) -> tuple[str, ...]:
+def _check_samples(page: Any, key: Any, photometric: str) -> None:
+    """Makes sure that tags which are missing do not turn bytes of one meaning into another's."""
+    if photometric in _COLOR and key.samplesperpixel < 3:
+        message = f"TIFF: {photometric} with {key.samplesperpixel} samples a pixel"
+        raise UndecodableError(ErrorCode.DECODE_ERROR, message)
+    if _BITS not in key.tags:  # then one bit is meant, and more bytes are there than it needs
+        fits = int(key.compression) != 1 or sum(page.databytecounts) <= 2 * key.nbytes // 8 + 64
+        if key.samplesperpixel > 1 or not fits:
+            raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: no BitsPerSample")
+
+
+def check_strips(page: Any, key: Any, data: Contents) -> tuple[str, ...]:
     """Makes sure that every strip or tile is listed and inside the file; notes what is odd.
 
-    Memory that no strip is written to would otherwise become pixels.
+    Memory that no strip is written to would otherwise become pixels. Byte counts of a page that
+    are missing, or reach beyond the next strip, are corrected in it.
     """
     if key.planarconfig not in (1, 2):  # stored in another type, tifffile takes it for planes
         raise UndecodableError(
             ErrorCode.DECODE_ERROR,
             "TIFF: PlanarConfiguration is neither 1 nor 2",
         )
-    offsets, counts = page.dataoffsets, page.databytecounts
-    number = math.prod(key.chunked)
+    size, number = len(data), math.prod(key.chunked)
     name = "tiles" if key.is_tiled else "strips"
+    over = [
+        (index, offset)
+        for index, (offset, count) in enumerate(
+            zip(page.dataoffsets, page.databytecounts, strict=False)
+        )
+        if count and offset + count > size
+    ]
+    notes = _correct_counts(page, key, size, name)
+    offsets, counts = page.dataoffsets, page.databytecounts
     if not key.is_contiguous and min(len(offsets), len(counts)) < number:
         raise UndecodableError(
             ErrorCode.TRUNCATED,
@@ -125,24 +154,48 @@ def check_strips(page: Any, key: Any, size: int) -> tuple[str, ...]:
     missing = sum(not (offset and count) for offset, count in zip(offsets, counts, strict=False))
     if missing >= number or not offsets:
         raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
-    notes = (f"{missing} of {number} {name} are not stored, taken as empty",) if missing else ()
-    over = [
-        index
-        for index, (offset, count) in enumerate(zip(offsets, counts, strict=False))
-        if count and offset + count > size
-    ]
+    if missing:
+        notes += (f"{missing} of {number} {name} are not stored, taken as empty",)
     if not over:
         return notes
     compression = int(key.compression)
-    whole = compression in _CHECKED and all(offsets[index] < size for index in over)
-    if whole and compression == 1:
-        if key.is_contiguous:
-            whole = offsets[0] + key.nbytes <= size
-        else:
-            whole = all(offsets[index] + _stored_bytes(key, index) <= size for index in over)
+    whole = all(offset < size for _, offset in over)
+    if compression == 1 and key.is_contiguous:
+        whole &= offsets[0] + key.nbytes <= size
+    elif compression == 1:
+        whole &= all(offset + _stored_bytes(key, index) <= size for index, offset in over)
+    elif compression in _ENDS:
+        end = _ENDS[compression]
+        whole &= all(end in data[offset : offset + counts[index]] for index, offset in over)
+    else:
+        whole &= compression in _CHECKED
     if not whole:
         raise UndecodableError(ErrorCode.TRUNCATED, "TIFF: the file ends inside the picture")
-    return (*notes, f"byte counts of {name} too large")
+    return tuple(dict.fromkeys((*notes, f"byte counts of {name} too large")))
+
+
+def _correct_counts(page: Any, key: Any, size: int, name: str) -> tuple[str, ...]:
+    """Makes byte counts end where the next strip begins, or the file; notes what was done.
+
+    libtiff decodes no more of a strip than its pixels need, and so never looks at what is beyond.
+    """
+    offsets, counts = list(page.dataoffsets), list(page.databytecounts)
+    unlisted = not any(tag in key.tags for tag in _COUNTS)
+    compression = int(key.compression)
+    if not unlisted and (compression == 1 or len(counts) < len(offsets)):
+        return ()
+    if unlisted and compression == 1:
+        page.databytecounts = tuple(_stored_bytes(key, index) for index in range(len(offsets)))
+        return (f"no byte counts of {name}",)
+    ends = sorted({*filter(None, offsets), size})
+    right = [
+        min(count, ends[bisect_right(ends, offset)] - offset) if 0 < offset < size else count
+        for offset, count in zip_longest(offsets, [size] * len(offsets) if unlisted else counts)
+    ]
+    if right == counts:
+        return ()
+    page.databytecounts = tuple(right)
+    return (f"no byte counts of {name}" if unlisted else f"byte counts of {name} too large",)
 
 
 def _stored_bytes(page: Any, index: int) -> int:
@@ -186,14 +239,6 @@ def _bands_last(values: Values, axes: str) -> Values:
     return np.moveaxis(values, axes.index("S"), -1) if "S" in axes[:-1] else values
 
 
-def _full_range(values: Values, bits: int) -> Values:
-    """1…7 bits as 8, of which the largest value is 255."""
-    if values.dtype.kind not in "bu" or bits >= 8:
-        return values
-    most = (1 << bits) - 1
-    return np.rint(values.astype(np.float32) * (255 / most)).astype(np.uint8)
-
-
 def _colored(values: Values, page: Any) -> tuple[Values, tuple[str, ...]]:
     """Palette indices as RGB of 8 bits."""
     table = page.tags.valueof(_COLORMAP)
@@ -209,7 +254,9 @@ def _colored(values: Values, page: Any) -> tuple[Values, tuple[str, ...]]:
 
 
 def _is_cmyk(page: Any) -> bool:
-    return page.samplesperpixel >= 4 and page.dtype.kind == "u" and page.bitspersample in (8, 16)
+    cmyk = page.tags.valueof(_INK_SET, default=1) == 1
+    deep = page.dtype.kind == "u" and page.bitspersample in (8, 16)
+    return cmyk and deep and page.samplesperpixel >= 4
 
 
 def _cmyk_to_rgb(values: Values) -> Values:

@@ -10,9 +10,16 @@ import numpy as np
 import pydicom
 import pytest
 from pictures_encoded import decode, fail, scene
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
 
 from pipeline.images.decode import decode_values
 from schemas.config.images import ImagesConfig
@@ -141,3 +148,88 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch):
     data = write(CT)
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     assert fail(data) == Failure(ErrorCode.UNSUPPORTED, "DICOM: install maskmill[dicom] to read it")
+
+
+SHALLOW = RNG.integers(0, 64, (20, 30)).astype(np.uint8)
+
+
+def test_bits_that_are_not_stored_do_not_make_it_dark():
+    pixels = decode(write(SHALLOW, BitsStored=6, HighBit=5)).pixels[..., 0]
+    np.testing.assert_array_equal(pixels, np.rint(SHALLOW * (255 / 63)))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_segmentation_of_one_bit_is_black_and_white(frames):
+    bits = RNG.integers(0, 2, (frames, 20, 30)).astype(np.uint8)
+    packed = np.packbits(bits.reshape(-1), bitorder="little").tobytes()
+    tags = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}
+    data = write(bits if frames > 1 else bits[0], **tags)
+    file = pydicom.dcmread(io.BytesIO(data))
+    file.PixelData = packed + b"\0" * (len(packed) % 2)
+    out = io.BytesIO()
+    file.save_as(out)
+    shown = decode(out.getvalue(), page=frames).pixels[..., 0]
+    np.testing.assert_array_equal(shown, bits[-1] * 255)
+
+
+def test_the_functions_of_windows():
+    units = CT.astype(float)
+    for name, share in (
+        ("SIGMOID", 1 / (1 + np.exp(-4 * (units - 2000) / 900))),
+        ("LINEAR_EXACT", (units - 2000) / 900 + 0.5),
+    ):
+        data = write(CT, WindowCenter=2000, WindowWidth=900, VOILUTFunction=name)
+        expected = np.rint(np.clip(share, 0, 1) * 255)
+        np.testing.assert_array_equal(decode(data).pixels[..., 0], expected)
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_table_of_values_of_interest(bits):
+    entries = np.arange(4096)[::-1] >> (12 - bits)
+    table = Dataset()
+    table.add_new(0x00283002, "US", [4096, 0, bits])
+    table.add_new(0x00283006, "OW", entries.astype(np.uint8 if bits == 8 else "<u2").tobytes())
+    shown = decode(write(CT, VOILUTSequence=Sequence([table]))).pixels[..., 0]
+    np.testing.assert_array_equal(shown, np.rint(entries[CT] / ((1 << bits) - 1) * 255))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_groups_say_what_frames_mean(shared):
+    frames = np.stack((CT, CT[::-1]))
+
+    def group(slope: int, center: int) -> Dataset:
+        meaning, window_of, one = Dataset(), Dataset(), Dataset()
+        meaning.RescaleSlope, meaning.RescaleIntercept = slope, -1000
+        window_of.WindowCenter, window_of.WindowWidth = center, 900
+        one.PixelValueTransformationSequence = Sequence([meaning])
+        one.FrameVOILUTSequence = Sequence([window_of])
+        return one
+
+    if shared:
+        tags = {"SharedFunctionalGroupsSequence": Sequence([group(3, 40)])}
+    else:
+        tags = {"PerFrameFunctionalGroupsSequence": Sequence([group(2, 10), group(3, 40)])}
+    data = write(frames, **tags)
+    values = decode_values(data, ImagesConfig(page=2))
+    units = CT[::-1].astype(int) * 3 - 1000
+    np.testing.assert_array_equal(np.asarray(values)[..., 0], units)
+    shown = decode(data, page=2).pixels[..., 0]
+    np.testing.assert_array_equal(shown, window(units, 40, 900))
+
+
+def test_jpeg_in_red_green_and_blue_that_only_dicom_tells_of():
+    color = np.kron(RNG.integers(0, 256, (2, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    body = imagecodecs.jpeg8_encode(color, 98, colorspace="RGB", outcolorspace="RGB")
+    at = body.index(b"\xff\xee")
+    plain = bytearray(body[:at] + body[at + 16 :])  # without Adobe's marker
+    for mark, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        start = plain.index(mark)
+        for number in range(3):
+            plain[start + first + step * number] = number + 1
+    file = pydicom.dcmread(io.BytesIO(write(color)))
+    file.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    file.PixelData = encapsulate([bytes(plain)])
+    file["PixelData"].VR = "OB"
+    out = io.BytesIO()
+    file.save_as(out)
+    assert np.abs(decode(out.getvalue()).pixels.astype(int) - color).max() < 6

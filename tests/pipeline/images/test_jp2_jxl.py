@@ -12,7 +12,6 @@ from pictures_encoded import decode, encoded, fail, scene
 from PIL import Image
 
 from pipeline.images.decode import decode_values
-from pipeline.images.jp2_jxl import jpegxl_hw
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
@@ -64,11 +63,35 @@ def test_the_limit_holds_before_decoding(kind):
     decode(data, max_pixels=37 * 52)
 
 
-@pytest.mark.parametrize("hw", [(8, 8), (37, 52), (256, 256), (300, 400), (2000, 3), (1, 1)])
+@pytest.mark.parametrize("hw", [(8, 8), (37, 52), (256, 256), (300, 400), (2000, 3), (1, 2)])
 @pytest.mark.parametrize("boxed", [False, True])
 def test_sizes_of_jpeg_xl(hw, boxed):
     data = imagecodecs.jpegxl_encode(np.zeros(hw, np.uint8), usecontainer=boxed)
-    assert jpegxl_hw(data) == hw
+    assert fail(data, max_pixels=hw[0] * hw[1] - 1).message.startswith(f"{hw[1]} × {hw[0]} pixels")
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_less_than_8_bits_fill_the_range(kind, bits):
+    values = (GREY16 >> (16 - bits)).astype(np.uint8)
+    if kind == "JPEG XL":
+        files = [
+            imagecodecs.jpegxl_encode(one, lossless=True, bitspersample=bits)
+            for one in (values, np.stack((values, values)))
+        ]
+    else:
+        files = [
+            imagecodecs.jpeg2k_encode(values, level=0, bitspersample=bits, codecformat=one)
+            for one in ("jp2", "j2k")
+        ]
+    for data in files:
+        shown = decode(data).pixels[..., 0]
+        np.testing.assert_array_equal(shown, np.rint(values * (255 / ((1 << bits) - 1))))
+
+
+def test_a_page_that_is_not_there():
+    for kind in ("JPEG 2000", "JPEG XL"):
+        assert fail(write(kind, GREY16), page=2).code is ErrorCode.UNSUPPORTED
 
 
 @pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG XL"])

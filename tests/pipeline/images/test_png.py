@@ -7,9 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures_encoded import decode, encoded, fail, scene
+from pictures_encoded import RECORD, decode, encoded, fail, scene
 from PIL import Image
 
+from pipeline.images.decode import decode_image, decode_values
+from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
 PLAIN = encoded(scene(), "PNG")
@@ -98,3 +100,56 @@ def test_a_whole_file_has_no_note():
     assert decode(PLAIN).note == ""
     small = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1000)))
     assert decode(with_chunk(small)).note == ""
+
+
+# 16 bits: read by another library, which is to see no more than header and pixels.
+
+DEEP = np.random.default_rng(5).integers(0, 65536, (9, 7, 4)).astype(np.uint16)
+COLORS = {0: [0], 2: [0, 1, 2], 4: [0, 3], 6: [0, 1, 2, 3]}
+"""Colour type → which of the bands it has."""
+
+
+def deep(color: int, extra: bytes = b"", *, wrong: bool = False, end: bool = True) -> bytes:
+    header = struct.pack(">IIBBBBB", 7, 9, 16, color, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP[..., COLORS[color]])
+    return b"".join(
+        (
+            PLAIN[:8],
+            chunk(b"IHDR", header),
+            extra,
+            chunk(b"IDAT", zlib.compress(rows), wrong=wrong),
+            chunk(b"IEND", b"") if end else b"",
+        )
+    )
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_16_bits_have_the_bands_of_the_file_without_alpha(color, capfd):
+    bands = [band for band in COLORS[color] if band < 3]
+    for data, note in (
+        (deep(color), ""),
+        (deep(color, end=False), ""),
+        (deep(color, wrong=True), "wrong checksum of the pixels"),
+        (deep(color, chunk(b"zTXt", b"broken")), ""),
+        (deep(color, chunk(b"tEXt", b"k\0text", wrong=True)), "tEXt skipped: wrong checksum"),
+    ):
+        found = decode_values(data, ImagesConfig())
+        np.testing.assert_array_equal(found, DEEP[..., bands])
+        assert decode(data).note == "; ".join(["alpha dropped"] * (color > 3) + [note] * bool(note))
+    assert capfd.readouterr().err == ""
+
+
+def test_an_animation_of_16_bits_says_so():
+    frames = chunk(b"acTL", struct.pack(">II", 2, 0))
+    data = deep(2, frames)
+    assert decode(data).note == "first of 3 frames"
+    found = decode_image(data, RECORD, ImagesConfig(page=2))
+    assert "frames of 16-bit colour" in getattr(found, "message", "")
+    found = decode_image(deep(2), RECORD, ImagesConfig(page=2))
+    assert "there is 1 page" in getattr(found, "message", "")
+
+
+def test_apples_own_kind_is_named():
+    failure = fail(PLAIN[:8] + chunk(b"CgBI", b"\0" * 4) + PLAIN[8:])
+    assert failure.code is ErrorCode.UNSUPPORTED
+    assert "Apple" in failure.message
