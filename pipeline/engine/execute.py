@@ -35,6 +35,7 @@ from .device import (
 )
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
+from .session import workers_for
 from .worker import ShardWorker
 
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def run_on_ray(
         works,
         on_receipt,
         workers=options.workers,
+        most=workers_for(placed.config, placed.info, spec.images, placed.device),
         max_crashes=options.max_crashes,
         shard_timeout_s=options.shard_timeout,
         worker_timeout_s=options.worker_timeout,

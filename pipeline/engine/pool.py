@@ -148,6 +148,7 @@ class Pool:
         on_receipt: OnReceipt,
         *,
         workers: int,
+        most: int = 0,
         max_crashes: int,
         shard_timeout_s: float = 0.0,
         worker_timeout_s: float = 0.0,
@@ -156,6 +157,7 @@ class Pool:
         self._crew = crew
         self._on_receipt = on_receipt
         self._workers = workers
+        self._most = most
         self._max_crashes = max_crashes
         self._shard_timeout_s = shard_timeout_s
         self._worker_timeout_s = worker_timeout_s
@@ -263,7 +265,7 @@ class Pool:
         self._crew.ask(self._left)
         # Asked also where the number is given: what fits nowhere would be waited for without end.
         fit = self._crew.capacity()
-        target = min(self._workers or fit, self._left)
+        target = min(self._workers or fit, self._most or fit, self._left)
         while len(self._idle) + len(self._busy) < target:
             slot = _Slot(self._crew.start())
             self._busy[self._crew.ready(slot.worker)] = slot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -35,6 +36,9 @@ _TEMP = Path("/tmp")
 RAY_START_S = 8.0
 """What Ray and its workers cost before the first picture, beyond loading the model: 8 to 10 s were
 measured on machines of 2 and 16 cores."""
+_WORKER_S = 2.0
+"""Of work at least, for a worker to be started beside another: less than it takes to start, as the
+estimate is rough and a model may be slow for its weights."""
 _IMAGE_S = 0.05
 """Reading, rows and writing of an image, whatever the model."""
 _MEGABYTE_S = {"cpu": 0.02, "cuda": 0.0002}
@@ -76,17 +80,39 @@ def is_small(
     """
     if config.tiling.size:
         return False
-    tta = config.model.tta
-    looks = len(tta.scales) * 2 ** len(tta.flips) + config.augment.copies
     images = int(np.maximum(1, -(-sizes // _FILE_BYTES)).sum())
-    weights = _megabytes(info)
 
     def quick(device: str) -> bool:
-        return images * looks * (_IMAGE_S + _MEGABYTE_S[device] * weights) <= RAY_START_S
+        return images * _image_seconds(config, info, device) <= RAY_START_S
 
     if images == 1 or quick("cpu"):
         return True
     return config.model.device != "cpu" and quick("cuda") and count_gpus() > 0
+
+
+def workers_for(config: JobConfig, info: ModelInfo, images: int, device: str) -> int:
+    """Workers that have enough to do to be worth their start; 0 = as many as there is room for.
+
+    By the same estimate: each of them imports and loads before it helps, and takes processors from
+    the others meanwhile.
+
+    Args:
+        config: The job; where it asks for a number of workers, that one holds.
+        info: Its model.
+        images: That are left to do; 0 = not known.
+        device: Of the workers.
+    """
+    execution = config.execution
+    if execution.workers or execution.max_workers or config.tiling.size or not images:
+        return 0
+    seconds = images * _image_seconds(config, info, device.partition(":")[0])
+    return max(1, math.ceil(seconds / _WORKER_S))
+
+
+def _image_seconds(config: JobConfig, info: ModelInfo, device: str) -> float:
+    tta = config.model.tta
+    looks = len(tta.scales) * 2 ** len(tta.flips) + config.augment.copies
+    return looks * (_IMAGE_S + _MEGABYTE_S[device] * _megabytes(info))
 
 
 def _megabytes(info: ModelInfo) -> float:

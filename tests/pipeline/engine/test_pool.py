@@ -333,3 +333,12 @@ def test_workers_make_room_for_smaller_ones_and_lose_nothing() -> None:
     assert crew.runs == Counter({one.shard: 1 for one in work})
     assert lefts == list(range(8, -1, -1))
     assert not crew.alive & crew.old
+
+
+@pytest.mark.parametrize(("most", "started"), [(1, 1), (2, 2), (9, 3), (0, 3)])
+def test_no_more_workers_start_than_have_enough_to_do(most: int, started: int) -> None:
+    crew = PretendCrew(set(), places=3)
+    Pool(crew, works([1] * 6), lambda _: None, workers=0, most=most, max_crashes=3).drive()
+    numbers = {one for one in range(next(crew.numbers)) if one in crew.alive}
+    assert len(numbers) <= started
+    assert crew.runs == Counter({work.shard: 1 for work in works([1] * 6)})

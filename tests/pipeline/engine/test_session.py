@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.engine import session as module
-from pipeline.engine.session import is_small, sweep_ray_folders
+from pipeline.engine.session import is_small, sweep_ray_folders, workers_for
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.storage.processes import process_born
 from schemas.config.job import JobConfig
@@ -96,3 +96,18 @@ def test_a_start_that_fails_is_tried_once_more(tmp_path: Path, monkeypatch) -> N
     with pytest.raises(module.ExecutionError, match="timed out during startup"):
         module._connect(Ray(), "", {})
     assert os.listdir(tmp_path) == [Path(folder).name]
+
+
+def test_a_worker_is_started_where_it_has_enough_to_do(tmp_path: Path) -> None:
+    light, heavy = describe("otsu"), weighing(tmp_path, 2000)
+    assert workers_for(job(), light, 8, "cpu") == 1
+    assert workers_for(job(), light, 400, "cpu") == 10
+    assert workers_for(job(), heavy, 8, "cpu") > 100  # a SAM takes a processor a minute
+    assert workers_for(job(), heavy, 8, "cuda:1") == 2
+    assert (
+        workers_for(job(model={"name": "m", "tta": {"flips": ["horizontal"]}}), light, 400, "cpu")
+        == 20
+    )
+    assert workers_for(job(), light, 0, "cpu") == 0  # not known
+    assert workers_for(job(execution={"workers": 3}), light, 8, "cpu") == 0
+    assert workers_for(job(tiling={"size": 512}), light, 8, "cpu") == 0
