@@ -56,7 +56,7 @@ class Reader(Protocol):
         ...
 
     def read(self, record: ImageRecord) -> bytes:
-        """The encoded image; b"" where a column of bytes holds a null.
+        """The encoded image.
 
         Raises:
             StorageError: The bytes cannot be had.

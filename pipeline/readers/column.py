@@ -16,6 +16,7 @@ from pipeline.storage.errors import StorageError
 from .kinds import extension, image_extensions
 from .options import ReaderOptions
 
+_NO_IMAGE = "this row holds no image"
 _PATHS = ("path", "file_name", "filename", "name", "uri", "url")
 
 
@@ -71,14 +72,18 @@ class ImageColumn:
             scalar = scalar.value  # type: ignore[attr-defined]
         if self.data_field or (pa.types.is_struct(scalar.type) and self.path_field):
             if not scalar.is_valid:
-                return b""
+                raise StorageError(_NO_IMAGE)
             row: Any = scalar
             if self.data_field and row[self.data_field].is_valid:
                 return _bytes(row[self.data_field])
             path = row[self.path_field].as_py() if self.path_field else None
-            return path.strip() if path and path.strip() else b""
+            if path and path.strip():
+                return path.strip()
+            raise StorageError(_NO_IMAGE)
+        if not scalar.is_valid and not self.holds_uris:
+            raise StorageError(_NO_IMAGE)
         if not _is_string(scalar.type):
-            return _bytes(scalar) if scalar.is_valid else b""
+            return _bytes(scalar)
         text = (scalar.as_py() or "").strip()
         if self.base64 or text.startswith("data:"):
             return _decoded(text)

@@ -240,8 +240,13 @@ def _choose(
             f"sample {key!r} has a second picture after it was closed ({second} comes late): "
             "--input-format tar takes each picture, or write the tar sorted by name"
         )
+    lost = wanted == _AMBIGUOUS or len(of_it) > 1 or late
     for its_field, _, name in sample:
-        if its_field != wanted or len(of_it) > 1:
+        if its_field == wanted and len(of_it) == 1:
+            continue
+        if lost and extension(name) in image_extensions():
+            picker.leave(name, "several pictures of one sample")
+        else:
             picker.leave_field(its_field, name)
 
 

@@ -72,7 +72,9 @@ def test_every_arrow_spelling_of_an_image(tmp_path, kind):
     column = pa.array(values if struct else [b"1", None, b""], kind)
     written(tmp_path / "d.parquet", {"picture": column, "caption": ["a", "b", "c"]})
     reader, records = opened(tmp_path)
-    assert [reader.read(record) for record in records] == [b"1", b"", b""]
+    assert [reader.read(records[0]), reader.read(records[2])] == [b"1", b""]
+    with pytest.raises(StorageError, match="this row holds no image"):
+        reader.read(records[1])
 
 
 def test_a_file_of_another_writer(tmp_path):

@@ -98,6 +98,11 @@ def test_names_with_dots_are_images_of_a_plain_tar(tmp_path):
     assert left_out(path, format="tar")[0] == {(".txt", "not a picture"): 1}
     with pytest.raises(ValueError, match="--input-format tar takes each of them"):
         images(path)
+    write(tmp_path / "t.tar", [*names, "whole.jpg"])
+    assert left_out(path)[0] == {
+        (".jpg", "several pictures of one sample"): 2,
+        (".png", "several pictures of one sample"): 2,
+    }  # they are lost, and said louder than a mask beside its picture
     with pytest.raises(ValueError, match="leave --column out"):
         images(path, format="tar", column="jpg")
 
@@ -129,7 +134,7 @@ def test_a_second_picture_of_a_closed_sample_is_told(tmp_path):
     path = write(tmp_path / "t.tar", ["a.jpg", "b.jpg", "a.png"])
     assert list(images(path)) == ["a.jpg", "b.jpg"]
     counted, container = left_out(path)
-    assert counted == {(".png", "another field of its sample"): 1}
+    assert counted == {(".png", "several pictures of one sample"): 1}
     assert container.status == "partial"
     assert "second picture after it was closed (a.png comes late)" in container.reason
     assert list(images(path, format="tar")) == ["a.jpg", "b.jpg", "a.png"]
