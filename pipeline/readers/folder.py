@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents, FileBytes
 from pipeline.storage.uris import local_path
 from pipeline.storage.walk import Page
@@ -15,7 +16,7 @@ from .inventory import Inventory
 from .kinds import IMAGE_EXTENSIONS, NO_PICTURE, extension, kind_of
 from .listing import ROWS, Batch, batch
 from .options import ReaderOptions
-from .sources import Sources
+from .sources import Sources, fault_reason
 
 _HEAD = 4096
 _ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
@@ -81,15 +82,21 @@ class FolderReader:
         """The page without files that are no pictures by suffix and, if asked for, by content."""
         if self._is_picture is None:
             return page
-        storage, root = self._sources.storage, self._sources.root
+        storage, root = self._sources.storage, self._sources.root.rstrip("/")
         keep = []
         for at, path in enumerate(page.paths):
-            if kind_of(extension(path)) or self._is_picture(
-                storage.read(f"{root.rstrip('/')}/{path}", length=_HEAD)
-            ):
-                keep.append(at)
+            reason = ""
+            if not kind_of(extension(path)):
+                try:
+                    known = self._is_picture(storage.read(f"{root}/{path}", length=_HEAD))
+                    reason = "" if known else f"{NO_PICTURE} by its content"
+                except StorageError as error:  # a link that leads nowhere, a closed file
+                    fault_reason(error)
+                    reason = "it cannot be read"
+            if reason:
+                self.inventory.leave(path, reason)
             else:
-                self.inventory.leave(path, f"{NO_PICTURE} by its content")
+                keep.append(at)
         return page.only(keep)
 
 

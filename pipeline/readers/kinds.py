@@ -37,6 +37,19 @@ IMAGE_EXTENSIONS = (
     ".flex",
     ".gel",
     ".dib",
+    ".apng",
+    ".jif",
+    ".jfi",
+    ".pjpeg",
+    ".pjp",
+    ".jps",
+    ".avifs",
+    ".j2c",
+    ".jpc",
+    ".jph",
+    ".jhc",
+    ".ptif",
+    ".ptiff",
 )
 """In lower case; in the order of preference where one sample holds several."""
 
@@ -44,7 +57,10 @@ _EXTRAS = {
     ".heic": ("heif", "pillow_heif"),
     ".heif": ("heif", "pillow_heif"),
     ".hif": ("heif", "pillow_heif"),
+    ".heics": ("heif", "pillow_heif"),
+    ".heifs": ("heif", "pillow_heif"),
     ".dcm": ("dicom", "pydicom"),
+    ".dic": ("dicom", "pydicom"),
     ".dicom": ("dicom", "pydicom"),
 }
 """Suffix → the extra that brings its decoder, and that decoder's module."""
@@ -54,6 +70,15 @@ _NOT_READ = {
     **dict.fromkeys(
         (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
     ),
+    **dict.fromkeys(
+        (".crw", ".nrw", ".sr2", ".srf", ".dcr", ".kdc", ".mrw", ".erf", ".3fr", ".iiq"), _RAW
+    ),
+    **dict.fromkeys((".rwl", ".x3f", ".fff", ".gpr", ".mef"), _RAW),
+    **dict.fromkeys((".nii", ".nrrd", ".mha", ".mhd", ".mrc"), "export slices as TIFF"),
+    **dict.fromkeys((".svg", ".svgz", ".eps", ".emf", ".wmf", ".psb"), "convert it to PNG"),
+    **dict.fromkeys((".sgi", ".ras", ".cur", ".icns", ".xbm", ".xpm"), "convert it to PNG"),
+    **dict.fromkeys((".flif", ".bpg", ".jng", ".mng", ".jxs", ".jbig2"), "convert it to PNG"),
+    **dict.fromkeys((".zip", ".7z", ".rar"), "unpack it, or write a tar"),
     **dict.fromkeys(
         (".mrxs", ".vsi", ".vms", ".vmu", ".isyntax", ".sdpc"), "export a level as TIFF"
     ),

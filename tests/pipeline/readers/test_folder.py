@@ -41,3 +41,18 @@ def test_a_folder_has_no_column(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="has no column 'image'"):
         open_reader(InputConfig(uri=str(tmp_path), column="image"))
+
+
+def test_one_file_that_cannot_be_looked_into_stops_no_other(tmp_path):
+    (tmp_path / "picture").write_bytes(b"\x89PNG")
+    (tmp_path / "notes").write_bytes(b"hello")
+    os.symlink("loop", tmp_path / "loop")
+    os.symlink("nowhere", tmp_path / "lost")
+    config = InputConfig(uri=str(tmp_path), any_suffix=True)
+    reader = open_reader(config, is_picture=lambda start: start.startswith(b"\x89PNG"))
+    assert [record.file_name for record in reader.list()] == ["picture"]
+    said = {(item.suffix, item.reason): item.files for item in reader.inventory.left_out}
+    assert said == {
+        ("no extension", "it cannot be read"): 2,
+        ("no extension", "not a picture by its content"): 1,
+    }
