@@ -42,10 +42,12 @@ _BRANDS = {
     b"hevc": "HEIC",
     b"heim": "HEIC",
     b"heis": "HEIC",
+    b"hevx": "HEIC",
     b"mif1": "HEIC",
     b"msf1": "HEIC",
     b"crx ": "Canon raw",
 }
+_GENERIC = {b"mif1", b"msf1"}
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _SVG_WITHIN = 4096  # a licence comment may stand before the tag
 
@@ -66,10 +68,9 @@ def sniff(contents: Contents) -> str:
         return _RIFF.get(data[8:12], "")
     if data[4:8] == b"ftyp":
         brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(len(data), 64), 4))]
-        # HEIC and AVIF files both may lead with the generic "mif1".
-        if brands[0] in (b"mif1", b"msf1") and (b"avif" in brands or b"avis" in brands):
-            return "AVIF"
-        return _BRANDS.get(brands[0], "MP4 video")
+        # Both HEIC and AVIF may lead with a brand that says little, such as "mif1".
+        named = [brand for brand in brands if brand not in _GENERIC] + [*_GENERIC & {*brands}]
+        return next((_BRANDS[brand] for brand in named if brand in _BRANDS), "MP4 video")
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
     if data[128:132] == b"DICM":

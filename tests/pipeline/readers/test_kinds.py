@@ -23,10 +23,10 @@ def without_extras(monkeypatch):
 
 @pytest.mark.parametrize(
     "suffix",
-    (
+    [
         *(".avif", ".mpo", ".jp2", ".jxl", ".JPG", ".Tiff", ".svs", ".bif", ".scn", ".lsm", ".zif"),
         *(".apng", ".jif", ".jfi", ".jps", ".avifs", ".j2c", ".jpc", ".jph", ".ptif", ".ome.tif"),
-    ),
+    ],
 )
 def test_kinds_that_are_decoded_are_listed(suffix):
     assert kind_of(extension(f"a{suffix}")) == "folder"
