@@ -6,8 +6,7 @@ known to be of a phrase by the place of its tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,10 +19,11 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
-from pipeline.models.network.forward import autocast
+from pipeline.models.network.deformable import use_kernel
+from pipeline.models.network.forward import Forward, autocast
 from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
-from pipeline.models.text.grounding import lean_grounding
+from pipeline.models.text.grounding import LeanGrounding, exchange_geometry, passable
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.phrases import Chunk, chunked, known_tokens
 from pipeline.models.text.request import TextRequest, read_asking
@@ -120,7 +120,7 @@ class PhraseFinder:
     token instead and reads the name off all tokens above a threshold, which merges phrases.
 
     Args:
-        model: Of transformers, on its device; its backbones are wrapped.
+        model: Of transformers, on its device; it is changed.
         chunks: Texts.
         asking: What is looked for.
         options: Of the job.
@@ -129,24 +129,26 @@ class PhraseFinder:
     def __init__(
         self, model: Any, chunks: Sequence[Chunk], asking: TextRequest, *, options: ModelConfig
     ) -> None:
-        self._device = next(model.parameters()).device
+        device = next(model.parameters()).device
         self._asking = asking
-        self._options = options
-        self._model = model
-        self._dtype = lean_grounding(model, options)
-        self._pictures = model.model.backbone = _PicturesOnce(model.model.backbone)
-        self._texts = model.model.text_backbone = _TextsOnce(
-            model.model.text_backbone, self._dtype or torch.float32
-        )
         self._chunks = chunks
-        self._tokens = [torch.tensor([chunk.tokens], device=self._device) for chunk in chunks]
-        self._means = [_means(chunk).to(self._device) for chunk in chunks]
+        self._means = [_means(chunk).to(device) for chunk in chunks]
+        self._look: Callable[[Tensor], tuple[Tensor, ...]]
+        if passable(model) and use_kernel(model, padded=False):
+            self._look = Forward(
+                LeanGrounding(model, chunks),
+                device=device,
+                options=options,
+                model=model,
+                cast=exchange_geometry,
+            )
+        else:
+            self._look = _AsItIs(model, chunks, options)
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
-        pixels = pixels if self._dtype is None else pixels.to(self._dtype)
-        parts = [self._of_text(pixels, index) for index in range(len(self._chunks))]
-        self._pictures.forget()
+        seen = self._look(pixels)
+        parts = [self._of_text(index, *seen[2 * index :][:2]) for index in range(len(self._chunks))]
         return of_several_texts(
             fetch_all(parts),
             [chunk.phrases for chunk in self._chunks],
@@ -154,15 +156,10 @@ class PhraseFinder:
             phrases=len(self._asking.phrases),
         )
 
-    def _of_text(self, pixels: Tensor, index: int) -> Tensor:
+    def _of_text(self, index: int, logits: Tensor, boxes: Tensor) -> Tensor:
         """Answers that are good enough: n×(5 + phrases of the text)."""
-        tokens, means = self._tokens[index], self._means[index]
-        self._texts.at = index
-        lean = self._dtype is not None
-        with nullcontext() if lean else autocast(self._options, self._device):
-            answer = self._model(pixel_values=pixels, input_ids=tokens.expand(len(pixels), -1))
-        logits = answer.logits[..., : tokens.shape[1]]
-        check_finite(logits, answer.pred_boxes)
+        means = self._means[index]
+        check_finite(logits, boxes)
         chances = logits.float().sigmoid()
         scores = chances @ means
         if self._asking.text_threshold is not None:
@@ -171,13 +168,35 @@ class PhraseFinder:
         keep = (scores.amax(-1) >= self._asking.least).nonzero()
         picture, query = keep.unbind(1)
         return torch.cat(
-            (
-                picture[:, None].float(),
-                answer.pred_boxes[picture, query].float(),
-                scores[picture, query],
-            ),
-            1,
+            (picture[:, None].float(), boxes[picture, query].float(), scores[picture, query]), 1
         )
+
+
+class _AsItIs:
+    """The library's own pass: a picture's features are computed once, and so is what a text says.
+
+    Args:
+        model: Its backbones are wrapped.
+        chunks: Texts.
+        options: Of the job.
+    """
+
+    def __init__(self, model: Any, chunks: Sequence[Chunk], options: ModelConfig) -> None:
+        self._model, self._options = model, options
+        self._device = next(model.parameters()).device
+        self._pictures = model.model.backbone = _PicturesOnce(model.model.backbone)
+        self._texts = model.model.text_backbone = _TextsOnce(model.model.text_backbone)
+        self._tokens = [torch.tensor([chunk.tokens], device=self._device) for chunk in chunks]
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        answers: list[Tensor] = []
+        with autocast(self._options, self._device):
+            for index, tokens in enumerate(self._tokens):
+                self._texts.at = index
+                answer = self._model(pixel_values=pixels, input_ids=tokens.expand(len(pixels), -1))
+                answers += answer.logits[..., : tokens.shape[1]], answer.pred_boxes
+        self._pictures.forget()
+        return tuple(answers)
 
 
 def _means(chunk: Chunk) -> Tensor:
@@ -210,13 +229,12 @@ class _PicturesOnce(nn.Module):
 
 
 class _TextsOnce(nn.Module):
-    """Reads each text once, whatever the number of pictures; what it read is cast to the type."""
+    """Reads each text once, whatever the number of pictures."""
 
-    def __init__(self, inner: Any, dtype: torch.dtype) -> None:
+    def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
         self.at = 0
-        self.dtype = dtype
         self._kept: dict[int, Tensor] = {}
 
     def forward(
@@ -225,5 +243,4 @@ class _TextsOnce(nn.Module):
         if self.at not in self._kept:
             one = self.inner(tokens[:1], mask[:1], types[:1], places[:1], return_dict=True)
             self._kept[self.at] = one.last_hidden_state
-        text = self._kept[self.at].expand(len(tokens), -1, -1).to(self.dtype)
-        return SimpleNamespace(last_hidden_state=text)
+        return SimpleNamespace(last_hidden_state=self._kept[self.at].expand(len(tokens), -1, -1))

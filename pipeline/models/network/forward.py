@@ -66,6 +66,9 @@ class Forward:
         device: Where the network is.
         options: `dtype` and `compile`.
         model: The network inside the function, ready for both; None = leave it as it is.
+        cast: Casts its weights; some networks keep parts in float32.
+        own: The answer is the caller's to keep, in float32. Else it may be of the precision, and
+            the next call may write over it.
 
     Attributes:
         dtype: Of the pixels that the function gets.
@@ -78,7 +81,10 @@ class Forward:
         device: str | torch.device,
         options: ModelConfig,
         model: nn.Module | None = None,
+        cast: Callable[[nn.Module, torch.dtype], None] = cast_weights,
+        own: bool = True,
     ) -> None:
+        self._own = own
         self._device = torch.device(device)
         self._options = options
         self._function = function
@@ -87,7 +93,7 @@ class Forward:
         self._uncompiled: nn.Module | None = None
         if model is not None and self._device.type == "cuda":
             if wanted != torch.float32 and castable(model):
-                cast_weights(model, wanted)
+                cast(model, wanted)
                 self.dtype = wanted
             without_drop_path(model)
             if path_for(self._device) == "kernels":
@@ -105,7 +111,7 @@ class Forward:
             self._graphs = Graphs(lambda pixels: self._chosen(pixels.shape)(pixels))
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The network's answer, in float32 and for its caller alone."""
+        """The network's answer."""
         pixels = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
             if self._compiled and not self._shapes:
@@ -117,6 +123,8 @@ class Forward:
             if self._graphs is None:
                 chosen = self._chosen(pixels.shape) if self._compiled else self._function
                 answer = chosen(pixels)
+            elif not self._own:
+                return self._graphs(pixels)
             else:
                 # Copied: what a graph answers is overwritten by its next call.
                 return tuple(

@@ -1,4 +1,4 @@
-"""CUDA graphs: a network's launches of one input shape, recorded once and replayed as one.
+"""CUDA graphs: a network's launches of one input's shapes, recorded once and replayed as one.
 
 A batch of a Swin is about 2,000 launches of a few microseconds; from Python they take longer than
 the GPU needs for them. A replay does exactly what was recorded, so its answer is bit for bit that
@@ -17,7 +17,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-Function = Callable[[Tensor], tuple[Tensor, ...]]
+Function = Callable[..., tuple[Tensor, ...]]
+"""Tensors → tensors."""
 
 SHAPES = 16
 """Input shapes that are recorded; further ones run as they are."""
@@ -27,10 +28,13 @@ SEEN = 2
 worth it, and the first call builds kernels and picks algorithms."""
 
 
+_Shapes = tuple[torch.Size, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Recording:
     graph: torch.cuda.CUDAGraph
-    given: Tensor
+    given: tuple[Tensor, ...]
     answer: tuple[Tensor, ...]
 
 
@@ -38,50 +42,53 @@ class Graphs:
     """Calls a network, by recording where a shape comes again.
 
     Args:
-        function: Pixels → tensors; no value on the device decides what it does.
+        function: No value on the device decides what it does.
     """
 
     def __init__(self, function: Function) -> None:
         self._function = function
-        self._seen: dict[torch.Size, int] = {}
-        self._recordings: dict[torch.Size, _Recording] = {}
+        self._seen: dict[_Shapes, int] = {}
+        self._recordings: dict[_Shapes, _Recording] = {}
         self._pool: Any = None
         self._works = True
 
-    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The network's answer; its tensors are overwritten by the next call of the same shape.
+    def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """The network's answer; its tensors are overwritten by the next call of the same shapes.
 
         Raises:
-            torch.OutOfMemoryError: There is no memory for the shape, recorded or not.
+            torch.OutOfMemoryError: There is no memory for the shapes, recorded or not.
         """
-        recording = self._recordings.get(pixels.shape)
+        shapes = tuple(each.shape for each in given)
+        recording = self._recordings.get(shapes)
         if recording is None:
-            seen = self._seen.get(pixels.shape, 0)
-            self._seen[pixels.shape] = seen + 1
+            seen = self._seen.get(shapes, 0)
+            self._seen[shapes] = seen + 1
             if not self._works or seen < SEEN or len(self._recordings) >= SHAPES:
-                return self._function(pixels)
-            recording = self._record(pixels)
+                return self._function(*given)
+            recording = self._record(given)
             if recording is None:
-                return self._function(pixels)
-        recording.given.copy_(pixels)
+                return self._function(*given)
+        for kept, each in zip(recording.given, given, strict=True):
+            kept.copy_(each)
         recording.graph.replay()
         return recording.answer
 
-    def _record(self, pixels: Tensor) -> _Recording | None:
+    def _record(self, given: tuple[Tensor, ...]) -> _Recording | None:
         """None where the network waits for the device somewhere, which cannot be recorded."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        given = pixels.clone(memory_format=torch.preserve_format)
+        kept = tuple(each.clone(memory_format=torch.preserve_format) for each in given)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads copy pictures meanwhile: only this one must keep to what is allowed.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                answer = self._function(given)
+                answer = self._function(*kept)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             self._works = False
             log.info("this network cannot be recorded, it runs launch by launch: %s", error)
             return None
-        self._recordings[pixels.shape] = _Recording(graph, given, answer)
-        return self._recordings[pixels.shape]
+        recording = _Recording(graph, kept, answer)
+        self._recordings[tuple(each.shape for each in given)] = recording
+        return recording

@@ -123,7 +123,8 @@ def test_three_hundred_categories_are_told_apart_by_place() -> None:
     asked = [phrase for chunk in chunks for phrase in chunk.phrases]
     assert asked == list(range(300))
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
-    for chunk, tokens, means in zip(chunks, found._tokens, found._means, strict=True):
+    for chunk, means in zip(chunks, found._means, strict=True):
+        tokens = torch.tensor([chunk.tokens])
         assert tokens.shape[1] <= 64
         for column, phrase in enumerate(chunk.phrases):
             places = means[:, column].nonzero()[:, 0]
@@ -200,8 +201,9 @@ def test_each_of_three_hundred_overlapping_phrases_is_its_own_category() -> None
         {"category": [{"name": name, "id": 7 * n} for n, name in enumerate(names, start=1)]}
     )
     found, _, asking = finder("grounding-dino", ontology, chunk_tokens=64)
-    network = found._model = OneAnswerAPhrase()
-    found._pictures = SimpleNamespace(forget=lambda: None)
+    look: Any = found._look
+    network = look._model = OneAnswerAPhrase()
+    look._pictures = SimpleNamespace(forget=lambda: None)
     _, (sightings,) = seen(found, (64, 80), folder=text_checkpoint("grounding-dino"))
     assert len(network.asked) > 20
     # Each answer apart, or equal boxes would be taken for one another.

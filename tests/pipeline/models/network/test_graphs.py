@@ -41,3 +41,14 @@ def test_only_so_many_shapes_are_recorded():
             pixels = torch.randn(1, 1, side, side, device="cuda")
             assert torch.equal(graphs(pixels)[0], pixels + 1)
     assert len(graphs._recordings) == SHAPES
+
+
+@pytest.mark.gpu
+def test_several_tensors_are_given_and_each_is_read_anew():
+    graphs = Graphs(lambda one, other: (one + other, one * other))
+    for _ in range(SEEN + 3):
+        one, other = torch.randn(3, 4, device="cuda"), torch.randn(4, device="cuda")
+        total, product = graphs(one, other)
+        assert torch.equal(total, one + other)
+        assert torch.equal(product, one * other)
+    assert len(graphs._recordings) == 1

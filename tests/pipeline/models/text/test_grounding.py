@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from copy import deepcopy
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from pipeline.models.network.deformable import exchange
-from pipeline.models.text.grounding import exchange_geometry, lean_grounding
-from schemas.config.model import ModelConfig
+from pipeline.models.text.grounding import (
+    LeanGrounding,
+    exchange_geometry,
+    passable,
+    read_text,
+)
+from pipeline.models.text.phrases import Chunk
 
 library: Any = import_module("transformers")
 
-IDS = torch.tensor([[101, 2000, 2001, 1012, 2002, 1012, 102]])
+CHUNK = Chunk((0, 1), (101, 2000, 2001, 1012, 2002, 1012, 102), ((1, 3), (4, 5)))
+IDS = torch.tensor([CHUNK.tokens])
 
 
 def detector(kind: str) -> Any:
@@ -55,42 +60,61 @@ def asked(model: Any, pixels: torch.Tensor) -> Any:
         return model(pixel_values=pixels, input_ids=IDS.expand(len(pixels), -1))
 
 
+def lean(model: Any, dtype: torch.dtype) -> LeanGrounding:
+    """As on a GPU, but for the kernel."""
+    assert exchange(model, padded=False, inverted=False) == 3
+    found = LeanGrounding(model, [CHUNK])
+    exchange_geometry(model, dtype)
+    return found
+
+
 @pytest.mark.parametrize("kind", ["GroundingDino", "MMGroundingDino"])
-def test_its_geometry_is_that_of_the_library(kind):
+def test_it_answers_as_the_library(kind):
     model, pixels = detector(kind), torch.randn(2, 3, 96, 128)
     wanted = asked(model, pixels)
-    ours = deepcopy(model)
-    assert exchange(ours, padded=False, inverted=False) == 3
-    exchange_geometry(ours, torch.float32)
-    found = asked(ours, pixels)
-    torch.testing.assert_close(found.pred_boxes, wanted.pred_boxes, rtol=1e-4, atol=1e-5)
-    scores = found.logits[..., :7].sigmoid(), wanted.logits[..., :7].sigmoid()
-    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        logits, boxes = lean(deepcopy(model), torch.float32)(pixels)
+    torch.testing.assert_close(boxes, wanted.pred_boxes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        logits.sigmoid(), wanted.logits[..., :7].sigmoid(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_several_texts_are_answered_each_by_itself():
+    model, pixels = detector("GroundingDino"), torch.randn(1, 3, 96, 128)
+    exchange(model, padded=False, inverted=False)
+    other = Chunk((1,), (101, 2002, 1012, 102), ((1, 2),))
+    with torch.inference_mode():
+        both = LeanGrounding(model, [CHUNK, other])(pixels)
+        for chunk, found in ((CHUNK, both[:2]), (other, both[2:])):
+            alone = LeanGrounding(model, [chunk])(pixels)
+            for one, wanted in zip(found, alone, strict=True):
+                torch.testing.assert_close(one, wanted)
+
+
+def test_the_text_is_read_as_the_library_lays_it_out():
+    model = detector("GroundingDino")
+    given: list[Any] = []
+    model.model.text_backbone.register_forward_pre_hook(lambda _module, args: given.append(args))
+    asked(model, torch.randn(1, 3, 96, 128))
+    read_text(model.model, CHUNK)
+    for theirs, ours in zip(*given, strict=True):
+        assert torch.equal(theirs, ours)
 
 
 def test_boxes_stay_float32_in_bfloat16():
     model = detector("GroundingDino")
-    exchange(model, padded=False, inverted=False)
-    exchange_geometry(model, torch.bfloat16)
+    look = lean(model, torch.bfloat16)
     assert next(model.model.text_backbone.parameters()).dtype == torch.float32
-    encoder = model.model.text_backbone
-
-    def cast(*given: Any, **options: Any) -> Any:
-        return SimpleNamespace(
-            last_hidden_state=encoder_forward(*given, **options).last_hidden_state.bfloat16()
-        )
-
-    encoder_forward, encoder.forward = encoder.forward, cast
-    answer = asked(model, torch.randn(1, 3, 96, 128).bfloat16())
-    assert answer.pred_boxes.dtype == torch.float32
-    assert len(answer.pred_boxes.unique()) > 60  # of 80 numbers: bfloat16 would repeat some
+    assert next(model.model.encoder.parameters()).dtype == torch.bfloat16
+    with torch.inference_mode():
+        _, boxes = look(torch.randn(1, 3, 96, 128).bfloat16())
+    assert boxes.dtype == torch.float32
+    assert len(boxes.unique()) > 60  # of 80 numbers: bfloat16 would repeat some
 
 
-def test_on_a_cpu_nothing_is_changed():
+def test_networks_without_proposals_are_left_to_the_library():
     model = detector("GroundingDino")
-    kinds = [type(each) for each in model.modules()]
-    assert (
-        lean_grounding(model, ModelConfig.model_validate({"name": "test", "dtype": "bfloat16"}))
-        is None
-    )
-    assert [type(each) for each in model.modules()] == kinds
+    assert passable(model)
+    model.config.two_stage = False
+    assert not passable(model)
