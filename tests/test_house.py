@@ -34,9 +34,8 @@ ALONE = {
     "loaded only by a job that asks for it": ("models.network.tta",),
     "a noun of its own workshop": ("models.sam_core.everything",),
     "a rule that is read and tested without its importer": (
-        *("models.checkpoints.architecture", "models.network.attention", "models.network.graphs"),
-        *("models.network.neighbourhood", "models.network.segformer_head"),
-        *("models.text.grounding", "prompts.match"),
+        *("models.network.attention", "models.network.neighbourhood"),
+        *("models.network.segformer_head", "models.network.windows", "prompts.match"),
     ),
     "a measure that stands beside what it measures": (
         *("training.nuclei.validate", "review.trust"),

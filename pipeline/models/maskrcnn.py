@@ -12,10 +12,13 @@ from pipeline.models.checkpoints.families import FAMILIES
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.torchvision_files import load_torchvision, torchvision_input_rule
 from pipeline.models.grids.finite import finite, refuse_unless
-from pipeline.models.grids.geometry import Frame
+from pipeline.models.grids.geometry import Frame, Hw
 from pipeline.models.grids.outputs import BoxOutput
 from pipeline.models.network.forward import Forward, precision
+from pipeline.models.network.regions import LeanRegions
 from pipeline.models.network.segmenter import NetworkFamily, TorchSegmenter
+from pipeline.models.network.weights import cast_weights, fold_batch_norms
+from pipeline.models.postprocess.backend import path_for
 from pipeline.models.postprocess.merge import Outputs
 from schemas.config.model import ModelConfig
 from schemas.records import Task
@@ -58,6 +61,19 @@ class _Net:
     """
 
     def __init__(self, net: Any, device: str, options: ModelConfig) -> None:
+        self._lean: LeanRegions | None = None
+        if path_for(torch.device(device)) == "kernels":
+            fold_batch_norms(net)
+            self._lean = LeanRegions(net)
+            self._forward = Forward(
+                self._lean.propose,
+                device=device,
+                options=options,
+                model=net,
+                cast=cast_but_boxes,
+                own=False,
+            )
+            return
         self._rpn, self._heads = net.rpn, net.roi_heads
         self._names = [str(i) for i in range(len(net.backbone.fpn.inner_blocks))] + ["pool"]
         self._forward = Forward(
@@ -70,17 +86,14 @@ class _Net:
             part.register_forward_hook(self._answered)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
-        from torchvision.models.detection.image_list import ImageList
-
-        self._flags.clear()
-        features = dict(zip(self._names, self._forward(pixels), strict=True))
         sizes = [frame.content_hw for frame in frames]  # a flipped input, too, begins at its corner
-        mixed = self._dtype != torch.float32
-        with torch.autocast(self._device, dtype=self._dtype, enabled=mixed):
-            proposals, _ = self._rpn(ImageList(pixels, sizes), features)
-            found, _ = self._heads(features, proposals, sizes)
+        answer = self._forward(pixels)
+        if self._lean is not None:
+            found, sound = self._lean.detect(answer, sizes)
+        else:
+            found, sound = self._one_by_one(pixels, answer, sizes)
         # Boxes of NaN pass no limit: without this the picture would look empty.
-        refuse_unless(torch.stack(self._flags).all())
+        refuse_unless(sound)
         return {
             "instance": [
                 BoxOutput(
@@ -94,9 +107,28 @@ class _Net:
             ]
         }
 
+    def _one_by_one(
+        self, pixels: Tensor, maps: Sequence[Tensor], sizes: list[Hw]
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """By torchvision's own heads."""
+        from torchvision.models.detection.image_list import ImageList
+
+        self._flags.clear()
+        features = dict(zip(self._names, maps, strict=True))
+        mixed = self._dtype != torch.float32
+        with torch.autocast(self._device, dtype=self._dtype, enabled=mixed):
+            proposals, _ = self._rpn(ImageList(pixels, sizes), features)
+            found, _ = self._heads(features, proposals, sizes)
+        return found, torch.stack(self._flags).all()
+
     def _answered(self, _part: Any, _given: Any, answer: Any) -> Any:
         self._flags.append(finite(answer))
         return _float32(answer)
+
+
+def cast_but_boxes(net: Any, dtype: torch.dtype) -> None:
+    """Casts the weights; scores and boxes of the last head stay float32."""
+    cast_weights(net, dtype, keep=[net.roi_heads.box_predictor])
 
 
 def _float32(answer: Any) -> Any:

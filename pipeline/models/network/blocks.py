@@ -17,7 +17,8 @@ REPEATED = re.compile(
     r"(SwinLayer|SwinPatchMerging|SwinPatchEmbeddings"
     r"|EncoderLayer|DecoderLayer|SegformerLayer|SegformerDecodeHead"
     r"|LeanPixelDecoderEnd|EomtLayer|EomtScaleBlock|EomtDinov3\w*Layer"
-    r"|BeitLayer|Data2VecVisionLayer|DPTViTLayer|ConvNextLayer|Bottleneck|BasicBlock)$"
+    r"|BeitLayer|Data2VecVisionLayer|DPTViTLayer|ConvNextLayer|Bottleneck|BasicBlock"
+    r"|BackboneWithFPN|RPNHead|Sam3ViTLayer|Sam3FPNLayer|Sam3PixelDecoder)$"
 )
 """Names of classes of which a network has many alike, or that end it."""
 
