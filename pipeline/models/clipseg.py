@@ -6,7 +6,7 @@ small decoder runs once a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -110,6 +110,8 @@ class PromptMaps:
             read = clip.text_model(input_ids=tokens, attention_mask=mask, return_dict=True)
             self._embedded = clip.text_projection(read.pooler_output)
         self._model = model
+        embeddings = model.clip.vision_model.embeddings
+        embeddings.interpolate_pos_encoding = _Places(embeddings.interpolate_pos_encoding)
         self._positive, self._negative = (
             [
                 [
@@ -126,7 +128,7 @@ class PromptMaps:
             for item in asking.ontology.category
         ]
         self._least = torch.tensor(least, device=device)
-        self._forward = Forward(self._maps, device=device, options=options)
+        self._forward = Forward(self._maps, device=device, options=options, model=model)
 
     def look(self, pixels: Tensor, frames: Sequence[Frame]) -> Outputs:
         """One dense output of probabilities a picture."""
@@ -153,7 +155,8 @@ class PromptMaps:
             return_dict=True,
         ).hidden_states
         layers = [seen[index + 1] for index in self._model.extract_layers]
-        parts = [self._decoded(layers, some) for some in self._embedded.split(_TOGETHER)]
+        prompts = self._embedded.to(pixels.dtype)
+        parts = [self._decoded(layers, some) for some in prompts.split(_TOGETHER)]
         return (torch.cat(parts, 1),)
 
     def _decoded(self, layers: Sequence[Tensor], prompts: Tensor) -> Tensor:
@@ -169,6 +172,24 @@ class PromptMaps:
         return torch.stack(
             [found[:, list(group)].amax(1) if group else none for group in groups], 1
         )
+
+
+class _Places:
+    """Positions of a picture's cells, enlarged from those that were learnt once a size.
+
+    Args:
+        inner: The library's function, which enlarges them for every batch.
+    """
+
+    def __init__(self, inner: Callable[[Tensor, int, int], Tensor]) -> None:
+        self._inner = inner
+        self._kept: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, cells: Tensor, height: int, width: int) -> Tensor:
+        key = (height, width)
+        if key not in self._kept:
+            self._kept[key] = self._inner(cells, height, width)
+        return self._kept[key]
 
 
 def _only_prompts(asking: TextRequest) -> dict[int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
@@ -21,6 +21,7 @@ from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.network.forward import Forward
 from pipeline.models.network.segmenter import NetworkFamily
+from pipeline.models.network.weights import Cast, cast_weights
 from pipeline.models.text.detections import Detections
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
@@ -91,7 +92,9 @@ class PatchFinder:
             queries = owl.text_projection(read.pooler_output)
             self._queries = queries / queries.norm(dim=-1, keepdim=True)
         self._model = model
-        self._forward = Forward(self._look, device=device, options=options)
+        self._forward = Forward(
+            self._look, device=device, options=options, model=model, cast=cast_but_scores
+        )
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
@@ -116,6 +119,37 @@ class PatchFinder:
         queries = self._queries.expand(len(pixels), -1, -1)
         logits = self._model.class_predictor(flat, queries)[0]
         return self._model.box_predictor(flat, features), logits
+
+
+def cast_but_scores(model: Any, dtype: torch.dtype) -> None:
+    """Casts the weights of an OWLv2 or OWL-ViT; what gives scores and boxes stays float32.
+
+    Args:
+        model: Changed in place.
+        dtype: bfloat16 or float16.
+    """
+    bias, classes, boxes = model.box_bias, model.class_head, model.box_head
+    last = {"logit_shift": classes, "logit_scale": classes, "dense2": boxes}
+    cast_weights(model, dtype, keep=[getattr(head, name) for name, head in last.items()])
+    for name, head in last.items():
+        setattr(head, name, Cast(getattr(head, name), torch.float32))
+    classes.dense0 = _Widened(classes.dense0)
+    model.box_bias = bias.float()
+
+
+class _Widened(nn.Module):
+    """A part whose answer is compared in float32.
+
+    Args:
+        inner: Takes one tensor and gives one.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.inner(given).float()
 
 
 def _boxes(shares: npt.NDArray[np.float64], frame: Frame) -> npt.NDArray[np.float64]:

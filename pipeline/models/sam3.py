@@ -12,16 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import load_pretrained
-from pipeline.models.grids.finite import check_finite
+from pipeline.models.grids.finite import finite, refuse_unless
 from pipeline.models.grids.geometry import Frame, Hw
 from pipeline.models.grids.outputs import logit
-from pipeline.models.network.forward import autocast
+from pipeline.models.network.blocks import compile_blocks
+from pipeline.models.network.forward import Forward, autocast
 from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.sam_core.masks import Enlarging, numbered_segments
 from pipeline.models.text.detections import Detections, corners_in_picture
@@ -32,7 +34,10 @@ from schemas.config.model import ModelConfig
 from schemas.records import Sample, Segment, Task
 
 _TOGETHER = 8
-"""Prompts at once; each has 5184 cells of its own in the transformers after the encoder."""
+"""Pairs of a picture and a prompt at once; each has 5184 cells of its own after the encoder."""
+
+
+Floats = npt.NDArray[np.float64]
 
 
 class Sam3(NetworkFamily):
@@ -102,50 +107,81 @@ class ConceptFinder:
                 input_ids=tokens, attention_mask=self._mask, return_dict=True
             )
             self._prompts: Tensor = read.pooler_output
+        self._positions: dict[torch.Size, Tensor] = {}
+        self._uncompiled: list[Any] = []
+        if options.compile and torch.device(device).type == "cuda":
+            self._uncompiled = [model.detr_encoder, model.detr_decoder, model.mask_decoder]
+        self._see = Forward(
+            self._levels, device=device, options=options, model=model.vision_encoder
+        )
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
+        levels = self._see(pixels)
+        count = len(self._prompts)
+        pairs = torch.cartesian_prod(*(torch.arange(n) for n in (len(pixels), count)))
         with autocast(self._options, self._device):
-            seen = self._model.get_vision_features(pixel_values=pixels)
-            return [self._picture(seen, index, frame) for index, frame in enumerate(frames)]
-
-    def _picture(self, seen: Any, index: int, frame: Frame) -> Detections:
-        parts = [
-            self._asked(seen, index, range(first, min(first + _TOGETHER, len(self._prompts))))
-            for first in range(0, len(self._prompts), _TOGETHER)
+            parts = [self._asked(levels, some) for some in pairs.to(pixels.device).split(_TOGETHER)]
+        for part in self._uncompiled:
+            compile_blocks(part)
+        self._uncompiled = []
+        rows, masks, sound = (torch.cat(each) for each in zip(*parts, strict=True))
+        refuse_unless(sound.all())
+        found = rows.cpu().double().numpy()  # one copy: picture, prompt, score, box
+        ends = np.searchsorted(found[:, 0], np.arange(len(pixels) + 1))
+        return [
+            self._detections(found[first:last, 1:], masks[first:last], frame)
+            for first, last, frame in zip(ends[:-1], ends[1:], frames, strict=True)
         ]
-        rows, masks = (torch.cat(each) for each in zip(*parts, strict=True))
-        found = rows.cpu().double().numpy()  # one copy: prompt, score, box
+
+    def _detections(self, found: Floats, masks: Tensor, frame: Frame) -> Detections:
         scores = np.full((len(found), len(self._prompts)), np.nan)
         scores[np.arange(len(found)), found[:, 0].astype(np.int64)] = found[:, 1]
         return Detections(corners_in_picture(found[:, 2:], frame), scores, masks)
 
-    def _asked(self, seen: Any, index: int, prompts: range) -> tuple[Tensor, Tensor]:
-        """Answers that are good enough: n×6 and n×h×w."""
-        count = len(prompts)
-        picture = SimpleNamespace(
-            fpn_hidden_states=_repeated(seen.fpn_hidden_states, index, count),
-            fpn_position_encoding=_repeated(seen.fpn_position_encoding, index, count),
+    def _levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """B×C×h×w each, the finest first."""
+        return tuple(self._model.get_vision_features(pixel_values=pixels).fpn_hidden_states)
+
+    def _asked(self, levels: Sequence[Tensor], pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Answers that are good enough, in the order of the pairs: n×7 and n×h×w.
+
+        The last says whether all numbers are finite.
+
+        Args:
+            levels: See `_levels`.
+            pairs: m×2, picture and prompt.
+        """
+        picture, prompt = pairs.unbind(1)
+        seen = SimpleNamespace(
+            fpn_hidden_states=[level[picture] for level in levels],
+            fpn_position_encoding=[self._places(level, len(pairs)) for level in levels],
             hidden_states=None,
             attentions=None,
         )
-        some = slice(prompts.start, prompts.stop)
         answer = self._model(
-            vision_embeds=picture,
-            text_embeds=SimpleNamespace(pooler_output=self._prompts[some]),
-            attention_mask=self._mask[some],
+            vision_embeds=seen,
+            text_embeds=SimpleNamespace(pooler_output=self._prompts[prompt]),
+            attention_mask=self._mask[prompt],
         )
-        check_finite(answer.pred_logits, answer.presence_logits, answer.pred_boxes)
+        sound = finite(answer.pred_logits, answer.presence_logits, answer.pred_boxes)
         scores = answer.pred_logits.float().sigmoid() * answer.presence_logits.float().sigmoid()
         place, query = (scores >= self._asking.least).nonzero().unbind(1)
         found = (
-            (place + prompts.start)[:, None].float(),
+            pairs[place].float(),
             scores[place, query][:, None],
             answer.pred_boxes[place, query].float(),
         )
         masks = answer.pred_masks[place, query]
-        check_finite(masks)
-        return torch.cat(found, 1), masks
+        return torch.cat(found, 1), masks, (sound & finite(masks))[None]
+
+    def _places(self, level: Tensor, count: int) -> Tensor:
+        """The positions of a level's cells, computed once a size."""
+        shape = level[:1].shape
+        if shape not in self._positions:
+            neck = self._model.vision_encoder.neck
+            self._positions[shape] = neck.position_encoding(shape, level.device, level.dtype)
+        return self._positions[shape].expand(count, -1, -1, -1)
 
 
 class _OwnMasks:
@@ -183,7 +219,3 @@ class _OwnMasks:
         for place, one in numbered_segments(kept, enlarging, threshold=self._threshold):
             found[place] = one
         return found
-
-
-def _repeated(levels: Sequence[Tensor], index: int, count: int) -> list[Tensor]:
-    return [level[index : index + 1].expand(count, -1, -1, -1) for level in levels]
