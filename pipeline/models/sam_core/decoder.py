@@ -24,7 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.network.graphs import Graphs
+
 from .attention import Attention, from_cells, from_shared, plain, to_cells, to_shared
+
+_FEW = 64
+"""Prompts whose launches take longer than their work."""
+
+_STEP = 8
+"""Prompts are filled up to a multiple of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,7 @@ class FastDecoder:
         self._parts = parts
         self._transform = torch.compile(self._two_way) if compiled else self._two_way
         self._enlarge = torch.compile(self._enlarged) if compiled else self._enlarged
+        self._recorded: dict[tuple[int, ...], Graphs] = {}
 
     def decode(self, picture: Embedding, prompts: Tensor) -> DecodedPrompts:
         """Runs the two-way transformer.
@@ -146,6 +155,53 @@ class FastDecoder:
             prompts: N×P×C, embedded points or boxes.
         """
         return DecodedPrompts(*self._transform(picture.cells, picture.position, prompts))
+
+    def ask(
+        self, picture: Embedding, prompts: Tensor, wanted: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Decodes prompts and draws their masks, all in one: for prompts that a person chose.
+
+        On a GPU few prompts are launches alone, which are recorded and replayed.
+
+        Args:
+            picture: Its embedding.
+            prompts: N×P×C, embedded points or boxes.
+            wanted: Indices of mask tokens, M; the last one may be HQ-SAM's own.
+
+        Returns:
+            N×M×4h×4w logits and N×(mask tokens) estimates of quality.
+        """
+        count = len(prompts)
+        if not prompts.is_cuda or count > _FEW:
+            decoded = self.decode(picture, prompts)
+            return self.masks(picture, decoded, torch.tensor(wanted)), decoded.predicted_iou
+        key = (*picture.grid_hw, *wanted)
+        if key not in self._recorded:
+            self._recorded[key] = Graphs(
+                lambda *given: self._drawn(picture.grid_hw, list(wanted), *given)
+            )
+        more = -count % _STEP  # few numbers of prompts, each recorded once
+        filled = torch.cat((prompts, prompts[-1:].expand(more, -1, -1))) if more else prompts
+        extra = [each for each in (*(picture.fine or ()), picture.hq) if each is not None]
+        masks, quality = self._recorded[key](picture.cells, picture.position, filled, *extra)
+        return masks[:count].clone(), quality[:count].clone()
+
+    def _drawn(
+        self,
+        grid_hw: tuple[int, int],
+        wanted: list[int],
+        cells: Tensor,
+        position: Tensor,
+        prompts: Tensor,
+        *more: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`ask` of tensors alone."""
+        extra = list(more)
+        fine = (extra[0], extra[1]) if len(extra) > 1 else None
+        hq = extra[-1] if len(extra) % 2 else None
+        picture = Embedding(cells, position, grid_hw, fine, hq)
+        decoded = self.decode(picture, prompts)
+        return self.masks(picture, decoded, torch.tensor(wanted)), decoded.predicted_iou
 
     def _two_way(
         self, shared: Tensor, position: Tensor, prompts: Tensor

@@ -196,15 +196,17 @@ def best_masks(
         single: For what is not ambiguous that mask alone, which SAM 2 gives up for the best
             alternative where it is not stable.
     """
-    decoded = net.fast.decode(picture.embedding, prompts)
-    check_finite(decoded.predicted_iou)
-    quality = decoded.predicted_iou[:, : net.mask_tokens].float()
-    every = torch.arange(len(prompts), device=prompts.device)
     single = single and not ambiguous
-    if single and net.instability is None:
-        logits = _logits(net, picture, decoded, range(1))
+    alone = single and net.instability is None
+    tokens = range(1) if alone else range(net.mask_tokens)
+    wanted = list(tokens) if net.hq_token is None else [*tokens, net.hq_token]
+    logits, predicted = net.fast.ask(picture.embedding, prompts, wanted)
+    check_finite(predicted, logits)
+    logits = _whole(net, logits)
+    quality = predicted[:, : net.mask_tokens].float()
+    every = torch.arange(len(prompts), device=prompts.device)
+    if alone:
         return SmallMasks(logits[:, 0], quality[:, 0], every)
-    logits = _logits(net, picture, decoded, range(net.mask_tokens))
     skip = 1 if single or ambiguous else 0
     choice = quality[:, skip:].argmax(1) + skip
     if single and net.instability is not None:
@@ -219,11 +221,14 @@ def _above(quality: Tensor, least: float) -> Tensor:
 def _logits(net: SamNet, picture: Encoded, decoded: DecodedPrompts, tokens: range) -> Tensor:
     """N×M×h×w of these mask tokens, HQ-SAM's own mask added to each."""
     wanted = list(tokens) if net.hq_token is None else [*tokens, net.hq_token]
-    logits = net.fast.masks(picture.embedding, decoded, torch.tensor(wanted))
-    if net.hq_token is not None:
-        logits = logits[:, :-1] + logits[:, -1:]
+    logits = _whole(net, net.fast.masks(picture.embedding, decoded, torch.tensor(wanted)))
     check_finite(logits)
     return logits
+
+
+def _whole(net: SamNet, logits: Tensor) -> Tensor:
+    """HQ-SAM's own mask, the last, added to each of the others."""
+    return logits if net.hq_token is None else logits[:, :-1] + logits[:, -1:]
 
 
 def numbered_segments(
