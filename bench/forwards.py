@@ -22,48 +22,20 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Call = Callable[[], Any]
+from bench.forward_contests import CONTESTS, Call
+from bench.kernel_times import kernel_lines
 
-NAMES = (
-    "deformable-kernel",
-    "mask2former-swin-large",
-    "oneformer-swin-large",
-    "mask2former-swin-tiny",
-    "grounding-dino-tiny",
-    "segformer-b5",
-    "eomt-large",
-    "eomt-large-unmasked",
-)
-HW = {"segformer-b5": (640, 640), "eomt-large": (640, 640), "eomt-large-unmasked": (640, 640)}
+KERNELS = "kernels"
+NAMES = (KERNELS, *CONTESTS)
 ROUNDS = 5
-
-
-@dataclass(slots=True)
-class Contest:
-    """One network on both sides.
-
-    Attributes:
-        plain: The library's float32 pass, whose operations are counted.
-        theirs: The library's way, compiled.
-        ours: Way → our pass.
-        answers: Pulls comparable tensors out of an answer of either side.
-    """
-
-    plain: Call
-    theirs: Call
-    ours: dict[str, Call]
-    answers: Callable[[Any], list[Tensor]]
-    pictures: int
 
 
 def main() -> None:
@@ -150,8 +122,9 @@ def work(name: str, given: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO)
     torch.manual_seed(0)
     lines: list[str] = []
-    if name == "deformable-kernel":
-        kernel(given, lines)
+    if name == KERNELS:
+        with turn(given, name):
+            lines += kernel_lines(given, partial(milliseconds, given=given, seconds=0.2))
     else:
         network(name, given, lines)
     (given.logs / f"{name}.table").write_text("\n".join(lines) + "\n")
@@ -253,278 +226,6 @@ def matrix_rate(given: argparse.Namespace) -> float:
     rate = 2 * 8192**3 / 1e9 / milliseconds(lambda: a @ b, given)
     print(f"8192³ product: {rate:.0f} TFLOP/s")
     return rate
-
-
-def half(model: Any) -> Any:
-    """The library's network with bfloat16 weights."""
-    return deepcopy(model).to(torch.bfloat16)
-
-
-def their_way(model: Any, call: Callable[[Any, Tensor], Any], pixels: Tensor) -> Call:
-    """Compiled with bfloat16 weights; under autocast where that does not run."""
-    lowered, small = half(model), pixels.bfloat16()
-    device = pixels.device.type
-    scope: Any = nullcontext()
-    try:
-        call(lowered, small)
-    except (RuntimeError, ValueError) as error:
-        print("theirs runs under autocast, since with bfloat16 weights:", error)
-        lowered, small = model, pixels
-        scope = torch.autocast(device, torch.bfloat16)
-    compiled = torch.compile(lowered, dynamic=False)
-
-    def run() -> Any:
-        with scope:
-            return call(compiled, small)
-
-    return run
-
-
-def options(given: argparse.Namespace, *, compiled: bool, dtype: str = "auto") -> Any:
-    from schemas.config.model import ModelConfig
-
-    return ModelConfig(
-        name="bench",
-        batch_size=given.batch,
-        device=given.device,
-        compile=compiled,
-        dtype=dtype,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def our_ways(given: argparse.Namespace, build: Callable[[Any], Call]) -> dict[str, Call]:
-    """Recorded, compiled by block and recorded, and in float32 for the error alone."""
-    return {
-        "ours, recorded": build(options(given, compiled=False)),
-        "ours, compiled": build(options(given, compiled=True)),
-    }
-
-
-def noise(name: str, given: argparse.Namespace) -> Tensor:
-    """B×3×h×w, as normalised pictures are; 480×640 pictures fitted to 800 × 1333 are 800×1088."""
-    hw = (96, 128) if given.small else HW.get(name, (800, 1088))
-    return torch.randn(given.batch, 3, *hw, device=given.device)
-
-
-def universal(name: str, given: argparse.Namespace) -> Contest:
-    """Mask2Former, OneFormer and SegFormer, as bench.families has them."""
-    from bench.families import our_net
-    from bench.family_nets import CASES
-
-    case = CASES[name](given.small)
-    case.model.eval().requires_grad_(False).to(given.device)
-    pixels = noise(name, given)
-    tokens = torch.randint(0, 400, (1, 77), device=given.device).expand(given.batch, -1)
-    takes_task = hasattr(case.model, "model") and hasattr(case.model.model, "task_encoder")
-    extra = {"task_inputs": tokens} if takes_task else {}
-    plain = deepcopy(case.model)
-
-    def call(model: Any, some: Tensor) -> Any:
-        return model(some, **{key: value.to(some.dtype) for key, value in extra.items()})
-
-    def build(chosen: Any) -> Call:
-        if takes_task:
-            from pipeline.models.oneformer import OneFormerNet
-
-            inner = deepcopy(case.model.model)
-            net: Any = OneFormerNet(inner, tokens[:1].float(), (case.task,), chosen)
-        else:
-            net, _ = our_net(_copied(case), given.device, chosen)
-        return lambda: net._forward(pixels)
-
-    def answers(answer: Any) -> list[Tensor]:
-        if isinstance(answer, tuple) and not hasattr(answer, "keys"):
-            return [answer[0].float()]
-        return [(answer.logits if case.task == "semantic" else answer.class_queries_logits).float()]
-
-    return Contest(
-        lambda: call(plain, pixels),
-        their_way(plain, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
-
-
-def _copied(case: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(case, model=deepcopy(case.model))
-
-
-def eomt(name: str, given: argparse.Namespace) -> Contest:
-    """EoMT-L, COCO panoptic at 640²; random ones mask attention in four layers, published none."""
-    import transformers as hf
-
-    from pipeline.models.eomt import eomt_net
-
-    small: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2}
-    large: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24}
-    large |= {"num_attention_heads": 16}
-    config = hf.EomtConfig(
-        image_size=96 if given.small else 640,
-        num_queries=20 if given.small else 200,
-        num_blocks=4,
-        id2label=dict(enumerate(map(str, range(133)))),
-        **(small if given.small else large),
-    )
-    model: Any = hf.EomtForUniversalSegmentation(config).eval().requires_grad_(False)
-    model.to(given.device)
-    masked = [float(not name.endswith("unmasked"))] * 4
-    del model.attn_mask_probs
-    model.attn_mask_probs = masked
-    side = config.image_size
-    pixels = torch.randn(given.batch, 3, side, side, device=given.device)
-
-    def build(chosen: Any) -> Call:
-        net = eomt_net(deepcopy(model), device=given.device, options=chosen)
-        return lambda: net._forward(pixels)
-
-    def answers(answer: Any) -> list[Tensor]:
-        classes = answer[0] if type(answer) is tuple else answer.class_queries_logits
-        return [classes.float()]
-
-    return Contest(
-        lambda: model(pixels),
-        their_way(model, lambda net, some: net(some), pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
-
-
-def grounding(name: str, given: argparse.Namespace) -> Contest:
-    """Grounding DINO tiny, a text of three phrases."""
-    from types import SimpleNamespace
-
-    from bench.text_nets import detector
-    from pipeline.models.grounding_dino import PhraseFinder
-    from pipeline.models.text.phrases import Chunk
-
-    model = detector("small" if given.small else "tiny").eval().requires_grad_(False)
-    model.to(given.device)
-    pixels = noise(name, given)
-    ids = [101, 4937, 1012, 3899, 1012, 2417, 2482, 1012, 102]
-    tokens = torch.tensor([ids], device=given.device).expand(given.batch, -1)
-
-    def call(net: Any, some: Tensor) -> Any:
-        return net(pixel_values=some, input_ids=tokens)
-
-    def build(chosen: Any) -> Call:
-        asking: Any = SimpleNamespace(text_threshold=None, least=0.0, phrases=["a", "b", "c"])
-        chunk: Any = Chunk.__new__(Chunk)
-        for key, value in (("phrases", (0, 1, 2)), ("tokens", ids)):
-            object.__setattr__(chunk, key, value)
-        object.__setattr__(chunk, "spans", ((1, 2), (3, 4), (5, 7)))
-        finder = PhraseFinder(deepcopy(model), [chunk], asking, options=chosen)
-        given_pixels = pixels.to(finder._dtype or torch.float32)
-
-        def run() -> Any:
-            answer = finder._of_text(given_pixels, 0)
-            finder._pictures.forget()
-            return answer
-
-        return run
-
-    def answers(answer: Any) -> list[Tensor]:
-        if isinstance(answer, Tensor):  # picture, box, score of each phrase
-            return [answer[:, 5:].view(given.batch, -1, 3)[..., 0].float()]
-        scores = answer.logits[..., : len(ids)].float().sigmoid()
-        return [scores[..., 1]]
-
-    return Contest(
-        lambda: call(model, pixels),
-        their_way(model, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
-
-
-CONTESTS: dict[str, Callable[[str, argparse.Namespace], Contest]] = {
-    "mask2former-swin-tiny": universal,
-    "mask2former-swin-large": universal,
-    "oneformer-swin-large": universal,
-    "segformer-b5": universal,
-    "eomt-large": eomt,
-    "eomt-large-unmasked": eomt,
-    "grounding-dino-tiny": grounding,
-}
-
-
-def kernel(given: argparse.Namespace, lines: list[str]) -> None:
-    """Deformable attention by itself: right, and how fast in which size of program."""
-    from pipeline.models.kernels.deformable import attend_levels
-    from pipeline.models.network.deformable import sample_levels
-
-    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "support"))
-    if given.device != "cpu":
-        from deformable_checks import check  # pyright: ignore[reportMissingImports]
-
-        check(given.device)
-        print("equal to the plain formula")
-    shapes = [4, 5, 8, 10, 16, 20] if given.small else [25, 34, 50, 68, 100, 136]
-    cells = sum(shapes[at] * shapes[at + 1] for at in range(0, len(shapes), 2))
-    values = torch.randn(given.batch, cells, 8, 32, device=given.device, dtype=torch.bfloat16)
-    points = torch.randn(given.batch, cells, 3 * 8 * 3 * 4, device=given.device)
-    points = (2 * points).bfloat16()  # cells: trained offsets are mostly below five
-    from pipeline.models.network.pixel_decoder import cell_middles
-
-    pairs = [(shapes[at], shapes[at + 1]) for at in range(0, len(shapes), 2)]
-    middles = cell_middles(pairs, values.device).expand(given.batch, -1, -1, -1)
-    sizes = ((8, 1), (16, 1), (16, 2), (32, 1), (32, 2), (32, 4), (64, 2), (64, 4), (128, 4))
-    if given.device == "cpu":
-        with turn(given, "deformable-kernel"):
-            milliseconds(lambda: sample_levels(values, points, middles, shapes), given)
-            lines.append("| deformable-kernel | plain | | | | | |")
-        return
-    for size, warps in sizes:
-        attend_levels(values, points, middles, shapes, size=size, warps=warps)
-    with turn(given, "deformable-kernel"):
-        for size, warps in sizes:
-            took = milliseconds(
-                lambda size=size, warps=warps: attend_levels(
-                    values, points, middles, shapes, size=size, warps=warps
-                ),
-                given,
-                0.2,
-            )
-            lines.append(
-                f"| one deformable layer | {size} queries, {warps} warps | {took:.3f} a layer |"
-            )
-        took = milliseconds(lambda: sample_levels(values, points, middles, shapes), given, 0.2)
-        lines.append(f"| one deformable layer | plain formula, float32 | {took:.3f} a layer |")
-        windows(given, lines)
-
-
-def windows(given: argparse.Namespace, lines: list[str]) -> None:
-    """Attention in the windows of a Swin-L's and a Swin-T's first stages, plain and shifted."""
-    for side, heads, hw in ((12, 6, (204, 276)), (7, 3, (203, 273))):
-        for shift in (0, side // 2):
-            lines += window_lines(given, side, shift, heads, hw)
-
-
-def window_lines(
-    given: argparse.Namespace, side: int, shift: int, heads: int, hw: tuple[int, int]
-) -> list[str]:
-    """Right, and how fast."""
-    from pipeline.models.kernels.windows import attend_windows
-    from pipeline.models.network.windows import attention_in_windows
-
-    count = given.batch * (hw[0] // side) * (hw[1] // side)
-    shape = count, side * side, heads * 32
-    q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(3))
-    biases = torch.randn(heads, side**2, side**2, device="cuda", dtype=torch.bfloat16)
-    calls: dict[str, Call] = {
-        "kernel": lambda: attend_windows(q, k, v, biases, side=side, shift=shift, hw=hw),
-        "PyTorch": lambda: attention_in_windows(q, k, v, biases, side, shift, hw[0], hw[1]),
-    }
-    error = relative(calls["kernel"](), calls["PyTorch"]())
-    took = {way: milliseconds(call, given, 0.1) for way, call in calls.items()}
-    return [
-        f"| windows of {side}², shift {shift}, error {error} | {way} | {each:.3f} a layer |"
-        for way, each in took.items()
-    ]
 
 
 if __name__ == "__main__":
