@@ -242,6 +242,15 @@ def test_pictures_and_controls_have_names(page, make_dataset, tmp_path):
     assert told.startswith("field 000.png3 segmentsplate-0/score ≥ 0.")
 
 
+def test_a_table_that_scrolls_is_reached_by_keys(page, make_dataset, tmp_path):
+    ledger = make_dataset(count=1, failed=60)
+    page.open(Path(write_report(ledger, str(tmp_path / "r"))).as_uri(), ready=READY)
+    boxes = "[...document.querySelectorAll('#failures .table-box')]"
+    page.run(f"{boxes}.forEach((box) => {{ box.parentElement.open = true; }})")
+    page.wait(f"{boxes}.every((box) => box.tabIndex === 0)")
+    assert page.run("document.querySelector('#categories').tabIndex") == -1
+
+
 def test_a_legend_says_which_colour_is_which_category(page, make_dataset, tmp_path):
     page.open(Path(write_report(make_dataset(), str(tmp_path / "r"))).as_uri(), ready=READY)
     names = "[...document.querySelectorAll('#legend li')].map((n) => n.textContent)"

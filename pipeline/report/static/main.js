@@ -126,6 +126,17 @@ redrawScores = histogram(byId("chart-score"), {
 });
 histogram(byId("chart-objects"), { series: { linear: objects.linear }, spread: objects.spread, integer: true, none: "no images" });
 
+/* A table that scrolls in its box is reached by keys, too. */
+function reachTables() {
+  for (const box of document.querySelectorAll(".table-box")) {
+    const scrolls = box.scrollHeight > box.clientHeight || box.scrollWidth > box.clientWidth;
+    if (scrolls) box.tabIndex = 0; else box.removeAttribute("tabindex");
+  }
+}
+document.addEventListener("toggle", reachTables, true);
+addEventListener("resize", reachTables);
+reachTables();
+
 const asked = readAddress();
 update({ keepPage: true });
 if (asked) {
