@@ -132,7 +132,9 @@ def made_images(count: int) -> Iterator[tuple[ImageRecord, Segmentation]]:
             Segment(1, regions[k].counts, regions[k].area, regions[k].bbox_xywh, score)
             for k, score in zip(picks, scores, strict=True)
         )
-        record = ImageRecord(f"plate {number // 1000:04d}/field {number:08d}.tif", "", image_id=number)
+        record = ImageRecord(
+            f"plate {number // 1000:04d}/field {number:08d}.tif", "", image_id=number
+        )
         yield record, Segmentation(HEIGHT, WIDTH, found)
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from small_datasets import small_dataset
 
-from pipeline.prompts import open_prompts
+from pipeline.prompts import FORMATS, open_prompts
 from pipeline.storage.storage import Storage
+from schemas.config.prompts import PromptsConfig
 
 BOX = (10.0, 20.0, 40.0, 60.0)
+
+
+def test_every_format_can_be_asked_for_by_its_name() -> None:
+    names = get_args(PromptsConfig.model_fields["format"].annotation)
+    assert names == ("auto", *FORMATS)
 
 
 def opened(path: Path, **options):
