@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.evaluation.sources.categories import Table
 from pipeline.evaluation.sources.source import Floats, Ints
@@ -59,6 +58,8 @@ def _best(group: Ints, i: Ints, j: Ints, iou: Floats) -> Ints:
     """Of the pairs that hang together through shared objects, the ones to choose."""
     _, row = np.unique(i[group], return_inverse=True)
     _, column = np.unique(j[group], return_inverse=True)
+    from scipy.optimize import linear_sum_assignment  # half a second, which every run would wait
+
     gain = np.zeros((row.max() + 1, column.max() + 1))
     pair = np.full(gain.shape, -1)
     # One more pair outweighs every sum of IoU.
