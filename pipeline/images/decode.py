@@ -75,7 +75,7 @@ def explain_decoding(kind: str, error: Exception, data: Contents) -> Undecodable
         return UndecodableError(ErrorCode.TRUNCATED, f"{kind}: the file ends inside the picture")
     known = re.search("cannot handle|not support|unsupported|unknown pixel mode", str(error), re.I)
     code = ErrorCode.UNSUPPORTED if known else ErrorCode.DECODE_ERROR
-    if isinstance(error, _OURS):
+    if isinstance(error, _OURS) or "not identified by this driver" in str(error):
         return UndecodableError(ErrorCode.DECODE_ERROR, f"{kind}: the file is damaged")
     return UndecodableError(code, f"{kind}: {error or type(error).__name__}")
 

@@ -167,6 +167,19 @@ def full_range(values: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     return np.rint(values.astype(np.float32) * (255 / most)).astype(np.uint8)
 
 
+def divided(colors: npt.NDArray[Any], alpha: npt.NDArray[Any], opaque: int) -> npt.NDArray[Any]:
+    """Colours before they were multiplied by alpha; none where that is 0, as in Pillow."""
+    clear = alpha <= 0
+    if colors.dtype.kind not in "iu":
+        divided = colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
+    else:
+        wide = colors.astype(np.int64 if colors.dtype.itemsize <= 2 else np.float64)
+        whole = wide * opaque // np.where(clear, opaque, alpha)[..., None].astype(wide.dtype)
+        divided = np.minimum(whole, opaque).astype(colors.dtype)
+    divided[clear] = 0
+    return divided
+
+
 def _turned_over(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values of which 0 was white, as values of which 0 is black."""
     return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values

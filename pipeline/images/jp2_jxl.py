@@ -13,13 +13,16 @@ from PIL import Jpeg2KImagePlugin
 from schemas.config.images import ImagesConfig
 from schemas.records import ErrorCode
 
-from .decoded import Decoded, UndecodableError, from_deep, full_range
+from .decoded import Decoded, UndecodableError, divided, from_deep, full_range
 from .memory import check_size, deep_bytes
 from .pillow_kinds import decode_with, one_page, with_channels
 from .stack import ImageStack, pick
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _SIGNED = 0x80
+_CMYK = 12
+_OTHER_SPACES = {13: "YCCK", 14: "CIELAB", 19: "CIEJab", 22: "YPbPr", 24: "e-sYCC"}
+"""Colour spaces that nothing here turns into red, green and blue."""
 _JXL_CODESTREAM = b"\xff\x0a"
 
 Values = npt.NDArray[Any]
@@ -40,13 +43,41 @@ def decode_jpeg2000(data: bytes, config: ImagesConfig, min_side: int | None) -> 
     )
     bands = int.from_bytes(data[start + 40 : start + 42], "big")
     check_size(bottom - top, right - left, config, bytes_a_pixel=deep_bytes(bands, 4))
+    space, premultiplied = _jp2_colors(data[:start])
+    if space in _OTHER_SPACES:
+        message = f"JPEG 2000: colours in {_OTHER_SPACES[space]} are not supported"
+        raise UndecodableError(ErrorCode.UNSUPPORTED, message)
+    if space == _CMYK:
+        return decode_with(Jpeg2KImagePlugin.Jpeg2KImageFile)(data, config, min_side)
     try:
         values = _decoded("JPEG 2000", imagecodecs.jpeg2k_decode, data)
     except NotImplementedError:  # colours at half the size, which Pillow reads at 8 bits
         return decode_with(Jpeg2KImagePlugin.Jpeg2KImageFile)(data, config, min_side)
     sizes = data[start + 42 : start + 42 + 3 * bands : 3]
     deepest = max((1 + (size & 0x7F) for size in sizes if not size & _SIGNED), default=8)
-    return with_channels(_shown(full_range(values, deepest), config), config)
+    values = full_range(values, deepest)
+    if premultiplied and values.ndim == 3 and values.dtype.kind == "u":
+        alpha, most = values[..., -1], int(np.iinfo(values.dtype).max)
+        values = np.dstack((divided(values[..., :-1], alpha, most), alpha))
+    return with_channels(_shown(values, config), config)
+
+
+def _jp2_colors(boxes: bytes) -> tuple[int, bool]:
+    """Number of the colour space (ISO/IEC 15444-2, table M.25), 0 where there is none, and
+    whether colours were multiplied by alpha."""
+    space, premultiplied = 0, False
+    at = boxes.find(b"jp2h") + 4
+    while at > 4 and at + 8 <= len(boxes):
+        size, kind = int.from_bytes(boxes[at : at + 4], "big"), boxes[at + 4 : at + 8]
+        body = boxes[at + 8 : at + size]
+        if kind == b"colr" and body[:1] == b"\1" and not space:
+            space = int.from_bytes(body[3:7], "big")
+        if kind == b"cdef":
+            premultiplied = any(body[one : one + 2] == b"\0\2" for one in range(4, len(body), 6))
+        if size < 8 or kind == b"jp2c":
+            break
+        at += size
+    return space, premultiplied
 
 
 def decode_jpegxl(data: bytes, config: ImagesConfig, min_side: int | None) -> Decoded:

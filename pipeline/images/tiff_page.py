@@ -19,7 +19,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents
 from schemas.records import ErrorCode
 
-from .decoded import UndecodableError, full_range
+from .decoded import UndecodableError, divided, full_range
 
 Values = npt.NDArray[Any]
 
@@ -285,21 +285,8 @@ def _without_alpha(
     notes = ("alpha dropped",) if (alpha < opaque).any() else ()
     rest = np.delete(values, place, axis=-1)
     if kinds[0] == _PREMULTIPLIED and notes:
-        rest[..., :color] = _divided(rest[..., :color], alpha, opaque)
+        rest[..., :color] = divided(rest[..., :color], alpha, opaque)
     return rest, notes
-
-
-def _divided(colors: Values, alpha: Values, opaque: int) -> Values:
-    """Colours before they were multiplied by alpha; none where that is 0, as in Pillow."""
-    clear = alpha <= 0
-    if colors.dtype.kind not in "iu":
-        divided = colors / np.where(clear, 1, alpha)[..., None].astype(colors.dtype)
-    else:
-        wide = colors.astype(np.int64 if colors.dtype.itemsize <= 2 else np.float64)
-        whole = wide * opaque // np.where(clear, opaque, alpha)[..., None].astype(wide.dtype)
-        divided = np.minimum(whole, opaque).astype(colors.dtype)
-    divided[clear] = 0
-    return divided
 
 
 def _through_pillow(page: Any, data: bytes) -> PageValues:

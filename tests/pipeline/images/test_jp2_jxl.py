@@ -89,6 +89,45 @@ def test_less_than_8_bits_fill_the_range(kind, bits):
         np.testing.assert_array_equal(shown, np.rint(values * (255 / ((1 << bits) - 1))))
 
 
+def box(kind: bytes, body: bytes) -> bytes:
+    return (8 + len(body)).to_bytes(4, "big") + kind + body
+
+
+def with_colors(values: np.ndarray, space: int, kinds: tuple[int, ...] = ()) -> bytes:
+    """A JP2 whose header says what its bands are: `kinds` 0 for colour, 2 for alpha that colours
+    were multiplied by."""
+    data = imagecodecs.jpeg2k_encode(values, level=0, codecformat="jp2", mct=False)
+    at = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    inside = [box(b"ihdr", data[at + 16 : at + 30])]
+    inside.append(box(b"colr", b"\1\0\0" + space.to_bytes(4, "big")))
+    if kinds:
+        rows = [(number, kind, 0 if kind else number + 1) for number, kind in enumerate(kinds)]
+        body = b"".join(value.to_bytes(2, "big") for row in rows for value in row)
+        inside.append(box(b"cdef", len(kinds).to_bytes(2, "big") + body))
+    return data[:at] + box(b"jp2h", b"".join(inside)) + data[at + size :]
+
+
+def test_colour_spaces_of_jpeg_2000():
+    inks = np.asarray(Image.fromarray(scene()).convert("CMYK"))
+    np.testing.assert_array_equal(decode(with_colors(inks, 12)).pixels, scene())
+    np.testing.assert_array_equal(decode(with_colors(scene(), 16)).pixels, scene())
+    failure = fail(with_colors(scene(), 14))
+    assert (failure.code, "CIELAB" in failure.message) == (ErrorCode.UNSUPPORTED, True)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_premultiplied_alpha_of_jpeg_2000(kind):
+    most = np.iinfo(kind).max
+    plain = (scene().astype(np.int64) * most // 255).astype(kind)
+    alpha = np.full((*plain.shape[:2], 1), most // 3, kind)
+    dark = (plain.astype(np.int64) // 3).astype(kind)
+    found = decode(with_colors(np.dstack((dark, alpha)), 16, (0, 0, 0, 2)))
+    assert found.note == "alpha dropped"
+    whole = decode(with_colors(plain, 16)).pixels
+    assert np.abs(found.pixels.astype(int) - whole).max() <= 3
+
+
 def test_a_page_that_is_not_there():
     for kind in ("JPEG 2000", "JPEG XL"):
         assert fail(write(kind, GREY16), page=2).code is ErrorCode.UNSUPPORTED
