@@ -86,7 +86,12 @@ def look_at(
         return Seen(pixel_size=choice.given, note="the picture has changed since it was labelled")
     size = choice.given
     if choice.read != "none":
-        size = pixel_size_of(data, likely=choice.read == "likely")
+        size = pixel_size_of(
+            data,
+            likely=choice.read == "likely",
+            images=images,
+            long_side=max(row["height"], row["width"]),
+        )
     if not intensity:
         return Seen(pixel_size=size)
     values = open_values(data, record, images)

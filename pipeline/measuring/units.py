@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import tifffile
 from PIL import Image
 
 from pipeline.storage.file_bytes import Contents, open_contents
+from schemas.config.images import ImagesConfig
 
 _MICROMETRES = {
     "nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "km": 1e9, "in": 25_400.0,
@@ -87,7 +88,13 @@ def parse_pixel_size(text: str) -> PixelSizeChoice:
     return PixelSizeChoice(given=PixelSize(um, "given"))
 
 
-def pixel_size_of(data: Contents, *, likely: bool) -> PixelSize | None:
+def pixel_size_of(
+    data: Contents,
+    *,
+    likely: bool,
+    images: ImagesConfig | None = None,
+    long_side: int | None = None,
+) -> PixelSize | None:
     """What a picture's file says of the size of its pixels; None where it says nothing usable.
 
     Usable is a size that is the same both ways to 1 %.
@@ -95,13 +102,24 @@ def pixel_size_of(data: Contents, *, likely: bool) -> PixelSize | None:
     Args:
         data: The whole file.
         likely: Not the resolutions of screens and printers.
+        images: Which series of it was labelled, and whether a level.
+        long_side: Pixels of what was labelled: those of a level are larger than the file says.
     """
+    images = images or ImagesConfig()
+    larger = 1.0
     try:
         if data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
             with tifffile.TiffFile(open_contents(data)) as file:
-                found = _of_ome(file) or _of_imagej(file) or _of_geotiff(file)
+                if long_side and (images.level or images.mpp is not None):
+                    larger = _full_side(file, images.series) / long_side
+                found = (
+                    _of_ome(file, images.series)
+                    or _of_imagej(file)
+                    or _of_geotiff(file)
+                    or _of_aperio(file)
+                )
                 if found is not None:
-                    return found
+                    return replace(found, um=found.um * larger)
                 dots = _of_tags(_tags(file))
             source = "tiff"
         elif data[128:132] == b"DICM":
@@ -114,13 +132,33 @@ def pixel_size_of(data: Contents, *, likely: bool) -> PixelSize | None:
         return None
     if dots is None or (likely and _is_usual(dots)):
         return None
-    return _square(25_400 / dots[0], 25_400 / dots[1], source)
+    return _square(25_400 / dots[0] * larger, 25_400 / dots[1] * larger, source)
 
 
-def _of_ome(file: tifffile.TiffFile) -> PixelSize | None:
+def _full_side(file: tifffile.TiffFile, series: int | str | None) -> int:
+    """The longer side of a series at full size, pixels."""
+    names = [str(one.name) for one in file.series]
+    place = names.index(series) if series in names else int(series or 1) - 1
+    page: Any = file.series[place].levels[0].keyframe
+    return max(page.imagelength, page.imagewidth)
+
+
+def _of_aperio(file: tifffile.TiffFile) -> PixelSize | None:
+    first: Any = file.pages[0]
+    found = re.search(r"\bMPP\s*=\s*([\d.]+)", first.description or "")
+    return _square(float(found[1]), float(found[1]), "tiff") if found and file.is_svs else None
+
+
+def _of_ome(file: tifffile.TiffFile, series: int | str | None) -> PixelSize | None:
     if not file.is_ome or not file.ome_metadata:
         return None
-    head = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", file.ome_metadata)
+    every = re.findall(r"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image>", file.ome_metadata, re.DOTALL)
+    place = int(series) - 1 if isinstance(series, int) else 0
+    if isinstance(series, str):
+        name = re.compile(rf'<(?:\w+:)?Image\b[^>]*\bName="{re.escape(series)}"')
+        place = next((at for at, one in enumerate(every) if name.match(one)), 0)
+    image = every[place] if place < len(every) else file.ome_metadata
+    head = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", image)
     sides = []
     for axis in "XY":
         size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', head[0]) if head else None

@@ -9,6 +9,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.measuring.units import PixelSize, parse_pixel_size, pixel_size_of
+from schemas.config.images import ImagesConfig
 
 GREY = np.zeros((4, 6), np.uint8)
 
@@ -177,3 +178,43 @@ def test_dicom_says_it_in_millimetres():
     file = io.BytesIO()
     dcmwrite(file, data, enforce_file_format=True)
     assert pixel_size_of(file.getvalue(), likely=True) == PixelSize(500.0, "dicom", 2000.0)
+
+
+def pyramid():
+    """Two series of two levels each, of which the first is 0.5 µm and the second 0.2."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, ome=True) as writer:
+        for name, um in (("one", 0.5), ("two", 0.2)):
+            sizes = {f"PhysicalSize{axis}{more}": value for axis in "XY" for more, value in
+                     (("", um), ("Unit", "µm"))}  # fmt: skip
+            full = np.zeros((64, 96), np.uint8)
+            options = {"tile": (16, 16), "photometric": "minisblack"}
+            writer.write(full, subifds=1, metadata={"axes": "YX", "Name": name, **sizes}, **options)
+            writer.write(full[::4, ::4].copy(), subfiletype=1, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("images", "long_side", "um"),
+    [
+        ({}, 96, 0.5),
+        ({"level": 1}, 24, 2.0),
+        ({"mpp": 2.0}, 24, 2.0),
+        ({"series": 2}, 96, 0.2),
+        ({"series": "two", "level": 1}, 24, 0.8),
+    ],
+)
+def test_pixels_of_a_level_are_larger_and_a_series_has_its_own(images, long_side, um):
+    config = ImagesConfig(**images)
+    found = pixel_size_of(pyramid(), likely=True, images=config, long_side=long_side)
+    assert found is not None
+    assert (found.um, found.source) == (pytest.approx(um), "ome")
+
+
+def test_aperio_says_it_in_words():
+    buffer = io.BytesIO()
+    words = "Aperio Image Library v12\r\n6x4 [0,0 6x4] (16x16) |AppMag = 20|MPP = 0.4990"
+    tifffile.imwrite(buffer, np.zeros((32, 48, 3), np.uint8), tile=(16, 16), description=words,
+                     metadata=None, photometric="rgb")  # fmt: skip
+    found = pixel_size_of(buffer.getvalue(), likely=True)
+    assert found == PixelSize(0.499, "tiff")
