@@ -6,12 +6,11 @@ known to be of a phrase by the place of its tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
@@ -19,11 +18,11 @@ from pipeline.models.checkpoints.load import load_pretrained
 from pipeline.models.grids.finite import check_finite
 from pipeline.models.grids.geometry import Frame
 from pipeline.models.grids.transfer import fetch_all
-from pipeline.models.network.deformable import use_kernel
-from pipeline.models.network.forward import Forward, autocast
+from pipeline.models.network.deformable import exchange
+from pipeline.models.network.forward import Forward
 from pipeline.models.network.segmenter import NetworkFamily
 from pipeline.models.text.detections import Detections, of_several_texts
-from pipeline.models.text.grounding import LeanGrounding, exchange_geometry, passable
+from pipeline.models.text.grounding import LeanGrounding, exchange_geometry, unlike_published
 from pipeline.models.text.outlines import masks_beside
 from pipeline.models.text.phrases import Chunk, chunked, known_tokens
 from pipeline.models.text.request import TextRequest, read_asking
@@ -50,12 +49,15 @@ class GroundingDino(NetworkFamily):
         tasks: "instance", or "panoptic" where conflicts leave no overlap.
 
     Raises:
-        ValueError: No SAM, no prompts, a prompt that is too long, a file is missing.
+        ValueError: No SAM, no prompts, a prompt that is too long, a file is missing, an
+            architecture that no published checkpoint has.
     """
 
     def __init__(self, info: ModelInfo, options: ModelConfig, tasks: tuple[Task, ...]) -> None:
         self._info = info
         self._options = options
+        if unknown := unlike_published(info.config):
+            raise ValueError(f"{info.name}: {unknown}")
         self._asking = read_asking(info, options, scores_tokens=True)
         self._chunks = text_chunks(info, self._asking)
         self._shared = TextSegmenter(
@@ -133,17 +135,14 @@ class PhraseFinder:
         self._asking = asking
         self._chunks = chunks
         self._means = [_means(chunk).to(device) for chunk in chunks]
-        self._look: Callable[[Tensor], tuple[Tensor, ...]]
-        if passable(model) and use_kernel(model, padded=False):
-            self._look = Forward(
-                LeanGrounding(model, chunks),
-                device=device,
-                options=options,
-                model=model,
-                cast=exchange_geometry,
-            )
-        else:
-            self._look = _AsItIs(model, chunks, options)
+        exchange(model, padded=False, inverted=False)
+        self._look = Forward(
+            LeanGrounding(model, chunks),
+            device=device,
+            options=options,
+            model=model,
+            cast=exchange_geometry,
+        )
 
     def find(self, pixels: Tensor, frames: Sequence[Frame]) -> list[Detections]:
         """See `Finder`."""
@@ -172,75 +171,9 @@ class PhraseFinder:
         )
 
 
-class _AsItIs:
-    """The library's own pass: a picture's features are computed once, and so is what a text says.
-
-    Args:
-        model: Its backbones are wrapped.
-        chunks: Texts.
-        options: Of the job.
-    """
-
-    def __init__(self, model: Any, chunks: Sequence[Chunk], options: ModelConfig) -> None:
-        self._model, self._options = model, options
-        self._device = next(model.parameters()).device
-        self._pictures = model.model.backbone = _PicturesOnce(model.model.backbone)
-        self._texts = model.model.text_backbone = _TextsOnce(model.model.text_backbone)
-        self._tokens = [torch.tensor([chunk.tokens], device=self._device) for chunk in chunks]
-
-    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        answers: list[Tensor] = []
-        with autocast(self._options, self._device):
-            for index, tokens in enumerate(self._tokens):
-                self._texts.at = index
-                answer = self._model(pixel_values=pixels, input_ids=tokens.expand(len(pixels), -1))
-                answers += answer.logits[..., : tokens.shape[1]], answer.pred_boxes
-        self._pictures.forget()
-        return tuple(answers)
-
-
 def _means(chunk: Chunk) -> Tensor:
     """t×phrases; a column averages over the tokens of its phrase."""
     means = torch.zeros(len(chunk.tokens), len(chunk.phrases))
     for place, (first, last) in enumerate(chunk.spans):
         means[first:last, place] = 1 / (last - first)
     return means
-
-
-class _PicturesOnce(nn.Module):
-    """Computes the features of a batch once, whatever the number of texts."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-        self.position_embedding = inner.position_embedding
-        self._of: Tensor | None = None
-        self._kept: tuple[list[Any], list[Any]] = ([], [])
-
-    def forward(self, pixels: Tensor, mask: Tensor) -> tuple[list[Any], list[Any]]:
-        if self._of is not pixels:
-            self._kept = self.inner(pixels, mask)
-            self._of = pixels
-        features, positions = self._kept
-        return list(features), list(positions)  # the network appends to them
-
-    def forget(self) -> None:
-        self._of, self._kept = None, ([], [])
-
-
-class _TextsOnce(nn.Module):
-    """Reads each text once, whatever the number of pictures."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-        self.at = 0
-        self._kept: dict[int, Tensor] = {}
-
-    def forward(
-        self, tokens: Tensor, mask: Tensor, types: Tensor, places: Tensor, **_options: Any
-    ) -> SimpleNamespace:
-        if self.at not in self._kept:
-            one = self.inner(tokens[:1], mask[:1], types[:1], places[:1], return_dict=True)
-            self._kept[self.at] = one.last_hidden_state
-        return SimpleNamespace(last_hidden_state=self._kept[self.at].expand(len(tokens), -1, -1))

@@ -75,7 +75,7 @@ def deformable_attention(
     values: Tensor, points: Tensor, references: Tensor, shapes: Sequence[int]
 ) -> Tensor:
     """`sample_levels` as one operator: the kernel on a GPU, the plain formula elsewhere."""
-    if not values.is_cuda:
+    if path_for(values.device) != "kernels":
         return sample_levels(values, points, references, shapes).contiguous()
     from pipeline.models.kernels.deformable import attend_levels
 

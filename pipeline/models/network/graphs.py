@@ -79,6 +79,8 @@ class Graphs:
             self._pool = torch.cuda.graph_pool_handle()
         kept = tuple(each.clone(memory_format=torch.preserve_format) for each in given)
         graph = torch.cuda.CUDAGraph()
+        chance = torch.cuda.default_generators[kept[0].get_device()]
+        before = chance.clone_state()
         try:
             # Other threads copy pictures meanwhile: only this one must keep to what is allowed.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
@@ -87,6 +89,8 @@ class Graphs:
             raise
         except RuntimeError as error:
             self._works = False
+            # A recording that broke off leaves the generator waiting for its end.
+            chance.graphsafe_set_state(before)
             log.info("this network cannot be recorded, it runs launch by launch: %s", error)
             return None
         recording = _Recording(graph, kept, answer)

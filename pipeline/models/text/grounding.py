@@ -1,13 +1,15 @@
-"""A Grounding DINO on a GPU: one pass without what no picture of ours needs, geometry in float32.
+"""A Grounding DINO's pass without what no picture of ours needs, geometry in float32.
 
 Transformers' own pass makes masks of padding that there is none of, scores and boxes after every
-layer of the decoder, and copies lists to the GPU in its middle, which no graph can record.
+layer of the decoder, and copies lists to a GPU in its middle, which no graph can record; up to some
+version it also counts the "." after a phrase as the first of its tokens. Here texts are read once a
+job, and a picture is encoded once for all of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,9 +175,17 @@ class LeanGrounding:
         return logits, boxes.sigmoid()
 
 
-def passable(model: Any) -> bool:
-    """Whether `LeanGrounding` knows the architecture: proposals, and queries that are learnt."""
-    return bool(model.config.two_stage and model.config.num_feature_levels > 1)
+def unlike_published(config: Mapping[str, Any]) -> str:
+    """What `LeanGrounding` does not know of an architecture, "" = nothing.
+
+    Args:
+        config: Of the checkpoint; what it does not say is as in published ones.
+    """
+    if not config.get("two_stage", True):
+        return "a network without proposals (two_stage = false) is not supported"
+    if not (int(config.get("num_feature_levels", 4)) > 1 and config.get("num_queries", 900)):
+        return "a network of one feature level is not supported"
+    return ""
 
 
 def read_text(inner: Any, chunk: Chunk) -> _Text:

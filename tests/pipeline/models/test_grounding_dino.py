@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.grounding_dino import GroundingDino, PhraseFinder, text_chunks
 from pipeline.models.network.fit import Fitter
 from pipeline.models.text.detections import Detections, select
+from pipeline.models.text.phrases import Chunk
 from pipeline.models.text.request import TextRequest, read_asking
 from schemas.config.model import ModelConfig
 from schemas.config.prompts import ConflictsConfig
@@ -76,15 +77,15 @@ def test_features_are_computed_once_and_texts_read_once(kind: str) -> None:
     found, model, asking = finder(kind, ANIMALS, chunk_tokens=5)
     calls = {"picture": 0, "text": 0}
     for name, module in (
-        ("picture", model.model.backbone.inner),
-        ("text", model.model.text_backbone.inner),
+        ("picture", model.model.backbone.conv_encoder.model),
+        ("text", model.model.text_backbone),
     ):
         module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
     assert len(asking.phrases) == 3
     folder = text_checkpoint(kind)
     for time in (1, 2):
         _, (first, second) = seen(found, (64, 80), (64, 80), folder=folder)
-        assert calls == {"picture": time, "text": 3}
+        assert calls == {"picture": time, "text": 0}  # they were read when it was made
         for one in (first, second):  # each box was asked about one phrase alone
             assert one.scores.shape == (60, 3)
             assert (np.isnan(one.scores).sum(1) == 2).all()
@@ -102,16 +103,22 @@ def test_each_chunk_gives_what_the_model_says_of_that_text_alone() -> None:
         np.testing.assert_allclose(all_of_them.scores[asked, place], one.scores[:, 0], atol=1e-5)
 
 
+def texts(found: PhraseFinder) -> list[torch.Tensor]:
+    """t×C of each text, as it was read."""
+    look: Any = found._look
+    return [text.states[0] for text in look._function._texts]
+
+
 def test_a_phrase_is_read_alike_in_every_text() -> None:
     """The text network isolates phrases, so that chunking changes no embedding."""
-    together, model, _ = finder("grounding-dino", ANIMALS)
+    together, _, _ = finder("grounding-dino", ANIMALS)
     folder = text_checkpoint("grounding-dino")
     seen(together, (64, 80), folder=folder)
-    whole = model.model.text_backbone._kept[0][0]
-    apart, model, _ = finder("grounding-dino", ANIMALS, chunk_tokens=5)
+    whole = texts(together)[0]
+    apart, _, _ = finder("grounding-dino", ANIMALS, chunk_tokens=5)
     seen(apart, (64, 80), folder=folder)
     for index, (first, last) in enumerate(((1, 2), (3, 4), (5, 7))):
-        own = model.model.text_backbone._kept[index][0]
+        own = texts(apart)[index]
         torch.testing.assert_close(own[1 : 1 + last - first], whole[first:last])
 
 
@@ -179,18 +186,22 @@ class OneAnswerAPhrase:
     nothing here depends on how the program counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self._chunks = chunks
         self.asked: list[list[tuple[int, ...]]] = []
 
-    def __call__(self, *, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> SimpleNamespace:
-        tokens = input_ids[0].tolist()
-        ends = [place for place, token in enumerate(tokens) if token == 1012]
-        starts = [1, *(end + 1 for end in ends[:-1])]
-        logits = torch.full((1, len(ends), 256), -9.0)
-        for query, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            logits[0, query, start:end] = 9.0
-        self.asked.append([tuple(tokens[a:b]) for a, b in zip(starts, ends, strict=True)])
-        return SimpleNamespace(logits=logits, pred_boxes=torch.full((1, len(ends), 4), 0.5))
+    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        answers: list[torch.Tensor] = []
+        for chunk in self._chunks:
+            tokens = list(chunk.tokens)
+            ends = [place for place, token in enumerate(tokens) if token == 1012]
+            starts = [1, *(end + 1 for end in ends[:-1])]
+            logits = torch.full((1, len(ends), len(tokens)), -9.0)
+            for query, (start, end) in enumerate(zip(starts, ends, strict=True)):
+                logits[0, query, start:end] = 9.0
+            self.asked.append([tuple(tokens[a:b]) for a, b in zip(starts, ends, strict=True)])
+            answers += logits, torch.full((1, len(ends), 4), 0.5)
+        return tuple(answers)
 
 
 def test_each_of_three_hundred_overlapping_phrases_is_its_own_category() -> None:
@@ -201,9 +212,8 @@ def test_each_of_three_hundred_overlapping_phrases_is_its_own_category() -> None
         {"category": [{"name": name, "id": 7 * n} for n, name in enumerate(names, start=1)]}
     )
     found, _, asking = finder("grounding-dino", ontology, chunk_tokens=64)
-    look: Any = found._look
-    network = look._model = OneAnswerAPhrase()
-    look._pictures = SimpleNamespace(forget=lambda: None)
+    network: Any = OneAnswerAPhrase(found._chunks)
+    found._look = network
     _, (sightings,) = seen(found, (64, 80), folder=text_checkpoint("grounding-dino"))
     assert len(network.asked) > 20
     # Each answer apart, or equal boxes would be taken for one another.

@@ -13,8 +13,8 @@ from pipeline.models.network.deformable import exchange
 from pipeline.models.text.grounding import (
     LeanGrounding,
     exchange_geometry,
-    passable,
     read_text,
+    unlike_published,
 )
 from pipeline.models.text.phrases import Chunk
 
@@ -113,8 +113,8 @@ def test_boxes_stay_float32_in_bfloat16():
     assert len(boxes.unique()) > 60  # of 80 numbers: bfloat16 would repeat some
 
 
-def test_networks_without_proposals_are_left_to_the_library():
-    model = detector("GroundingDino")
-    assert passable(model)
-    model.config.two_stage = False
-    assert not passable(model)
+def test_architectures_that_nobody_published_are_told_before_the_first_picture():
+    assert unlike_published({}) == ""
+    assert unlike_published({"two_stage": True, "num_feature_levels": 4}) == ""
+    assert "two_stage" in unlike_published({"two_stage": False})
+    assert "one feature level" in unlike_published({"num_feature_levels": 1})
