@@ -181,8 +181,10 @@ def compile_choice(dataset: str, run: str) -> str:
 
 MOST_SHARING = 8
 """Workers that share a GPU, at most."""
-_FULL = 0.7
+_FULL = 0.9
 """Share of the time; a GPU that computes so much gains little by another worker."""
+_WAITING = 0.7
+"""Share of the time; workers that wait for pictures so much gain nothing by others."""
 _ENOUGH_S = 3.0
 """Of work that a decision is made upon."""
 _ROOM = 0.9
@@ -192,7 +194,7 @@ _ROOM = 0.9
 class GpuShares:
     """How many workers share a GPU, by what the first ones have measured.
 
-    A worker begins with a GPU for itself. Where the GPU rests for a third of the time, and
+    A worker begins with a GPU for itself. Where the GPU rests for a tenth of the time, and
     pictures are not what is waited for, further workers fill it: so many as its idle time, its
     memory and the processors beside it allow.
 
@@ -230,12 +232,13 @@ class GpuShares:
         """
         if self._shards < 2 or self._seconds < _ENOUGH_S:
             return 1
-        if max(self.busy, self._waited / self._seconds) >= _FULL:
+        if self.busy >= _FULL or self._waited / self._seconds >= _WAITING:
             return 1
         fit = min(int(self._cpus), MOST_SHARING, int(_ROOM / max(self._memory, 1e-9)))
         number = min(fit, math.ceil(1 / max(self.busy, 1 / MOST_SHARING)))
         left_s = left * self._seconds / self._shards / max(workers, 1)
-        worth = left_s * (1 - 1 / max(number, 1)) >= start_s
+        after = max(1 / max(number, 1), self.busy)  # as share of the time that it would take
+        worth = left_s * (1 - after) >= start_s
         return number if number > 1 and worth else 1
 
     def told(self, number: int) -> str:

@@ -88,7 +88,7 @@ def shares(
         (shares(0.25), 4),
         (shares(0.05), 8),
         (shares(0.6), 2),
-        (shares(0.75), 1),  # full enough
+        (shares(0.92), 1),  # full enough
         (shares(0.25, waited=0.8), 1),  # more workers would wait as well
         (shares(0.25, memory=0.4), 2),  # no memory for more
         (shares(0.25, shards=1, seconds=9), 1),  # too little is known
