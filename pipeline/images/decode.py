@@ -54,6 +54,9 @@ _OURS = (
 )  # fmt: skip
 """What a library's code raises when it stumbles over damage; the text says nothing to a user."""
 
+_THEIRS = re.compile(r"by this driver|^Error -\d|broadcast|unpack_from|cannot reshape")
+"""The same as text, in errors of other types."""
+
 
 def decoding_path(data: Contents) -> str:
     """What an image's labels depend on beside its bytes: "" for paths as old as the first."""
@@ -75,7 +78,7 @@ def explain_decoding(kind: str, error: Exception, data: Contents) -> Undecodable
         return UndecodableError(ErrorCode.TRUNCATED, f"{kind}: the file ends inside the picture")
     known = re.search("cannot handle|not support|unsupported|unknown pixel mode", str(error), re.I)
     code = ErrorCode.UNSUPPORTED if known else ErrorCode.DECODE_ERROR
-    if isinstance(error, _OURS) or "not identified by this driver" in str(error):
+    if isinstance(error, _OURS) or _THEIRS.search(str(error)):
         return UndecodableError(ErrorCode.DECODE_ERROR, f"{kind}: the file is damaged")
     return UndecodableError(code, f"{kind}: {error or type(error).__name__}")
 

@@ -262,6 +262,8 @@ class FilePixels:
         self._arguments = data, config
         source = _SOURCES[sniff(data)](data, config)
         height, width = source.hw
+        if not height * width:
+            raise UndecodableError(ErrorCode.DECODE_ERROR, f"{sniff(data)}: it has no pixels")
         check_size(
             height, width, config, bytes_a_pixel=_BYTES_A_PIXEL + source.more_bytes, tiled=True
         )

@@ -235,3 +235,15 @@ def test_a_full_disk_is_a_reason(monkeypatch):
     assert found.temporary
     assert "no room for 0.0 GB in" in found.message
     assert "No space left on device" in found.message
+
+
+def test_what_libraries_say_of_damage_is_not_said_again():
+    data = bytearray(encoded(SCENE, "PNG"))
+    at = data.index(b"IDAT") + 4
+    data[at : at + 2] = b"\0\0"
+    no_rows = bytearray(encoded(SCENE, "PNG"))
+    no_rows[20:24] = bytes(4)
+    for broken, said in ((data, "PNG: the file is damaged"), (no_rows, "PNG: it has no pixels")):
+        found = banded(bytes(broken))
+        assert isinstance(found, Failure)
+        assert (found.code, found.message) == (ErrorCode.DECODE_ERROR, said)
