@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -132,7 +133,16 @@ def _work(job: Callable[[], Any], tell: int) -> NoReturn:
         os.write(tell, str(FAILED).encode())
         raise
     os.write(tell, str(code).encode())
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """As the interpreter ends, but taking no module apart: with torch that takes a second."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def _forward(child: int, number: int) -> None:

@@ -187,6 +187,8 @@ def _set_environment() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    # A Ray of our own would start a Python for every processor, of which a run may need one.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 
 def sweep_ray_folders() -> None:
