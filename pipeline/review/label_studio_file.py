@@ -63,6 +63,8 @@ def _regions(results: Sequence[Any]) -> tuple[int, int, tuple[CorrectedRegion, .
     height = width = 0
     found: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
     for number, result in enumerate(results):
+        if not isinstance(result, Mapping):
+            raise ValueError(f"a result is {result!r}, no object")
         kind = result.get("type")
         if kind not in ("brushlabels", "polygonlabels"):
             if kind in ("choices", "textarea", "rating", "relation"):
@@ -74,7 +76,10 @@ def _regions(results: Sequence[Any]) -> tuple[int, int, tuple[CorrectedRegion, .
         if not 0 < height * width <= _MOST_PIXELS:
             raise ValueError(f"a size of {width} × {height} is none of a picture")
         value = result["value"]
-        (label,) = value[kind]
+        labels = value[kind]
+        if not isinstance(labels, list) or len(labels) != 1:
+            raise ValueError(f"a region has the labels {labels!r}: one is due")
+        label = labels[0]
         if kind == "brushlabels":
             mask = read_brush(value["rle"], height, width)
         else:
@@ -109,6 +114,8 @@ def read_brush(code: Sequence[int], height: int, width: int) -> npt.NDArray[np.u
     Raises:
         ValueError: The stream is malformed or of another picture.
     """
+    if not isinstance(code, list) or not all(type(n) is int and 0 <= n < 256 for n in code):
+        raise ValueError("a brush's code is no list of bytes")
     bits = np.unpackbits(np.array(code, np.uint8))
     text = bits.astype(np.uint8) + ord("0")
     stream = text.tobytes()

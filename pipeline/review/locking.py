@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from posixpath import normpath
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,12 @@ def import_corrections(
         raise ValueError(
             f"{ledger.uri} holds the tasks {', '.join(manifest.tasks)}: corrections are of one"
         )
-    rows, names_of = _images_of(ledger, {item.file_name for item in corrections})
+    wanted = {item.file_name for item in corrections}
+    rows, names_of = _images_of(ledger, wanted | {_plain(name) for name in wanted})
+    corrections = [
+        item if item.file_name in rows else replace(item, file_name=_plain(item.file_name))
+        for item in corrections
+    ]
     standing = read_locks(ledger.storage, ledger.uri)
     locked: dict[str, list[str]] = {"locked": [], "unchanged": [], "replaced": []}
     conflicts: list[LockConflict] = []
@@ -131,8 +137,9 @@ def import_corrections(
                     kind = "locked" if before is None else "replaced"
                     if before is not None and before.segments == lock.segments:
                         lock, kind = replace(before, file_names=lock.file_names), "unchanged"
+                    if item.file_name not in locked[kind]:
+                        locked[kind].append(item.file_name)
                     locks[lock.sha256, lock.view] = lock
-                    locked[kind].append(item.file_name)
         if reason:
             conflicts.append(LockConflict(item.file_name, reason))
     table = standing.with_locks(locks.values())
@@ -146,6 +153,11 @@ def import_corrections(
         waiting=tuple(waiting),
         ledger=ledger,
     )
+
+
+def _plain(file_name: str) -> str:
+    """A name with the separators of everybody but Windows, without `./`."""
+    return normpath(file_name.replace("\\", "/")) if file_name else ""
 
 
 def follow_locks(ledger: Ledger, locks: LockTable) -> tuple[Ledger, list[str]]:

@@ -38,7 +38,10 @@ def read_corrections(uri: str, storage: Storage | None = None) -> list[Correctio
     file = JsonFile(uri, storage)
     if file.root == "list":
         return list(read_label_studio(file))
-    source = open_source(uri, storage=storage)
+    try:
+        source = open_source(uri, storage=storage)
+    except ValueError as error:
+        raise ValueError(_without_hint(error)) from None
     if source.kind != "coco-instances":
         raise ValueError(f"{uri} is {source.kind}: corrections come as instances with file names")
     return list(_of_coco(source))
@@ -47,11 +50,17 @@ def read_corrections(uri: str, storage: Storage | None = None) -> list[Correctio
 def _of_coco(source: Source) -> Iterator[Correction]:
     table = source.categories or {}
     for entry in source.entries():
-        found = source.read(entry.key)
+        name = entry.name or ""
+        try:
+            found = source.read(entry.key)
+        except ValueError as error:
+            yield Correction(name, 0, 0, (), problem=_without_hint(error))
+            continue
         yield Correction(
-            file_name=entry.name or "",
+            file_name=name,
             height=found.height,
             width=found.width,
+            problem="" if name else "the file gives it no name",
             regions=tuple(
                 CorrectedRegion(table[int(id_)].name, counts, bool(crowd))
                 for id_, counts, crowd in zip(
@@ -59,3 +68,8 @@ def _of_coco(source: Source) -> Iterator[Correction]:
                 )
             ),
         )
+
+
+def _without_hint(error: ValueError) -> str:
+    """What is wrong, without the flags of `jobs.evaluate` that would let it pass."""
+    return str(error).partition(" (--")[0]

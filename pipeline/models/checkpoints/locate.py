@@ -243,12 +243,12 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Mod
 
 def _beside(folder: Path, model: str) -> list[str]:
     """Checkpoints beside a path that is not there, written as the path was."""
-    if "/" not in model or not folder.parent.is_dir():
+    if not folder.parent.is_dir():
         return []
-    head = model.rstrip("/").rpartition("/")[0]
+    head, slash, _ = model.rstrip("/").rpartition("/")
     near = (path for path in folder.parent.iterdir() if not path.name.startswith("."))
     return sorted(
-        f"{head}/{path.name}"
+        f"{head}{slash}{path.name}"
         for path in near
         if (path / "config.json").is_file() or (path.is_file() and path.suffix in WEIGHTS)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -108,6 +109,16 @@ def test_an_import_publishes_locked_rows_and_leaves_the_others(folder):
     again = lock(folder, first)
     assert (again.locked, again.unchanged) == ((), (first,))
     assert again.ledger.manifest.version == result.ledger.manifest.version
+
+
+def test_names_as_windows_writes_them_are_found_and_a_picture_counts_once(folder):
+    run(folder)
+    name = next(name for name in names(folder) if "/" in name)
+    ledger = ledger_of(folder)
+    item = corrected(ledger, name)
+    given = [replace(item, file_name=name.replace("/", "\\")), replace(item, file_name=f"./{name}")]
+    result = import_corrections(ledger, given, **ABOUT)
+    assert (result.locked, result.conflicts) == ((name,), ())
 
 
 def test_locked_rows_survive_runs_and_other_settings_and_new_names(folder):

@@ -136,6 +136,9 @@ def test_the_last_annotation_counts_and_parts_of_one_are_joined(tmp_path):
         ({"type": "rectanglelabels"}, "neither brush nor polygon"),
         ({"value": {"brushlabels": ["cell"]}}, "lacks 'rle'"),
         ({"original_width": 5}, "in a picture of 5"),
+        ({"value": {"brushlabels": ["a", "b"], "rle": []}}, "the labels ['a', 'b']: one is due"),
+        ({"value": {"brushlabels": ["cell"], "rle": [-1, 300]}}, "no list of bytes"),
+        ({"value": {"brushlabels": ["cell"], "rle": "abc"}}, "no list of bytes"),
     ],
 )
 def test_what_label_studio_says_that_is_no_mask_is_a_problem_of_that_picture(
@@ -143,6 +146,11 @@ def test_what_label_studio_says_that_is_no_mask_is_a_problem_of_that_picture(
 ):
     (found,) = read_corrections(written(tmp_path / "x.json", [task([result(blob(), **more)])]))
     assert message in found.problem
+
+
+def test_a_result_that_is_no_object_is_a_problem_of_its_picture(tmp_path):
+    (found,) = read_corrections(written(tmp_path / "x.json", [task([5])]))
+    assert found.problem == "a result is 5, no object"
 
 
 def cvat(shapes, size=(30, 41), name="a/b.png"):
@@ -222,6 +230,27 @@ def test_coco_instances(tmp_path):
     ((name, mask),) = masks_of(found)
     assert (found.file_name, name) == ("a/b.png", "cell")
     assert np.array_equal(mask, blob())
+
+
+def test_what_is_wrong_in_coco_is_a_problem_of_its_picture_and_no_flag_is_named(tmp_path):
+    code = {"size": [30, 41], "counts": codec.encode(blob()).decode()}
+    entry = {"id": 0, "image_id": 1, "category_id": 4, "iscrowd": "0", "segmentation": code}
+    data = {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": 30, "width": 41} for n in (1, 2)],
+        "annotations": [entry, {**entry, "id": 1, "image_id": 2, "segmentation": None}],
+        "categories": [{"id": 4, "name": "cell"}],
+    }
+    good, bad = read_corrections(written(tmp_path / "x.json", data))
+    assert (len(good.regions), good.problem) == (1, "")
+    assert bad.problem.endswith("annotation 1 of image 2: it has no segmentation")
+    data["annotations"][1]["id"] = 0
+    with pytest.raises(ValueError, match=r"an earlier one has its id .* leave their ids out$"):
+        read_corrections(written(tmp_path / "x.json", data))
+    for item in data["images"]:
+        del item["file_name"]
+    data["annotations"] = []
+    found = read_corrections(written(tmp_path / "x.json", data))
+    assert [item.problem for item in found] == ["the file gives it no name"] * 2
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,18 @@ def test_a_nearly_known_name_is_suggested(cache: Path) -> None:
         locate("segformer-b0-ad")
 
 
+@pytest.mark.parametrize("model", ["m2f-stret", "./m2f-stret", "../A/m2f-stret", "far/m2f-stret"])
+def test_a_mistyped_folder_is_compared_with_its_neighbours(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    for folder in ("A", "A/far"):
+        plain_checkpoint(tmp_path / folder / "m2f-street", NAMES)
+    monkeypatch.chdir(tmp_path / "A")
+    near = model.replace("stret", "street")
+    with pytest.raises(ValueError, match=f"did you mean '{near}'"):
+        locate(model)
+
+
 @pytest.mark.parametrize("model", ["otsu", "fcn-resnet50-voc", "folder"])
 def test_only_the_hub_has_revisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
