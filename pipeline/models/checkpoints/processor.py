@@ -113,4 +113,5 @@ def _busy_reader(device: str) -> Callable[[], float] | None:
         nvml.nvmlDeviceGetUtilizationRates(handle, rates)
         return rates[0] / 100
 
-    return read
+    # A part of a GPU (MIG) does not say: no answer is not an idle GPU.
+    return None if nvml.nvmlDeviceGetUtilizationRates(handle, rates) else read

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from pictures import write_pictures
 from ray_cluster import RayCluster
 
-from pipeline.engine import execute
+from pipeline.engine import device, execute, worker
 from pipeline.engine.execute import run_inline, run_on_ray
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.session import live_figures, ray_session
@@ -24,6 +25,7 @@ from pipeline.engine.shards import Listing
 from pipeline.errors import ExecutionError
 from pipeline.ledger.reuse import EMPTY_INDEX
 from pipeline.models.checkpoints.info import describe
+from pipeline.models.checkpoints.processor import GpuUse
 from pipeline.readers import Reader, open_reader
 from schemas.config.job import ExecutionConfig, JobConfig
 from schemas.manifest import ShardReceipt
@@ -177,6 +179,63 @@ def test_a_worker_that_cannot_fill_its_gpu_makes_room_for_several(
         assert crew.capacity() == 4
         assert crew.outdated(worker)
         crew.stop(worker)
+
+
+class IdleMeter:
+    """A GPU that is busy a fifth of the time, as every shard but a worker's first tells."""
+
+    def __init__(self, _device: str) -> None:
+        self.shards = 0
+
+    def take(self) -> GpuUse | None:
+        self.shards += 1
+        return GpuUse(0.2, 0.05) if self.shards > 1 else None
+
+    def close(self) -> None: ...
+
+
+class MeteredActor(execute._Actor):
+    def ready(self) -> tuple[str, str]:
+        worker.GpuMeter = IdleMeter
+        return super().ready()
+
+
+@pytest.mark.slow
+def test_shards_are_done_once_by_workers_that_come_to_share_a_gpu(
+    job: tuple[WorkerSpec, list[ShardWork]],
+    ray_cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray import cloudpickle
+
+    spec, works = job
+    cut = [
+        replace(work, shard=f"{i}{work.shard[1:]}", records=work.records[i : i + 1])
+        for work in works
+        for i in range(len(work.records))
+    ]
+    said: list[str] = []
+    receipts: list[ShardReceipt] = []
+    monkeypatch.setattr(execute, "_Actor", MeteredActor)
+    monkeypatch.setattr(device, "_ENOUGH_S", 0.0)
+    number = device.GpuShares.number
+    monkeypatch.setattr(
+        device.GpuShares,
+        "number",
+        lambda self, left, *, workers, start_s: number(self, left, workers=workers, start_s=0.0),
+    )
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with ray_session(ExecutionConfig(address=ray_cluster.address)):
+            free = with_execution(spec, workers=0, gpus_per_worker=None)
+            deaths = run_on_ray(free, EMPTY_INDEX, cut, receipts.append, say=said.append)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert deaths == 0
+    assert len(said) == 1
+    assert "2 share one" in said[0]
+    assert Counter(one.shard for one in receipts) == Counter(one.shard for one in cut)
+    assert any(one.gpu is not None for one in receipts)
 
 
 def test_an_autoscaling_cluster_is_asked_for_as_many_as_there_is_work_for(
