@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import tifffile
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.polygons import Ring, components_of, signed_area
+from pipeline.storage.file_bytes import Contents, open_contents
 from schemas.categories import Category
 from schemas.records import ImageRecord, Task
 from schemas.rows import AnnotationRow, ImageRow, size_of
@@ -103,7 +103,9 @@ def _collection(
     wgs84: bool,
 ) -> bytes:
     """The bytes of one picture's file."""
-    place = geo_transform(pictures.read(row, record)) if pictures and record else None
+    place = None
+    if pictures and record:
+        place = geo_transform(pictures.read(row, record), size_of(row))
     kept = [item for item in items if not table[item["category_id"]].is_background]
     head: dict[str, Any] = {"type": "FeatureCollection"}
     lonlat = _lonlat(place[1]) if wgs84 and place and place[1] else None
@@ -182,7 +184,9 @@ def _lonlat(code: int) -> Projection | None:
     return Transformer.from_crs(own, CRS.from_epsg(4326), always_xy=True).transform
 
 
-def geo_transform(data: bytes) -> tuple[Affine, int] | None:
+def geo_transform(
+    data: Contents, labelled_hw: tuple[int, int] | None = None
+) -> tuple[Affine, int] | None:
     """Where a GeoTIFF's pixels lie in the world, and the EPSG code of its coordinates, 0 = unsaid.
 
     By OGC's GeoTIFF 1.1 (19-008r4): the matrix, else one tie point and the pixel's size. With the
@@ -190,13 +194,15 @@ def geo_transform(data: bytes) -> tuple[Affine, int] | None:
 
     Args:
         data: The whole file.
+        labelled_hw: (height, width) of what was labelled, such as a level of a pyramid.
 
     Returns:
         None for a TIFF that is not placed in the world, or in a way that is not supported.
     """
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            tags = file.pages[0].tags  # pyright: ignore[reportAttributeAccessIssue]
+        with tifffile.TiffFile(open_contents(data)) as file:
+            page: Any = file.pages[0]
+            tags, full_hw = page.tags, (page.imagelength, page.imagewidth)
             found = {
                 code: tags[code].value
                 for code in (_SCALE, _TIEPOINT, _MATRIX, _KEYS)
@@ -215,6 +221,8 @@ def geo_transform(data: bytes) -> tuple[Affine, int] | None:
         return None
     if keys.get(_RASTER_TYPE) == 2:
         affine[:, 2] -= affine[:, :2] @ (0.5, 0.5)
+    if labelled_hw is not None:
+        affine[:, :2] *= (full_hw[1] / labelled_hw[1], full_hw[0] / labelled_hw[0])
     if not np.isfinite(affine).all() or not np.linalg.det(affine[:, :2]):
         return None
     code = keys.get(_PROJECTED) or keys.get(_GEOGRAPHIC) or 0

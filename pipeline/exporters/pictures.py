@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,11 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.large import open_image
+from pipeline.images.large import open_image, read_contents
 from pipeline.images.pages import as_planes
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.views import is_copy
 from pipeline.readers.relisting import Relisting
+from pipeline.storage.file_bytes import Contents, sha256_of
 from pipeline.storage.uris import join
 from schemas.config.job import ImagesConfig
 from schemas.records import Failure, ImageRecord
@@ -101,8 +101,8 @@ class Pictures:
                 )
         return found
 
-    def read(self, row: ImageRow, record: ImageRecord) -> bytes:
-        """The bytes that were labelled.
+    def read(self, row: ImageRow, record: ImageRecord) -> Contents:
+        """The bytes that were labelled; of a large TIFF they stay where they lie.
 
         Raises:
             ValueError: The file has changed since.
@@ -112,8 +112,8 @@ class Pictures:
         if is_copy(row) or reader is None:
             data = self._ledger.storage.read(record.uri)
         else:
-            data = reader.read(record)
-        if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
+            data = read_contents(reader, record)
+        if row["sha256"] and sha256_of(data) != row["sha256"]:
             raise ValueError(
                 f"{row['file_name']} has changed since it was labelled: run jobs.label again"
             )
@@ -147,10 +147,10 @@ class Pictures:
         data = self.read(row, record)
         own = picture_suffix(row)
         if is_as_it_is(row) and suffix in ("", own) and not _is_deep(data):
-            return data
+            return data[:]
         return encoded(self._decoded(row, record, data), suffix or own, quality=_QUALITY)
 
-    def _decoded(self, row: ImageRow, record: ImageRecord, data: bytes) -> npt.NDArray[np.uint8]:
+    def _decoded(self, row: ImageRow, record: ImageRecord, data: Contents) -> npt.NDArray[np.uint8]:
         sample = open_image(data, record, self._images)
         if isinstance(sample, Failure):
             raise ValueError(f"{row['file_name']} cannot be decoded again: {sample.message}")
@@ -161,9 +161,9 @@ class Pictures:
         return np.asarray(sample.pixels)  # once in memory, where decoding takes eight times that
 
 
-def _is_deep(data: bytes) -> bool:
+def _is_deep(data: Contents) -> bool:
     """Whether this is a PNG of 16 bits: byte 24 is IHDR's bit depth."""
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and data[24:25] == b"\x10"
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10"
 
 
 def picture_job(

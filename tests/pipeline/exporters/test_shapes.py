@@ -201,3 +201,15 @@ def test_a_plain_or_damaged_tiff_has_no_place(tmp_path):
     assert geo_transform(path.read_bytes()) is None
     assert geo_transform(b"II*\x00") is None
     assert geo_transform(b"") is None
+
+
+@pytest.mark.parametrize("point", [False, True])
+def test_pixels_of_a_level_lie_where_the_picture_lies(point, tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((40, 60, 3), np.uint8))
+    geotiff(path, point=point)
+    full, level = geo_transform(path.read_bytes()), geo_transform(path.read_bytes(), (10, 15))
+    assert full is not None
+    assert level is not None
+    np.testing.assert_array_equal(level[0][:, 2], full[0][:, 2])
+    np.testing.assert_array_equal(level[0] @ (15, 10, 1), full[0] @ (60, 40, 1))
