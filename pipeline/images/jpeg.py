@@ -67,16 +67,21 @@ def decode_jpeg(data: bytes, config: ImagesConfig, min_side: int | None) -> Deco
 def _several(data: bytes) -> str:
     """A note on an MPO whose further pictures are views of the scene: stereo, panorama, angles.
 
-    A preview or the brightness map that a phone adds is none.
+    A preview or the brightness map that a phone adds is none; that map has no type of its own, but
+    is smaller than the picture.
     """
     if _MPF not in data[: data.find(b"\xff\xda")]:
         return ""
     try:
         image: Any = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
         kinds = [entry["Attribute"]["MPType"] for entry in image.mpinfo[_MP_ENTRIES]]
+        views, size = sum(kind.startswith("Multi-Frame Image") for kind in kinds), image.size
+        for place, kind in enumerate(kinds):
+            if place and kind == "Undefined":
+                image.seek(place)
+                views += 2 * (image.size == size)
     except Exception:  # the first picture is there
         return ""
-    views = sum(kind.startswith("Multi-Frame Image") for kind in kinds)
     return first_of(len(kinds), "frames") if views > 1 else ""
 
 

@@ -211,7 +211,7 @@ def test_a_progressive_file_cut_between_scans_is_coarse_and_noted():
 
 def test_views_of_one_scene_are_noted_and_a_preview_is_not():
     file = bytearray(
-        encoded(scene(), "MPO", save_all=True, append_images=[Image.fromarray(255 - scene())])
+        encoded(scene(), "MPO", save_all=True, append_images=[Image.fromarray(scene()).reduce(2)])
     )
     assert decode(bytes(file)).note == ""
     entries = file.index(struct.pack("<LL", 0x030000, file.index(b"\xff\xd9") + 2))
@@ -225,3 +225,9 @@ def test_lossless_kinds_are_unsupported():
     grey = np.ascontiguousarray(scene()[..., 0])
     for data in (imagecodecs.jpegls_encode(grey), imagecodecs.ljpeg_encode(grey.astype(np.uint16))):
         assert fail(data).code is ErrorCode.UNSUPPORTED
+
+
+def test_a_second_picture_of_the_same_size_is_said_and_a_small_map_is_not():
+    picture = Image.fromarray(scene())
+    for other, note in ((picture.rotate(180), "first of 2 frames"), (picture.reduce(4), "")):
+        assert decode(encoded(picture, "MPO", save_all=True, append_images=[other])).note == note
