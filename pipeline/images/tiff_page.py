@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -36,7 +37,7 @@ _ENDS = {
 """Compressions of pictures → what each ends with: without it a part of it may have been cut."""
 _APERIO_YCC = 33003
 _BITS, _PHOTOMETRIC, _EXTRA, _COLORMAP, _INK_SET = 258, 262, 338, 320, 332
-_COUNTS = (279, 325)
+_COUNTS, _NO_DATA = (279, 325), 42113
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 
 
@@ -94,7 +95,21 @@ def read_page(page: Any, data: Contents) -> PageValues:
     if int(key.compression) == _APERIO_YCC:
         values = np.asarray(cv2.cvtColor(values, cv2.COLOR_YCrCb2RGB)[..., :3], values.dtype)
     values, more = _without_alpha(values, color, _extra(key))
-    return PageValues(values, color, photometric == "MINISWHITE", (*notes, *more))
+    values, missing = _without_no_data(values, key)
+    return PageValues(values, color, photometric == "MINISWHITE", (*notes, *more, *missing))
+
+
+def _without_no_data(values: Values, page: Any) -> tuple[Values, tuple[str, ...]]:
+    """Floats with NaN for what GDAL's tag calls no data: such as −3.4e38, beside which all else is
+    one grey."""
+    text = str(page.tags.valueof(_NO_DATA, default=""))
+    if values.dtype.kind != "f" or not text:
+        return values, ()
+    with suppress(ValueError):
+        place = values == values.dtype.type(text.strip("\0 "))
+        if place.any():
+            return np.where(place, np.nan, values).astype(values.dtype), ("no-data values are 0",)
+    return values, ()
 
 
 def _photometric(page: Any) -> str:

@@ -169,3 +169,15 @@ def test_of_a_set_of_ome_files_each_is_its_own_planes(own):
     np.testing.assert_array_equal(found.pixels[..., 0], values)
     assert found.note == "1 of 2 planes are in this file"
     assert refusal(data, projection="max")[1].endswith("is not in this file")
+
+
+def test_what_gdal_calls_no_data_does_not_drown_the_rest():
+    values = COLOR[..., 0].astype(np.float32)
+    expected = pixels_of(pages((values, {"photometric": "minisblack"})))
+    values[:20] = np.finfo(np.float32).min
+    tag = (42113, "s", 24, "-3.40282346638528860e+38", True)
+    found = read(pages((values, {"photometric": "minisblack", "extratags": [tag]})))
+    assert isinstance(found, Sample)
+    assert found.note == "no-data values are 0"
+    assert (found.pixels[:20] == 0).all()
+    assert np.unique(found.pixels[20:]).size == np.unique(expected[20:]).size
