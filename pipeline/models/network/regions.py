@@ -19,6 +19,10 @@ from pipeline.models.grids.finite import finite
 from pipeline.models.grids.geometry import Hw
 from pipeline.models.postprocess.backend import path_for
 
+_KEPT = 48
+"""Sizes of inputs whose anchors are kept, 3 MB each. Those that are kept stay: a recorded graph
+reads them."""
+
 _LEAST_SIDE = 1e-2
 """Pixels; torchvision drops narrower detections."""
 
@@ -90,15 +94,18 @@ class LeanRegions:
         hw = (pixels.shape[2], pixels.shape[3])
         shapes = [(each.shape[2], each.shape[3]) for each in features]
         key = (hw, *shapes)
-        if key not in self._anchors:
+        found = self._anchors.get(key)
+        if found is None:
             # Only the features' sizes are read, and the type in which to compute.
             like = [each[:1, :1].float() for each in features]
             whole = SimpleNamespace(tensors=pixels, image_sizes=[hw])
             (anchors,) = self._rpn.anchor_generator(whole, like)
             each = self._rpn.anchor_generator.num_anchors_per_location()
             counts = [n * h * w for n, (h, w) in zip(each, shapes, strict=True)]
-            self._anchors[key] = list(anchors.split(counts))
-        return self._anchors[key]
+            found = list(anchors.split(counts))
+            if len(self._anchors) < _KEPT:
+                self._anchors[key] = found
+        return found
 
     def _proposals(self, boxes: Tensor, logits: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """B×P×4, and which of them are any, B×P."""
