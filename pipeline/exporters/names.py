@@ -39,14 +39,14 @@ class NarrowNames:
     Attributes:
         same_stem: Differ from another in their suffix alone: one label file for both.
         dots: A dot in the stem, where readers cut a name at the first one.
-        backslashes: A backslash, which readers for Windows take for "/".
+        windows: A backslash or a colon, which mean folders and drives on Windows.
         turned: Stored turned: readers that pass over EXIF lay masks across.
         inside: Members of tars and rows of Parquet files: no path that can be opened.
     """
 
     same_stem: int
     dots: int
-    backslashes: int
+    windows: int
     turned: int
     inside: int
 
@@ -54,7 +54,7 @@ class NarrowNames:
 def narrow_names(ledger: Ledger) -> NarrowNames:
     """Counts over the images that were looked at; 8 bytes an image."""
     stems = array("Q")
-    dots = backslashes = turned = inside = 0
+    dots = windows = turned = inside = 0
     for table in ledger.images(["file_name", "status", "exif_orientation"]):
         kept = looked_at(table)
         names = kept["file_name"]
@@ -62,12 +62,12 @@ def narrow_names(ledger: Ledger) -> NarrowNames:
         stems.extend(_hash(text) for text in bare.to_pylist())
         last = compute.replace_substring_regex(bare, pattern=r"^.*/", replacement="")
         dots += _count(compute.match_substring(last, "."))
-        backslashes += _count(compute.match_substring(names, "\\"))
+        windows += _count(compute.match_substring_regex(names, r"[\\:]"))
         inside += _count(compute.match_substring_regex(names, _INSIDE_FILES))
         turned += _count(compute.greater(kept["exif_orientation"], 1))
     hashes = np.frombuffer(stems, np.uint64) if stems else np.zeros(0, np.uint64)
     counts = np.unique(hashes, return_counts=True)[1]
-    return NarrowNames(int(counts[counts > 1].sum()), dots, backslashes, turned, inside)
+    return NarrowNames(int(counts[counts > 1].sum()), dots, windows, turned, inside)
 
 
 def warn_of_names(ledger: Ledger, exporters: Iterable[Exporter]) -> None:
@@ -80,7 +80,7 @@ def warn_of_names(ledger: Ledger, exporters: Iterable[Exporter]) -> None:
         for count, text in (
             (found.same_stem, f"{found.same_stem:,} share their name but for the suffix"),
             (found.dots, f"{found.dots:,} have dots in their name"),
-            (found.backslashes, f"{found.backslashes:,} have backslashes in their name"),
+            (found.windows, f"{found.windows:,} have backslashes or colons in their name"),
             (found.turned, f"{found.turned:,} are stored turned (EXIF)"),
             (found.inside, f"{found.inside:,} lie inside tars or Parquet files"),
         )

@@ -37,12 +37,10 @@ def turned(ledger, image_id):
 
 def test_every_kind_is_counted_over_all_parts(tmp_path):
     names = ["d/a.jpg", "d/a.png", "e/a.jpg", "owl.grey.png", "v1.0/plain.png", "t.tar/b.jpg",
-             "p.parquet/3", "d\\b.jpg"]  # fmt: skip
+             "p.parquet/3", "d\\b.jpg", "a:b.jpg"]  # fmt: skip
     ledger = dataset(tmp_path / "d", names)
     turned(ledger, 4)
-    assert narrow_names(ledger) == NarrowNames(
-        same_stem=2, dots=1, backslashes=1, turned=1, inside=2
-    )
+    assert narrow_names(ledger) == NarrowNames(same_stem=2, dots=1, windows=2, turned=1, inside=2)
 
 
 def test_the_log_names_counts_and_the_format_that_carries_all(tmp_path, caplog):
