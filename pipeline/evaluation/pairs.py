@@ -175,6 +175,14 @@ def _paths(side: Sequence[ImageEntry], other: Sequence[ImageEntry]) -> list[Hash
     return keys
 
 
+def _names(side: Sequence[ImageEntry], other: Sequence[ImageEntry]) -> list[Hashable]:
+    """Whole names; as they are written where two would be one with everybody's separators."""
+    plain = [[_name(item) for item in entries] for entries in (side, other)]
+    if all(len(set(names)) == len(names) for names in plain):
+        return [*plain[0]]
+    return [item.name or "" for item in side]
+
+
 def _stem_path(entry: ImageEntry) -> str:
     path = PurePosixPath(_name(entry))
     return str(path.parent / path.stem)
@@ -182,7 +190,7 @@ def _stem_path(entry: ImageEntry) -> str:
 
 _KEYS: dict[str, Callable[[Sequence[ImageEntry], Sequence[ImageEntry]], Sequence[Hashable]]] = {
     "path": _paths,
-    "name": lambda side, _: [item.name or "" for item in side],
+    "name": _names,
     "stem": lambda side, _: [PurePosixPath(_name(item)).stem for item in side],
     "id": lambda side, _: [same_key(item.key) for item in side],
 }

@@ -77,6 +77,17 @@ def test_by_id_where_one_side_has_no_names():
     assert [item.key for item in found.unknown] == [7]
 
 
+def test_whole_names_pair_whatever_the_separators():
+    """Where two names differ in their suffix alone, the path without it leaves a doubt."""
+    names = ("p/a.jpg", "p/a.png", "q/b.jpg")
+    found = pair_images(entries(*(name.replace("/", "\\") for name in names)), entries(*names))
+    assert found.how == "file name"
+    assert [(a.name.replace("\\", "/"), b.name) for a, b in found.pairs] == [(n, n) for n in names]
+    same = ("p/a.jpg", "p\\a.jpg", "p/a.png")
+    found = pair_images(entries(*same), entries(*same))
+    assert [(a.name, b.name) for a, b in found.pairs] == [(n, n) for n in same]
+
+
 def test_nothing_in_common_names_examples_of_both():
     with pytest.raises(ValueError, match=r"ground truth has 'a.png'; the predictions have 'b.png'"):
         pair_images(entries("a.png"), entries("b.png"))
