@@ -23,17 +23,6 @@ GO_ON = "finished shards are kept, the same command goes on"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
-def _early(_signal: int, _frame: Any) -> None:
-    """A signal while the job's imports take their seconds: there is nothing to finish yet."""
-    os.write(2, b"interrupted before it began; the same command goes on\n")
-    os._exit(INTERRUPTED)
-
-
-if str(getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")).startswith("jobs."):
-    for _number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(_number, _early)
-
-
 @contextmanager
 def exit_codes(*, verbose: bool = False) -> Iterator[None]:
     """Turns what a job raises into its exit code and one line on standard error.
@@ -110,11 +99,13 @@ def guarded(job: Callable[[], Any]) -> NoReturn:
         told = pipe.read()
     code = os.waitstatus_to_exitcode(status)
     if told:
-        sys.exit(int(told))
+        _end(int(told))
+    if code == INTERRUPTED:  # before it could tell; it has said so
+        _end(INTERRUPTED)
     how = f"was killed by signal {-code}" if code < 0 else f"was ended by Ray with code {code}"
     hint = " (often: out of memory)" if code == -signal.SIGKILL else ""
     say(f"the run's process {how}{hint}; {GO_ON}", err=True)
-    sys.exit(INTERRUPTED)
+    _end(INTERRUPTED)
 
 
 def _work(job: Callable[[], Any], tell: int) -> NoReturn:
@@ -137,7 +128,11 @@ def _work(job: Callable[[], Any], tell: int) -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """As the interpreter ends, but taking no module apart: with torch that takes a second."""
+    """As the interpreter ends, but taking no module apart: with torch that takes a second.
+
+    In that second Python has given signals back to the system, and Ctrl-C would kill a process
+    that had done all it was asked for.
+    """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads any more

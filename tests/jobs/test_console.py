@@ -203,6 +203,19 @@ def test_a_guarded_job_keeps_its_own_code(body: str, code: int) -> None:
     assert guarded_by(body).returncode == code
 
 
+def test_nothing_is_torn_down_after_a_guarded_job() -> None:
+    """Python gives signals back before it does: a second Ctrl-C then killed what was done."""
+    text = (
+        "import os\nfrom jobs.console import guarded\n"
+        "class Slow:\n    def __del__(self): os.write(1, b'torn down')\n"
+        "kept = Slow()\nguarded(lambda: None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_a_guarded_job_gets_the_signal_once_and_dies_with_its_parent() -> None:
     body = (
         "import time\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
@@ -263,3 +276,24 @@ def test_defaults_in_words_are_shown():
     ).stdout
     assert "[default: (the pinned one)]" in shown
     assert "[default: (as many as fit)]" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_among_the_first_imports_is_told_too(number: int, tmp_path: Path) -> None:
+    """What a job imports first sleeps here, as it does on a machine that is busy."""
+    (tmp_path / "typer.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.label", "--help"],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "began").exists():
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert told == "interrupted before it began; the same command goes on\n"
