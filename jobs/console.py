@@ -23,6 +23,17 @@ GO_ON = "finished shards are kept, the same command goes on"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
+def _early(_signal: int, _frame: Any) -> None:
+    """A signal while the job's imports take their seconds: there is nothing to finish yet."""
+    os.write(2, b"interrupted before it began; the same command goes on\n")
+    os._exit(INTERRUPTED)
+
+
+if str(getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")).startswith("jobs."):
+    for _number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(_number, _early)
+
+
 @contextmanager
 def exit_codes(*, verbose: bool = False) -> Iterator[None]:
     """Turns what a job raises into its exit code and one line on standard error.

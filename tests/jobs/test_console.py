@@ -276,24 +276,3 @@ def test_defaults_in_words_are_shown():
     ).stdout
     assert "[default: (the pinned one)]" in shown
     assert "[default: (as many as fit)]" in shown
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_among_the_first_imports_is_told_too(number: int, tmp_path: Path) -> None:
-    """What a job imports first sleeps here, as it does on a machine that is busy."""
-    (tmp_path / "typer.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(60)\n"
-    )
-    path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.label", "--help"],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (tmp_path / "began").exists():
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED
-    assert told == "interrupted before it began; the same command goes on\n"
