@@ -135,6 +135,6 @@ def _data_yaml(ledger: Ledger, splits: set[str]) -> bytes:
         elif split != "test":
             note = f"  # no {split} split in the dataset ([split] makes one)"
             lines.append(f"{split}: images/{there[0]}{note}\n")
-    lines.append("names:\n")
+    lines.append("names:\n" if _names(ledger) else "names: {}\n")
     lines += [f"  {number}: {_quoted(name)}\n" for number, name in enumerate(_names(ledger))]
     return "".join(lines).encode()

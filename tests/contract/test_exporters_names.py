@@ -75,3 +75,8 @@ def test_what_xml_has_no_sign_for_is_replaced_and_yaml_s_is_escaped(tmp_path):
     export(none, "yolo-seg", str(tmp_path / "yolo"))
     data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text("utf-8"))
     assert [*data["names"].values()] == [item.name for item in UNPRINTABLE]
+    stuff = Categories((SKY,))
+    none = write_dataset(str(tmp_path / "stuff"), [], categories=stuff, task="panoptic")
+    export(none, "yolo-seg", str(tmp_path / "no-things"))
+    text = (tmp_path / "no-things" / "data.yaml").read_text("utf-8")
+    assert yaml.safe_load(text)["names"] == {}
