@@ -5,22 +5,29 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
 from dataclasses import fields
-from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import get_args
 
 import cv2
 import pytest
 import typer
+from document_commands import (
+    DOCUMENTS,
+    JOB_COMMANDS,
+    SHOWN,
+    TOOL_COMMANDS,
+    blocks,
+    commands,
+    job_of,
+    values,
+)
 from source_tree import ROOT
 
 from examples.simulate import render_field
-from maskmill.command import COMMANDS
 from pipeline.exporters import EXPORTERS
 from pipeline.models.checkpoints.catalog import catalog
 from pipeline.models.checkpoints.families import BUNDLED
@@ -33,51 +40,7 @@ from schemas.prompts import Ontology
 from schemas.records import ErrorCode, Status
 from schemas.tables import ANNOTATIONS, IMAGES
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DATA_FORMAT = (ROOT / "docs" / "data-format.md").read_text(encoding="utf-8")
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """Fenced blocks of one language."""
-    text = path.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def commands(start: str, *, after: str = " ") -> list[list[str]]:
-    """Every command of the documents that begins with `start`, split as a shell does.
-
-    Args:
-        start: First words of the command.
-        after: Regular expression of what may stand before it in its line, where anything does.
-    """
-    found = []
-    for path in DOCUMENTS:
-        text = path.read_text(encoding="utf-8")
-        inline = re.findall(rf"`({re.escape(start)}[^`]*)`", text)
-        for line in [*"".join(blocks(path, "bash")).replace("\\\n", " ").splitlines(), *inline]:
-            code = re.sub(r"(^|\s)#.*", "", line)
-            for hit in re.finditer(rf"(?:^|{after}){re.escape(start)}", code):
-                words = shlex.split(code[hit.end() - len(start) :])
-                found.append(list(takewhile(lambda word: word != "&&", words)))
-    return found
-
-
-JOB_COMMANDS = [
-    c for c in commands("python -m jobs.") if "<" not in c[2] and c[2] != "jobs.COMMAND"
-]
-# `maskmill` is also the name of an image and of a secret: the command begins what it commands.
-TOOL_COMMANDS = [c for c in commands("maskmill ", after="(?:&&|--) ") if c[1] != "COMMAND"]
-SHOWN = JOB_COMMANDS + [c for c in TOOL_COMMANDS if not c[1].startswith("-")]
-
-
-def job_of(command: list[str]) -> str:
-    """The module of a command, in either spelling."""
-    return COMMANDS[command[1]][0] if command[0] == "maskmill" else command[2]
-
-
-def values(command: list[str], flag: str) -> list[str]:
-    """What stands behind each `flag`."""
-    return [value for word, value in pairwise(command) if word == flag]
 
 
 @pytest.mark.parametrize("command", SHOWN, ids=" ".join)
