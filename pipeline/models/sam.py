@@ -1,4 +1,4 @@
-"""The family `sam`: SAM, SAM-HQ, SAM 2 / 2.1 and EdgeTAM; everything, points and boxes."""
+"""The family `sam`: SAM and its kin (`sam_core.checkpoint`); everything, points and boxes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ class SamSegmenter:
         pictures = encode_images(net, pixels)
         two_steps = self._checkpoint.two_steps
         return [
-            self._answer(sample, self._found(net, sample, picture, Enlarging(frame, two_steps)))
+            self._answer(
+                sample,
+                self._found(net, sample, picture, Enlarging(frame, two_steps, net.cubic)),
+            )
             for sample, picture, frame in zip(samples, pictures, frames, strict=True)
         ]
 

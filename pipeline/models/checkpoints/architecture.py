@@ -40,7 +40,10 @@ TORCHVISION = (
 )
 """Semantic networks of torchvision."""
 
-SAM = ("vit_b", "vit_l", "vit_h", "vit_t")
+EFFICIENT_SAM = ("efficient_sam_vitt", "efficient_sam_vits")
+"""EfficientSAM's two sizes, by their authors' names."""
+
+SAM = ("vit_b", "vit_l", "vit_h", "vit_t", *EFFICIENT_SAM)
 """SAM as the segment-anything package has it; vit_t is MobileSAM."""
 
 PUBLISHED = {
@@ -48,6 +51,8 @@ PUBLISHED = {
     "sam_vit_l_0b3195.pth": "vit_l",
     "sam_vit_h_4b8939.pth": "vit_h",
     "mobile_sam.pt": "vit_t",
+    "efficient_sam_vitt.pt": "efficient_sam_vitt",
+    "efficient_sam_vits.pt": "efficient_sam_vits",
 }
 """Name of a file of weights as its authors publish it, under Apache-2.0 → its SAM."""
 

@@ -1,4 +1,4 @@
-"""Checkpoints of SAM: transformers' folders, and the segment-anything package's weights."""
+"""Checkpoints of SAM: transformers' folders, and weights as their authors publish them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from pipeline.models.checkpoints.architecture import SAM
+from pipeline.models.checkpoints.architecture import EFFICIENT_SAM, SAM
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.checkpoints.load import EmptyWeights, fill, load_pretrained, read_weights
@@ -68,6 +68,8 @@ def open_sam(info: ModelInfo, *, allow_pickle: bool = False) -> SamCheckpoint:
     if kind in _CLASSES:
         return _TransformersCheckpoint(info, kind, allow_pickle)
     name = str(info.config.get("architecture", {}).get("name", ""))
+    if name in EFFICIENT_SAM:
+        return _EfficientCheckpoint(info, name, allow_pickle)
     if name in SAM:
         return _PackageCheckpoint(info, name, allow_pickle)
     raise ValueError(
@@ -144,3 +146,25 @@ class _PackageCheckpoint:
             model: Any = mobile_sam() if mobile else sam_model_registry[self._name]()
         fill(model, timm_names(state) if mobile else state, where=folder)
         return PackageSam(inference(model, device, dtype), reference=reference, compiled=compiled)
+
+
+class _EfficientCheckpoint:
+    """Stretched to the square, by floats without antialias, as EfficientSAM's authors do it."""
+
+    two_steps = False
+
+    def __init__(self, info: ModelInfo, name: str, allow_pickle: bool) -> None:
+        self._info, self._name, self._allow_pickle = info, name, allow_pickle
+        self.rule = FitRule(size=Size("stretch", 1024, 1024), antialias=False, exact=True)
+
+    def load(
+        self, device: str, dtype: torch.dtype, *, reference: bool = False, compiled: bool = False
+    ) -> SamNet:
+        from .efficient_sam import EfficientSam, efficient_sam
+
+        folder, files = self._info.folder, self._info.weights
+        state = read_weights(Path(folder), files, allow_pickle=self._allow_pickle)
+        with EmptyWeights():
+            model = efficient_sam(self._name)
+        fill(model, state, where=folder)
+        return EfficientSam(inference(model, device, dtype), compiled=compiled and not reference)

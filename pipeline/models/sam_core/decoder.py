@@ -11,7 +11,8 @@ Three rearrangements, each exact but for rounding:
 
 For SAM ViT at 1024² that makes 1.7 instead of 3.6 GFLOP a prompt. Architecture: Kirillov et al.,
 "Segment Anything" (ICCV 2023), appendix A; SAM 2 adds features of higher resolution (Ravi et al.
-2024), HQ-SAM one token and features of its own (Ke et al., NeurIPS 2023).
+2024), HQ-SAM one token and features of its own (Ke et al., NeurIPS 2023). EfficientSAM's (Xiong et
+al., CVPR 2024) differs in its tokens' self-attention and in one norm.
 """
 
 from __future__ import annotations
@@ -74,11 +75,14 @@ class DecoderParts:
         final: Attention of the tokens to the picture after them.
         final_norm: Its norm.
         up1: C → C/4 channels, twice the size.
-        up_norm: Over the channels; has weight, bias and eps.
+        up_norm: Over the channels, or, a `GroupNorm`, over all of a prompt's features as well; has
+            weight, bias and eps.
         up2: C/4 → C/8 channels, twice the size.
         hyper: One MLP a mask token: its weights over the C/8 channels.
         iou: MLP, one estimate a mask token.
         hq: What HQ-SAM adds, or None.
+        places_stay: What is added to the tokens before their self-attention is also its value and
+            remains in them, and layer 0 has a residual (EfficientSAM).
     """
 
     tokens: Tensor
@@ -93,6 +97,7 @@ class DecoderParts:
     hyper: Sequence[nn.Module]
     iou: nn.Module
     hq: HqParts | None = None
+    places_stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +293,10 @@ class FastDecoder:
         x = _places(cells, up1)
         if fine1 is not None:
             x = x + fine1
-        x = functional.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, norm.eps)
+        if isinstance(norm, nn.GroupNorm):  # of one group
+            x = functional.layer_norm(x, x.shape[1:], eps=norm.eps) * norm.weight + norm.bias
+        else:
+            x = functional.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, norm.eps)
         x = functional.gelu(x)
         x = _places(x, up2).flatten(2, 3)
         if fine2 is not None:
@@ -300,9 +308,11 @@ class FastDecoder:
         tokens = block.norm2(tokens + attended)
         return block.norm3(tokens + block.mlp(tokens))
 
-    @staticmethod
-    def _among_tokens(block: Block, tokens: Tensor, start: Tensor, *, first: bool) -> Tensor:
+    def _among_tokens(self, block: Block, tokens: Tensor, start: Tensor, *, first: bool) -> Tensor:
         attention = block.self_attention
+        if self._parts.places_stay:
+            tokens = tokens if first else tokens + start
+            return block.norm1(tokens + plain(attention, tokens, tokens, tokens))
         if first:  # layer 0 has neither positions nor a residual
             return block.norm1(plain(attention, tokens, tokens, tokens))
         query = tokens + start

@@ -142,7 +142,7 @@ class Everything:
             picture = self._net.encode(pixels.to(self._net.dtype))[0]
         else:
             (frame,) = self._fitter.frames([part.original_hw])
-        enlarging = Enlarging(frame, self._two_steps)
+        enlarging = Enlarging(frame, self._two_steps, self._net.cubic)
         scale = np.array(frame.content_hw[::-1]) / np.array(crop.size_hw[::-1])
         # As float64 into the model, as the package hands them over.
         points = torch.as_tensor(crop.points_xy * scale, device=picture.raw.device)

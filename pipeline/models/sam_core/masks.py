@@ -37,10 +37,12 @@ class Enlarging:
     Attributes:
         frame: Where the picture lies in the input.
         two_steps: Through the square input (SAM 1), or straight (SAM 2).
+        cubic: Straight, by bicubic interpolation (EfficientSAM).
     """
 
     frame: Frame
     two_steps: bool
+    cubic: bool = False
 
     def __call__(self, small: Tensor) -> Tensor:
         """M×h×w logits → M×H×W float32, in the picture's pixels."""
@@ -49,9 +51,14 @@ class Enlarging:
             x = functional.interpolate(x, self.frame.input_hw, mode="bilinear", align_corners=False)
             height, width = self.frame.content_hw
             x = x[..., :height, :width]
-        return functional.interpolate(
-            x, self.frame.picture_hw, mode="bilinear", align_corners=False
-        )[:, 0]
+        mode = "bicubic" if self.cubic else "bilinear"
+        return functional.interpolate(x, self.frame.picture_hw, mode=mode, align_corners=False)[
+            :, 0
+        ]
+
+    def path(self, device: torch.device, asked: Path | None) -> Path:
+        """See `path_for`; the kernels enlarge linearly alone."""
+        return "plain" if self.cubic else path_for(device, asked)
 
     def chunk(self) -> int:
         """Masks that are enlarged at once."""
@@ -82,7 +89,7 @@ def judge(
         M float32 in 0…1 (NaN for a mask that is empty even at the lower threshold), and M×4 int64
         boxes: left, top, right, bottom, the last two of the last pixel inside; zeros if empty.
     """
-    if len(small) and path_for(small.device, path) == "kernels":
+    if len(small) and enlarging.path(small.device, path) == "kernels":
         from pipeline.models.kernels.sam_launch import judge_small
 
         return judge_small(
@@ -207,7 +214,7 @@ def best_masks(
     every = torch.arange(len(prompts), device=prompts.device)
     if alone:
         return SmallMasks(logits[:, 0], quality[:, 0], every)
-    skip = 1 if single or ambiguous else 0
+    skip = 1 if single or ambiguous or net.alternatives_only else 0
     choice = quality[:, skip:].argmax(1) + skip
     if single and net.instability is not None:
         choice = torch.where(net.instability.stable(logits[:, 0]), 0, choice)
@@ -260,7 +267,7 @@ def numbered_segments(
     count = len(small)
     if not count:
         return
-    if path_for(small.device, path) == "kernels":
+    if enlarging.path(small.device, path) == "kernels":
         step = count
         if boxes is None:
             _, boxes = judge(small, enlarging, threshold=threshold, offset=0.0, path="kernels")

@@ -60,9 +60,14 @@ class SamNet(Protocol):
         side: Of the square input, pixels.
         dtype: Of its weights and of its input.
         instability: When its single mask is not taken (SAM 2), or None.
+        alternatives_only: The best mask is chosen of the alternatives alone, whatever is asked
+            (EfficientSAM).
+        cubic: Its logits are enlarged by bicubic interpolation (EfficientSAM).
     """
 
     instability: Instability | None
+    alternatives_only: bool
+    cubic: bool
     fast: FastDecoder
     mask_tokens: int
     hq_token: int | None
@@ -110,6 +115,9 @@ class TransformersSam:
         reference: Encode with the implementation's own forward.
         compiled: See `VitEncoder`.
     """
+
+    alternatives_only = False
+    cubic = False
 
     def __init__(self, model: Any, *, reference: bool = False, compiled: bool = False) -> None:
         self._model = model
@@ -262,6 +270,8 @@ class PackageSam:
 
     hq_token: int | None = None
     instability: Instability | None = None
+    alternatives_only = False
+    cubic = False
 
     def __init__(self, model: Any, *, reference: bool = False, compiled: bool = False) -> None:
         self._model = model

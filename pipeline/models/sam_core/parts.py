@@ -56,19 +56,7 @@ def package_parts(decoder: Any) -> DecoderParts:
         tokens=torch.cat((decoder.iou_token.weight, decoder.mask_tokens.weight)),
         iou_at=0,
         masks_at=1,
-        blocks=[
-            Block(
-                self_attention=_attention(layer.self_attn),
-                norm1=layer.norm1,
-                to_image=_attention(layer.cross_attn_token_to_image),
-                norm2=layer.norm2,
-                mlp=layer.mlp,
-                norm3=layer.norm3,
-                to_tokens=_attention(layer.cross_attn_image_to_token),
-                norm4=layer.norm4,
-            )
-            for layer in transformer.layers
-        ],
+        blocks=_package_blocks(transformer),
         final=_attention(transformer.final_attn_token_to_image),
         final_norm=transformer.norm_final_attn,
         up1=up1,
@@ -77,6 +65,42 @@ def package_parts(decoder: Any) -> DecoderParts:
         hyper=list(decoder.output_hypernetworks_mlps),
         iou=decoder.iou_prediction_head,
     )
+
+
+def efficient_parts(decoder: Any) -> DecoderParts:
+    """Of `efficient_sam.MaskDecoder`."""
+    first, second = decoder.final_output_upscaling_layers
+    transformer = decoder.transformer
+    return DecoderParts(
+        tokens=torch.cat((decoder.iou_token.weight, decoder.mask_tokens.weight)),
+        iou_at=0,
+        masks_at=1,
+        blocks=_package_blocks(transformer),
+        final=_attention(transformer.final_attn_token_to_image),
+        final_norm=transformer.norm_final_attn,
+        up1=first[0],
+        up_norm=first[1],
+        up2=second[0],
+        hyper=list(decoder.output_hypernetworks_mlps),
+        iou=decoder.iou_prediction_head,
+        places_stay=True,
+    )
+
+
+def _package_blocks(transformer: Any) -> list[Block]:
+    return [
+        Block(
+            self_attention=_attention(layer.self_attn),
+            norm1=layer.norm1,
+            to_image=_attention(layer.cross_attn_token_to_image),
+            norm2=layer.norm2,
+            mlp=layer.mlp,
+            norm3=layer.norm3,
+            to_tokens=_attention(layer.cross_attn_image_to_token),
+            norm4=layer.norm4,
+        )
+        for layer in transformer.layers
+    ]
 
 
 def _attention(module: Any) -> Attention:

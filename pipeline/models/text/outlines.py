@@ -105,7 +105,7 @@ class BoxMasks:
         threshold = 0.0 if level is None else logit(level)
         for index, picture, frame in zip(asked, pictures, frames, strict=True):
             prompts = [Prompt(1, (box[0], box[1], box[2], box[3])) for box in boxes[index]]
-            enlarging = Enlarging(frame, self._checkpoint.two_steps)
+            enlarging = Enlarging(frame, self._checkpoint.two_steps, net.cubic)
             found = masks_of_prompts(net, picture, enlarging, prompts, threshold=threshold)
             answers[index] = [_if_any(segment) for segment in found]
         return answers
