@@ -286,7 +286,10 @@ class EfficientSam:
                 f"here are {count}"
             )
         if bool((kinds == 0).any()):
-            raise ValueError("EfficientSAM knows no points beside the object")
+            raise ValueError(
+                "EfficientSAM knows no points beside the object (inside = 0); leave them out, "
+                "or ask another SAM"
+            )
         # Its authors' code moves what lies before the picture's first pixel to −1.
         places_xy = torch.where(places_xy < 0, -1.0, places_xy)
         places_xy = functional.pad(places_xy, (0, 0, 0, PLACES - count), value=-1.0)

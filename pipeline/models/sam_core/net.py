@@ -60,8 +60,8 @@ class SamNet(Protocol):
         side: Of the square input, pixels.
         dtype: Of its weights and of its input.
         instability: When its single mask is not taken (SAM 2), or None.
-        alternatives_only: The best mask is chosen of the alternatives alone, whatever is asked
-            (EfficientSAM).
+        alternatives_only: Of the alternatives alone the best mask is chosen, for boxes and several
+            points too (EfficientSAM).
         cubic: Its logits are enlarged by bicubic interpolation (EfficientSAM).
     """
 
