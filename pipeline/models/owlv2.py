@@ -128,13 +128,13 @@ def cast_but_scores(model: Any, dtype: torch.dtype) -> None:
         model: Changed in place.
         dtype: bfloat16 or float16.
     """
-    bias, classes, boxes = model.box_bias, model.class_head, model.box_head
+    bias, classes, boxes = model.box_bias.clone(), model.class_head, model.box_head
     last = {"logit_shift": classes, "logit_scale": classes, "dense2": boxes}
     cast_weights(model, dtype, keep=[getattr(head, name) for name, head in last.items()])
     for name, head in last.items():
         setattr(head, name, Cast(getattr(head, name), torch.float32))
     classes.dense0 = _Widened(classes.dense0)
-    model.box_bias = bias.float()
+    model.box_bias = bias
 
 
 class _Widened(nn.Module):

@@ -15,6 +15,7 @@ from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_r
 from pipeline.models.clipseg import ClipSeg, PromptMaps
 from pipeline.models.grids.finite import finite
 from pipeline.models.network.fit import Fitter
+from pipeline.models.network.weights import cast_weights
 from pipeline.models.text.request import read_asking, read_texts
 from schemas.config.model import ModelConfig
 from schemas.prompts import Ontology
@@ -140,3 +141,16 @@ def test_infinity_is_no_answer() -> None:
             poor[0, 0, 0, 0] = bad
             maps._forward = lambda _pixels, poor=poor: (poor,)  # pyright: ignore
             assert not bool(finite(maps.look(pixels, frames)))
+
+
+def test_in_the_precision_of_a_gpu_the_maps_are_the_same_but_for_rounding() -> None:
+    maps, model = net(Ontology.of_prompts(WORDS))
+    pixels, _ = fitted((96, 128), (96, 128))
+    with torch.inference_mode():
+        (wanted,) = maps._maps(pixels)
+        model.clip.vision_model.embeddings.interpolate_pos_encoding._kept.clear()
+        cast_weights(model, torch.bfloat16)
+        (found,) = maps._maps(pixels.bfloat16())
+    assert found.dtype == torch.bfloat16
+    error = (found.float() - wanted).norm() / wanted.norm()
+    assert error < 0.05

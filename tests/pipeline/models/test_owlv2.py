@@ -12,7 +12,7 @@ from tiny_text import picture, text_checkpoint, text_info
 
 from pipeline.models.checkpoints.hf_preprocessor import preprocessor, read_fit_rule
 from pipeline.models.network.fit import Fitter
-from pipeline.models.owlv2 import Owlv2, PatchFinder
+from pipeline.models.owlv2 import Owlv2, PatchFinder, cast_but_scores
 from pipeline.models.text.request import read_asking, read_texts
 from schemas.config.model import ModelConfig
 from schemas.config.prompts import ConflictsConfig
@@ -128,3 +128,18 @@ def test_what_cannot_work_is_said_before_the_first_picture() -> None:
         Owlv2(text_info("owlv2", ANIMALS, text_threshold=0.2), OPTIONS, ("instance",))
     with pytest.raises(ValueError, match="is no SAM"):
         Owlv2(text_info("owlv2", ANIMALS, partner="owlv2"), OPTIONS, ("instance",))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_in_the_precision_of_a_gpu_places_and_scores_are_still_float32(kind: str) -> None:
+    found = finder(ANIMALS, kind)
+    pixels, _ = fitter(kind).batch([picture((96, 128))])
+    with torch.inference_mode():
+        wanted = found._look(pixels)
+        bias = found._model.box_bias.clone()
+        cast_but_scores(found._model, torch.bfloat16)
+        boxes, logits = found._look(pixels.bfloat16())
+    assert (boxes.dtype, logits.dtype) == (torch.float32, torch.float32)
+    assert torch.equal(found._model.box_bias, bias)
+    assert (boxes - wanted[0]).abs().mean() < 0.005  # as under autocast
+    assert (logits - wanted[1]).abs().mean() < 0.02 * wanted[1].abs().mean()

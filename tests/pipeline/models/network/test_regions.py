@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from torchvision.ops import nms
 
 from pipeline.models.checkpoints.info import describe
 from pipeline.models.checkpoints.torchvision_files import load_torchvision
+from pipeline.models.maskrcnn import cast_but_boxes
 from pipeline.models.network.regions import LeanRegions, moved_boxes, survivors
 from pipeline.models.network.weights import fold_batch_norms
 
@@ -101,3 +103,22 @@ def test_boxes_move_as_torchvisions_coder_says():
     torch.testing.assert_close(
         moved_boxes(boxes, deltas, coder), coder.decode_single(deltas, boxes)
     )
+
+
+def test_in_the_precision_of_a_gpu_boxes_are_the_same_but_for_rounding():
+    _, ours = nets()
+    lowered = deepcopy(ours)
+    cast_but_boxes(lowered, torch.bfloat16)
+    pixels = batch()
+    with torch.inference_mode():
+        one, other = LeanRegions(ours), LeanRegions(lowered)
+        *maps, boxes, logits = one.propose(pixels)
+        *low, low_boxes, low_logits = other.propose(pixels.bfloat16())
+        found, sound = other.detect((*low, low_boxes, low_logits), SIZES)
+    assert {each.dtype for each in (boxes, logits, low_boxes, low_logits)} == {torch.float32}
+    assert {each.dtype for each in low} == {torch.bfloat16}
+    assert bool(sound)
+    for each, plain in zip(low, maps, strict=True):
+        assert (each.float() - plain).norm() / plain.norm() < 0.03
+    assert sum(len(each["boxes"]) for each in found) > 20
+    assert all(each["boxes"].dtype == torch.float32 for each in found)
