@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -180,11 +181,10 @@ class FastDecoder:
         if not prompts.is_cuda or count > _FEW:
             decoded = self.decode(picture, prompts)
             return self.masks(picture, decoded, torch.tensor(wanted)), decoded.predicted_iou
-        key = (*picture.grid_hw, *wanted)
+        grid_hw = picture.grid_hw
+        key = (*grid_hw, *wanted)
         if key not in self._recorded:
-            self._recorded[key] = Graphs(
-                lambda *given: self._drawn(picture.grid_hw, list(wanted), *given)
-            )
+            self._recorded[key] = Graphs(partial(self._drawn, grid_hw, list(wanted)))
         more = -count % _STEP  # few numbers of prompts, each recorded once
         filled = torch.cat((prompts, prompts[-1:].expand(more, -1, -1))) if more else prompts
         extra = [each for each in (*(picture.fine or ()), picture.hq) if each is not None]

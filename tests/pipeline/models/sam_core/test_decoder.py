@@ -69,6 +69,20 @@ def test_prompts_and_pictures_do_not_see_their_neighbours(kind: str) -> None:
         )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_gpu_records_for_a_few_prompts_is_what_is_drawn_plainly(kind: str) -> None:
+    net, dtype = net_of(kind)
+    with torch.inference_mode():
+        picture = net.encode(torch.randn(1, 3, net.side, net.side, dtype=dtype))[0].embedding
+        prompts = prompts_of(net, dtype)["points"]
+        wanted = list(range(net.mask_tokens + (net.hq_token is not None)))
+        plain = net.fast.ask(picture, prompts, wanted)
+        extra = [each for each in (*(picture.fine or ()), picture.hq) if each is not None]
+        given = (picture.cells, picture.position, prompts, *extra)
+        for one, other in zip(net.fast._drawn(picture.grid_hw, wanted, *given), plain, strict=True):
+            assert torch.equal(one, other)
+
+
 def test_transformers_hq_decoder_reads_the_wrong_cells() -> None:
     """Why `reference` mends it: without that, its masks do not depend on the prompt's cells."""
     net, dtype = net_of("sam_hq")
