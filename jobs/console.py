@@ -96,15 +96,20 @@ def guarded(job: Callable[[], Any]) -> NoReturn:
         job()
         sys.exit(OK)
     parent, (ended, tell) = os.getpid(), os.pipe()
+    handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # One that comes before this process can hand it on waits: else it would end the parent alone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)
     child = os.fork()
     if child == 0:
         os.close(ended)
         os.setpgid(0, 0)  # Ctrl-C reaches this one through its parent, once
         _die_with(parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _work(job, tell)
     os.close(tell)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in handed_on:
         signal.signal(number, lambda number, _frame: _forward(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     with os.fdopen(ended, "rb") as pipe:
         told = pipe.read()

@@ -238,6 +238,28 @@ def test_a_guarded_job_gets_the_signal_once_and_dies_with_its_parent() -> None:
             pytest.fail("the child lives on")
 
 
+def test_a_signal_right_after_the_fork_is_handed_on_too() -> None:
+    """The parent is slow to go on; the child has begun already."""
+    body = (
+        "import time\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
+        "    print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    text = (
+        "import os, signal, sys, time\nfrom jobs.console import guarded\n"
+        "close = os.close\n"
+        "def slow(number):\n    time.sleep(1)\n    close(number)\n"
+        "fork = os.fork\n"
+        "def forked():\n    child = fork()\n    os.close = slow if child else close\n"
+        "    return child\n"
+        f"os.fork = forked\ndef job():\n    {body}\nguarded(job)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        assert int(one.stdout.readline())
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(30) == INTERRUPTED
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400), ("2d", 172800)]
 )
