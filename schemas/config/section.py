@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, get_args
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -30,7 +31,52 @@ class Section(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ValueError("\n".join(_explain(cls, item) for item in error.errors())) from None
+            problems = _joined(cls, error.errors())
+            raise ValueError("\n".join(_explain(cls, item) for item in problems)) from None
+
+
+def _joined(model: type[BaseModel], errors: Sequence[Any]) -> list[Any]:
+    """A problem a place: a value that is none of several kinds is told once, with all of them."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for item in errors:
+        at = _kind_at(model, [str(part) for part in item["loc"]])
+        place = item["loc"] if at is None else (*item["loc"][:at], *item["loc"][at + 1 :])
+        found.setdefault(place, []).append({**item, "loc": place})
+    return [same[0] if len(same) == 1 else _one_of(same) for same in found.values()]
+
+
+def _one_of(same: Sequence[Any]) -> Any:
+    wanted = (item["msg"].removeprefix("Input should be ").partition(",")[0] for item in same)
+    expected = " ".join((item.get("ctx") or {}).get("expected", "") for item in same)
+    message = f"Input should be {' or '.join(dict.fromkeys(wanted))}"
+    return {**same[-1], "msg": message, "ctx": {"expected": expected.strip()}}
+
+
+def _kind_at(model: type[BaseModel], path: Sequence[str]) -> int | None:
+    """Where a path names one of several kinds that a value may be, and no key."""
+    before = None
+    for index in range(1, len(path)):
+        _, field = _descend(model, path[:index])
+        item = path[index - 1].isdigit()
+        if field is not None and (item or field is not before) and field.discriminator is None:
+            wanted = field.annotation
+            if _is_choice(_item_of(wanted) if item else wanted):
+                return index
+        before = field
+    return None
+
+
+def _is_choice(wanted: Any) -> bool:
+    kinds = [kind for kind in get_args(wanted) if kind is not type(None)]
+    return get_origin(wanted) in (Union, UnionType) and len(kinds) > 1
+
+
+def _item_of(wanted: Any) -> Any:
+    """What a list or tuple holds, or one that may be None."""
+    inner = [kind for kind in get_args(wanted) if kind not in (type(None), Ellipsis)]
+    return (
+        _item_of(inner[0]) if get_origin(wanted) in (Union, UnionType) else next(iter(inner), None)
+    )
 
 
 def _explain(model: type[BaseModel], error: Any) -> str:

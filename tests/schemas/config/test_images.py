@@ -40,3 +40,22 @@ def test_a_job_takes_them_from_its_file():
     assert JobConfig.parse({**data, "images": {"page": "first"}}).images.page == "first"
     with pytest.raises(ValueError, match=r"unknown key 'images.pages'.*page"):
         JobConfig.parse({**data, "images": {"pages": 2}})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        ("images", "page", "frst", "should be a valid integer or 'first', got 'frst'; did you"),
+        ("model", "compile", "maybe", "should be a valid boolean or 'auto', got 'maybe'"),
+        ("images", "channels", [1, 3.5], "should be a valid integer or a valid string, got 3.5"),
+    ],
+)
+def test_what_is_none_of_several_kinds_is_one_line_that_names_them(section, key, value, told):
+    data = {"input": {"uri": "in"}, "output": "out", "model": {"name": "otsu"}}
+    data[section] = {**data.get(section, {}), key: value}
+    with pytest.raises(ValueError, match=f"^{section}.{key}") as caught:
+        JobConfig.parse(data)
+    (line,) = str(caught.value).splitlines()
+    place, _, rest = line.partition(": ")
+    assert place in (f"{section}.{key}", f"{section}.{key}.1")
+    assert rest.startswith(told)
