@@ -25,14 +25,9 @@ from schemas.config.job import ExecutionConfig
 from schemas.manifest import ShardReceipt
 from schemas.records import ImageRecord
 
-from .device import (
-    INSTRUCTIONS,
-    DeviceLostError,
-    GpuShares,
-    cpus_beside,
-    hold_instructions,
-    resolve_device,
-)
+from .devices.gpu_shares import GpuShares
+from .devices.placement import INSTRUCTIONS, cpus_beside, hold_instructions, resolve_device
+from .devices.watch import DeviceLostError
 from .pool import OnReceipt, Pool, WorkerLostError
 from .prepare import Feed, Prepared, Preparer, ShardWork, WorkerSpec, one_line
 from .session import workers_for

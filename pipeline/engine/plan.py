@@ -40,7 +40,7 @@ from schemas.manifest import DatasetManifest, Part, ShardReceipt
 from schemas.records import Task
 
 from .budget import check_shrink
-from .device import resolve_device
+from .devices.placement import resolve_device
 from .locked import with_lock_tokens
 from .prepare import ShardWork, WorkerSpec
 from .progress import RunProgress

@@ -36,7 +36,7 @@ from schemas.records import Status
 
 from .budget import FailureBudget, held_back, over_budget
 from .candidate import candidate_manifest, keep_rows
-from .device import compile_choice
+from .devices.compile_choice import compile_choice
 from .execute import run_alone, run_inline, run_on_ray
 from .locked import tell_conflicts
 from .plan import Plan, Works, make_plan

@@ -45,7 +45,8 @@ from schemas.records import (
 )
 from schemas.rows import AnnotationRow, ImageRow, LabelledRows, Origin, PromptOutcome
 
-from .device import CompileChoice, DeviceWatch, compile_choice, compile_folder
+from .devices.compile_choice import CompileChoice, compile_choice, compile_folder
+from .devices.watch import DeviceWatch
 from .prepare import Prepared, Preparer, ReusedRows, ShardWork, WorkerSpec, one_line
 from .splits import split_of
 from .summary import PhaseClock

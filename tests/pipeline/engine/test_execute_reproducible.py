@@ -14,7 +14,7 @@ import pytest
 from pictures import write_pictures
 from ray_cluster import RayCluster
 
-from pipeline.engine.device import INSTRUCTIONS
+from pipeline.engine.devices.placement import INSTRUCTIONS
 from pipeline.engine.execute import run_inline, run_on_ray
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.session import ray_session
@@ -69,7 +69,7 @@ def job(tmp_path: Path) -> tuple[WorkerSpec, list[ShardWork]]:
 
 def test_torch_of_this_process_is_held() -> None:
     code = (
-        "import sys; from pipeline.engine.device import hold_instructions\n"
+        "import sys; from pipeline.engine.devices.placement import hold_instructions\n"
         "hold_instructions('cpu'); import torch\n"
         "print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
     )

@@ -20,7 +20,7 @@ from recording_model import (
     worker_spec,
 )
 
-from pipeline.engine.device import DeviceLostError
+from pipeline.engine.devices.watch import DeviceLostError
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.worker import ShardWorker
 from pipeline.errors import ModelLoadError
