@@ -50,8 +50,21 @@ def transformers_parts(decoder: Any) -> DecoderParts:
 
 def package_parts(decoder: Any) -> DecoderParts:
     """Of the segment-anything package's mask decoder."""
-    transformer = decoder.transformer
     up1, norm, _, up2, _ = decoder.output_upscaling
+    return _parts_of(decoder, up1, norm, up2)
+
+
+def efficient_parts(decoder: Any) -> DecoderParts:
+    """Of `efficient_sam.MaskDecoder`."""
+    first, second = decoder.final_output_upscaling_layers
+    return _parts_of(decoder, first[0], first[1], second[0], places_stay=True)
+
+
+def _parts_of(
+    decoder: Any, up1: Any, up_norm: Any, up2: Any, *, places_stay: bool = False
+) -> DecoderParts:
+    """Of a decoder with the package's two-way transformer and names."""
+    transformer = decoder.transformer
     return DecoderParts(
         tokens=torch.cat((decoder.iou_token.weight, decoder.mask_tokens.weight)),
         iou_at=0,
@@ -60,30 +73,11 @@ def package_parts(decoder: Any) -> DecoderParts:
         final=_attention(transformer.final_attn_token_to_image),
         final_norm=transformer.norm_final_attn,
         up1=up1,
-        up_norm=norm,
+        up_norm=up_norm,
         up2=up2,
         hyper=list(decoder.output_hypernetworks_mlps),
         iou=decoder.iou_prediction_head,
-    )
-
-
-def efficient_parts(decoder: Any) -> DecoderParts:
-    """Of `efficient_sam.MaskDecoder`."""
-    first, second = decoder.final_output_upscaling_layers
-    transformer = decoder.transformer
-    return DecoderParts(
-        tokens=torch.cat((decoder.iou_token.weight, decoder.mask_tokens.weight)),
-        iou_at=0,
-        masks_at=1,
-        blocks=_package_blocks(transformer),
-        final=_attention(transformer.final_attn_token_to_image),
-        final_norm=transformer.norm_final_attn,
-        up1=first[0],
-        up_norm=first[1],
-        up2=second[0],
-        hyper=list(decoder.output_hypernetworks_mlps),
-        iou=decoder.iou_prediction_head,
-        places_stay=True,
+        places_stay=places_stay,
     )
 
 
