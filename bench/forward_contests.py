@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,6 +73,20 @@ def their_way(model: Any, call: Callable[[Any, Tensor], Any], pixels: Tensor) ->
     return run
 
 
+def contest_of(
+    model: Any,
+    call: Callable[[Any, Tensor], Any],
+    pixels: Tensor,
+    build: Callable[[Any], Call],
+    answers: Callable[[Any], list[Tensor]],
+    given: argparse.Namespace,
+) -> Contest:
+    """Of a network that both sides call with pixels."""
+    plain = partial(call, model, pixels)
+    theirs = their_way(model, call, pixels)
+    return Contest(plain, theirs, our_ways(given, build), answers, given.batch)
+
+
 def options(given: argparse.Namespace, *, compiled: bool, dtype: str = "auto") -> Any:
     from schemas.config.model import ModelConfig
 
@@ -130,13 +145,7 @@ def universal(name: str, given: argparse.Namespace) -> Contest:
             return [answer[0].float()]
         return [(answer.logits if case.task == "semantic" else answer.class_queries_logits).float()]
 
-    return Contest(
-        lambda: call(plain, pixels),
-        their_way(plain, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
+    return contest_of(plain, call, pixels, build, answers, given)
 
 
 def _copied(case: Any) -> Any:
@@ -175,13 +184,7 @@ def eomt(name: str, given: argparse.Namespace) -> Contest:
         classes = answer[0] if type(answer) is tuple else answer.class_queries_logits
         return [classes.float()]
 
-    return Contest(
-        lambda: model(pixels),
-        their_way(model, lambda net, some: net(some), pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
+    return contest_of(model, lambda net, some: net(some), pixels, build, answers, given)
 
 
 def grounding(name: str, given: argparse.Namespace) -> Contest:
@@ -209,13 +212,7 @@ def grounding(name: str, given: argparse.Namespace) -> Contest:
         logits = answer[0] if isinstance(answer, tuple) else answer.logits[..., : len(ids)]
         return [logits.float().sigmoid()[..., 1]]
 
-    return Contest(
-        lambda: call(model, pixels),
-        their_way(model, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
+    return contest_of(model, call, pixels, build, answers, given)
 
 
 def words(given: argparse.Namespace, count: int) -> tuple[Any, Any]:
@@ -262,13 +259,7 @@ def owlv2(name: str, given: argparse.Namespace) -> Contest:
     def answers(answer: Any) -> list[Tensor]:
         return [(answer[1] if type(answer) is tuple else answer.logits).float()]
 
-    return Contest(
-        lambda: call(model, pixels),
-        their_way(model, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
+    return contest_of(model, call, pixels, build, answers, given)
 
 
 def clipseg(name: str, given: argparse.Namespace) -> Contest:
@@ -305,13 +296,7 @@ def clipseg(name: str, given: argparse.Namespace) -> Contest:
             return [answer[0].flatten(0, 1).float()]
         return [answer.logits.float()]
 
-    return Contest(
-        lambda: call(model, pixels),
-        their_way(model, call, pixels),
-        our_ways(given, build),
-        answers,
-        given.batch,
-    )
+    return contest_of(model, call, pixels, build, answers, given)
 
 
 def sam3(name: str, given: argparse.Namespace) -> Contest:
