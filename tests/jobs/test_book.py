@@ -75,7 +75,7 @@ def test_speeds_stand_where_they_were_measured():
     for name, number in (
         *(("mask2former", "304.8"), ("oneformer", "132.7"), ("eomt", "304.6")),
         *(("semantic", "515.0"), ("maskrcnn", "509.2"), ("grounding-dino", "86.4")),
-        *(("owlv2", "338.2"), ("otsu", "648")),
+        *(("unet", "1597"), ("owlv2", "338.2"), ("otsu", "648")),
     ):
         assert number in results
         assert str(round(float(number))) in ABOUT[name]["speed"]
