@@ -283,11 +283,3 @@ def test_no_cluster_at_the_address_is_one_line() -> None:
     ):
         pass
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "settled"),
-    [("auto", 0, "cpu"), ("auto", None, "cpu"), ("auto", 0.5, "cuda"), ("cpu", 1, "cpu")],
-)
-def test_auto_is_the_gpu_that_a_worker_holds(device: str, gpus: float, settled: str) -> None:
-    assert execute.resolve_device(device, gpus) == settled

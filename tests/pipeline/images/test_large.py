@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
-import tifffile
 from pictures_encoded import RECORD
+from slides import COLOR, written
 
 from pipeline.images import large, memory
 from pipeline.images.decode import decode_image
 from pipeline.images.large import SlidePixels, open_image, shrunk
 from schemas.config.images import ImagesConfig
 from schemas.records import Failure, Sample
-
-RNG = np.random.default_rng(8)
-COLOR = np.kron(RNG.integers(0, 256, (11, 17, 3)), np.ones((12, 12, 1))).astype(np.uint8)
-
-
-def written(values: np.ndarray, **options: Any) -> bytes:
-    file = io.BytesIO()
-    settings = {"tile": (32, 48), "metadata": None, "photometric": "rgb", **options}
-    tifffile.imwrite(file, values, **settings)
-    return file.getvalue()
 
 
 @pytest.fixture(autouse=True)

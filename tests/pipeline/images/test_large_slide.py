@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from pictures_encoded import decode
+from slides import COLOR, PLACES, written
 
 from pipeline.images import large
 from pipeline.images.decoded import UndecodableError
@@ -21,16 +19,6 @@ from pipeline.storage.file_bytes import FileBytes
 from pipeline.storage.storage import Storage
 from schemas.config.images import ImagesConfig
 
-RNG = np.random.default_rng(8)
-COLOR = np.kron(RNG.integers(0, 256, (11, 17, 3)), np.ones((12, 12, 1))).astype(np.uint8)
-
-
-def written(values: np.ndarray, **options: Any) -> bytes:
-    file = io.BytesIO()
-    settings = {"tile": (32, 48), "metadata": None, "photometric": "rgb", **options}
-    tifffile.imwrite(file, values, **settings)
-    return file.getvalue()
-
 
 @pytest.mark.parametrize("codec", [None, "lzw", "zlib", "jpeg", "jpeg2000", "webp"])
 def test_every_part_equals_the_whole(codec):
@@ -38,14 +26,7 @@ def test_every_part_equals_the_whole(codec):
     whole = decode(data).pixels
     pixels = SlidePixels(data, ImagesConfig())
     assert pixels.shape == whole.shape
-    for place in (
-        np.s_[:, :],
-        np.s_[10:20],
-        np.s_[31:33, 47:49],
-        np.s_[100:999, 150:999],
-        np.s_[5:5, 3:9],
-        np.s_[:, :, :1],
-    ):
+    for place in PLACES:
         np.testing.assert_array_equal(pixels[place], whole[place])
     np.testing.assert_array_equal(np.asarray(pixels), whole)
     np.testing.assert_array_equal(histogram(pixels), histogram(whole))  # type: ignore[arg-type]
