@@ -17,7 +17,8 @@ import pytest
 from pictures import write_pictures
 from ray_cluster import RayCluster
 
-from pipeline.engine import device, execute, worker
+from pipeline.engine import execute, worker
+from pipeline.engine.devices import gpu_shares
 from pipeline.engine.execute import run_inline, run_on_ray
 from pipeline.engine.prepare import ShardWork, WorkerSpec
 from pipeline.engine.session import live_figures, ray_session
@@ -217,10 +218,10 @@ def test_shards_are_done_once_by_workers_that_come_to_share_a_gpu(
     said: list[str] = []
     receipts: list[ShardReceipt] = []
     monkeypatch.setattr(execute, "_Actor", MeteredActor)
-    monkeypatch.setattr(device, "_ENOUGH_S", 0.0)
-    number = device.GpuShares.number
+    monkeypatch.setattr(gpu_shares, "_ENOUGH_S", 0.0)
+    number = gpu_shares.GpuShares.number
     monkeypatch.setattr(
-        device.GpuShares,
+        gpu_shares.GpuShares,
         "number",
         lambda self, left, *, workers, start_s: number(self, left, workers=workers, start_s=0.0),
     )

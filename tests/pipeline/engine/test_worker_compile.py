@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from recording_model import RecordingSegmenter, png, shard_work, worker_spec
 
-from pipeline.engine import device, worker
+from pipeline.engine import worker
+from pipeline.engine.devices import compile_choice
 from pipeline.engine.worker import ShardWorker, load_model
 from schemas.config.job import JobConfig
 
@@ -44,7 +45,7 @@ def test_a_worker_compiles_where_it_pays(
 
     monkeypatch.setattr(RecordingSegmenter, "__init__", built)
     monkeypatch.setattr(worker, "GpuMeter", Idle)
-    monkeypatch.setattr(device, "COLD_S", pays_s)
+    monkeypatch.setattr(compile_choice, "COLD_S", pays_s)
     first = ShardWorker(spec)
     work = shard_work(NAMES)
     receipt = first.run(work, map(first.preparer.prepare, work.records))
@@ -55,7 +56,7 @@ def test_a_worker_compiles_where_it_pays(
     assert "1000 images a worker" in receipt.told
     made.clear()
     second = ShardWorker(spec)  # does as the first one, whatever it would measure
-    monkeypatch.setattr(device, "COLD_S", 1e9 - pays_s)
+    monkeypatch.setattr(compile_choice, "COLD_S", 1e9 - pays_s)
     again = second.run(work, map(second.preparer.prepare, work.records))
     assert (made, again.told) == (loads, "")
     first.close()
