@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.fields import draw_fields
 from bench.two_gpus import draw_pictures, first, write_checkpoint
 
 WARM = 0.2
@@ -317,20 +318,6 @@ def _decoded(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(sample, Sample):
         raise ValueError(row["path"])
     return {"path": row["path"], "pixels": sample.pixels}
-
-
-def draw_fields(folder: Path, count: int) -> Path:
-    """`bench.pipeline.write_fields` by several processes, which differ in their seed."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    from bench.pipeline import write_fields
-
-    if not folder.is_dir():
-        share = -(-count // (os.cpu_count() or 1))
-        starts = range(0, count, share)
-        with ProcessPoolExecutor() as pool:
-            list(pool.map(write_fields, [folder] * len(starts), [share] * len(starts), starts))
-    return folder
 
 
 def prepared(given: argparse.Namespace) -> argparse.Namespace:

@@ -19,7 +19,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from bench.pipeline_gpu import WARM, Clock, draw_fields
+from bench.fields import draw_fields
+from bench.pipeline_gpu import WARM, Clock
 from bench.two_gpus import first
 from pipeline.engine import run
 from pipeline.engine.progress import RunProgress

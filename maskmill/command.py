@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif first == "--complete":
         from .completion import candidates
 
-        print("\n".join(candidates(words[1:])))
+        modules = {name: module for name, (module, _) in COMMANDS.items()}
+        print("\n".join(candidates(words[1:], modules)))
     elif first in COMMANDS:
         run(first, words[1:])
     else:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import importlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from .command import COMMANDS
 
 _SCRIPTS = {
     "bash": """_maskmill() {
@@ -44,23 +42,21 @@ _PLACES = {
 """Shell → where its script goes, and the file of the user's that must name it."""
 
 
-def candidates(words: Sequence[str]) -> list[str]:
-    """What may stand where the last word is; empty where a file name is wanted."""
+def candidates(words: Sequence[str], modules: Mapping[str, str]) -> list[str]:
+    """What may stand where the last word is; empty where a file name is wanted.
+
+    Args:
+        words: What was typed after the program's name.
+        modules: Command → the module of its job.
+    """
     if not words:
-        return list(COMMANDS)
+        return list(modules)
     *before, last = words
     if not before:
-        return [name for name in (*COMMANDS, "version") if name.startswith(last)]
-    if before[0] not in COMMANDS or not last.startswith("-"):
+        return [name for name in (*modules, "version") if name.startswith(last)]
+    if before[0] not in modules or not last.startswith("-"):
         return []
-    return [option for option in options(before[0]) if option.startswith(last)]
-
-
-def options(command: str) -> list[str]:
-    """The long options of a job's program."""
-    from jobs.console import long_options
-
-    return long_options(importlib.import_module(COMMANDS[command][0]).app)
+    return [option for option in _options(modules[before[0]]) if option.startswith(last)]
 
 
 def script(shell: str) -> str:
@@ -82,3 +78,10 @@ def install(shell: str) -> str:
             start = "\n" if text and not text.endswith("\n") else ""
             user.write_text(f"{text}{start}{line}\n", encoding="utf-8")
     return f"wrote {path}; a new {shell} completes maskmill"
+
+
+def _options(module: str) -> list[str]:
+    """The long options of a job's program."""
+    from jobs.console import long_options
+
+    return long_options(importlib.import_module(module).app)

@@ -10,18 +10,20 @@ import pytest
 from maskmill.command import COMMANDS, SHELLS, main
 from maskmill.completion import candidates, install, script
 
+MODULES = {name: module for name, (module, _) in COMMANDS.items()}
+
 
 def test_the_first_word_is_a_command() -> None:
-    assert candidates([]) == list(COMMANDS)
-    assert candidates([""]) == [*COMMANDS, "version"]
-    assert candidates(["pre"]) == ["preview"]
+    assert candidates([], MODULES) == list(COMMANDS)
+    assert candidates([""], MODULES) == [*COMMANDS, "version"]
+    assert candidates(["pre"], MODULES) == ["preview"]
 
 
 def test_later_words_are_options_of_that_command() -> None:
-    assert "--input-format" in candidates(["label", "--inp"])
-    assert all(word.startswith("--inp") for word in candidates(["label", "--inp"]))
-    assert candidates(["label", "pho"]) == []  # a file name: the shell's own completion
-    assert candidates(["nothing", "--"]) == []
+    assert "--input-format" in candidates(["label", "--inp"], MODULES)
+    assert all(word.startswith("--inp") for word in candidates(["label", "--inp"], MODULES))
+    assert candidates(["label", "pho"], MODULES) == []  # a file name: the shell's own completion
+    assert candidates(["nothing", "--"], MODULES) == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)
