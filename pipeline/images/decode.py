@@ -23,7 +23,7 @@ from .jpeg import decode_jpeg
 from .pillow_kinds import PLUGINS, Decoder, decode_heic, decode_with
 from .png import decode_png
 from .sniff import is_cut, sniff
-from .tiff import decode_tiff
+from .tiff.source import decode_tiff
 
 DECODERS: dict[str, Decoder] = {
     "JPEG": decode_jpeg,

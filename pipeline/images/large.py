@@ -32,8 +32,8 @@ from .jpeg import jpeg_bands
 from .memory import check_size
 from .png import png_bands
 from .sniff import sniff
-from .tiff import TiffSource, tiff_bands
-from .tiff_page import check_strips, decode_segment, is_plain
+from .tiff.page import check_strips, decode_segment, is_plain
+from .tiff.source import TiffSource, tiff_bands
 
 LARGE_FILE = 1 << 27
 """Bytes from which on a TIFF is read by ranges: its decoder never needs all of it at once."""

@@ -22,7 +22,7 @@ from .jp2_jxl import count_jpegxl_frames
 from .large import read_contents
 from .pillow_kinds import PLUGINS, count_frames, heif_plugin
 from .sniff import sniff
-from .tiff import count_planes
+from .tiff.source import count_planes
 
 _AXES = {"page": "page", "z": "z", "time": "t"}
 """`images.each` → how a plane is named."""

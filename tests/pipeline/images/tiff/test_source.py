@@ -266,8 +266,9 @@ def test_a_level_by_its_number(level):
 def test_a_level_by_the_size_of_its_pixels(mpp, level):
     data, levels = pyramid()
     assert decode(data, mpp=mpp).original_hw == levels[level].shape
-    plain = written(deep(20, 30))
-    assert "does not say how large its pixels are" in fail(plain, mpp=mpp).message
+    for said in ({}, {"resolution": (72, 72), "resolutionunit": "INCH"}):  # screens' says nothing
+        plain = written(deep(20, 30), **said)
+        assert "does not say how large its pixels are" in fail(plain, mpp=mpp).message
 
 
 def test_a_level_is_measured_by_itself(monkeypatch):

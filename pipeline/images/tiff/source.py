@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,10 +16,11 @@ from schemas.config.images import ImagesConfig
 from schemas.notes import first_of
 from schemas.records import ErrorCode
 
-from .decoded import Bands, Decoded, NotInBandsError, Pixels, UndecodableError, from_deep
-from .memory import check_size, deep_bytes
-from .stack import ImageStack, Picked, pick
-from .tiff_page import PageValues, check_strips, decode_segment, is_plain, read_page
+from ..decoded import Bands, Decoded, NotInBandsError, Pixels, UndecodableError, from_deep
+from ..memory import check_size, deep_bytes
+from ..stack import ImageStack, Picked, pick
+from .page import PageValues, check_strips, decode_segment, is_plain, read_page
+from .scale import channel_names, ome_image, scale_of
 
 # It says on stderr, without a file's name, what becomes a note or a failure here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
@@ -87,6 +86,8 @@ class TiffSource:
 
     Attributes:
         key: Page whose tags hold for all planes.
+        full: The same page at full size, where `key` is a level of a pyramid.
+        ome: What the file's OME-XML says of the image.
         hw: (height, width) of a plane.
         notes: What was left out beside the stack's planes.
         first_read: The first plane that was read, with what is to be said of it.
@@ -101,26 +102,25 @@ class TiffSource:
         first = _first_page(file, data)
         self._series: Any = None
         self._pages: list[Any] = [first]
+        self.ome: Any = None
         every = _all_series(file)
         kind = every[0].kind if every else "generic"
         if kind in _PLAIN and config.series is None and not (config.level or config.mpp):
             if _DNG in first.tags:
                 raise UndecodableError(ErrorCode.UNSUPPORTED, "TIFF: camera raw is not supported")
             self._pages = _plain_pages(file) or [first]
-            self.key = self._pages[0]
+            self.key = self.full = self._pages[0]
         else:
-            place = _chosen_series(every, config.series)
-            self._series, more = _chosen_level(every[place], config)
-            self.notes = more
-            self._number = place
-            self.key = self._series.keyframe
+            whole = every[_chosen_series(every, config.series)]
+            self.ome = _ome_of(whole)
+            self._series, self.notes = _chosen_level(whole, config)
+            self.key, self.full = self._series.keyframe, whole.keyframe
             if len(every) > 1 and config.series is None and kind not in _SLIDES:
                 self.notes += (first_of(len(every), "series"),)
             self._leave_other_files()
             if kind == "bif":
                 self.notes += ("fields of the scanner laid edge to edge, not stitched",)
         self.orientation = _orientation_of(self.key)
-        self._ome = file.ome_metadata if file.is_ome else None
         self.hw = int(self.key.imagelength), int(self.key.imagewidth)
         if not all(self.hw):
             raise UndecodableError(ErrorCode.DECODE_ERROR, "TIFF: the page has no pixels")
@@ -142,7 +142,8 @@ class TiffSource:
         chosen = config.page or config.time or config.channels or config.projection != "none"
         if own and len(own) < len(pages) and not chosen:
             self.notes += (f"{len(own)} of {len(pages)} planes are in this file",)
-            self._series, self._pages, self.key = None, own, own[0].keyframe
+            self._series, self._pages = None, own
+            self.key = self.full = own[0].keyframe
 
     def only_page(self) -> Any:
         """The page, where the file or series has one plane; else None."""
@@ -172,7 +173,7 @@ class TiffSource:
                 place = place * count + at[axis]
             return self._plane(self._page(place, math.prod(outer.values())), at, within)
 
-        return ImageStack(sizes, plane, _channel_names(self._ome, self._number))
+        return ImageStack(sizes, plane, channel_names(self.ome))
 
     def _page(self, place: int, count: int) -> Any:
         """The page of a plane; planes of one long block of bytes have only one between them."""
@@ -200,6 +201,12 @@ class TiffSource:
             top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 0
             return top - values
         return values
+
+
+def _ome_of(series: Any) -> Any:
+    """What OME-XML says of a series of tifffile's."""
+    first = next((page for page in series.pages if page is not None), series.keyframe)
+    return ome_image(series.keyframe.parent, first.index)
 
 
 class _Block:
@@ -284,17 +291,6 @@ def _chosen_series(every: list[Any], asked: int | str | None) -> int:
     return place
 
 
-def _channel_names(ome: str | None, series: int) -> tuple[str, ...]:
-    if not ome:
-        return ()
-    images = re.findall(r"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image>", ome, re.DOTALL)
-    if series >= len(images):
-        return ()
-    channels = re.findall(r"<(?:\w+:)?Channel\b[^>]*>", images[series])
-    found = (re.search(r'\bName="([^"]*)"', one) for one in channels)
-    return tuple(html.unescape(one[1]) if one else "" for one in found)
-
-
 def _shown(picked: Picked, color: int) -> tuple[Values, tuple[str, ...]]:
     """The one or three bands that are seen, and what was left out for them."""
     values, chosen = picked.values, picked.chosen
@@ -325,7 +321,7 @@ def _chosen_level(series: Any, config: ImagesConfig) -> tuple[Any, tuple[str, ..
             are.
     """
     levels = list(series.levels)
-    place = config.level if config.mpp is None else _by_size(levels, series, config.mpp)
+    place = config.level if config.mpp is None else _by_size(levels, config.mpp)
     if place >= len(levels):
         count = "1 level" if len(levels) == 1 else f"{len(levels)} levels"
         message = f"images.level = {place}: the image has {count}"
@@ -333,34 +329,15 @@ def _chosen_level(series: Any, config: ImagesConfig) -> tuple[Any, tuple[str, ..
     return levels[place], (f"level {place} of {len(levels)}",) if place else ()
 
 
-def _by_size(levels: list[Any], series: Any, wanted: float) -> int:
-    finest = _microns_a_pixel(series)
+def _by_size(levels: list[Any], wanted: float) -> int:
+    full = levels[0].keyframe
+    finest = scale_of(full, _ome_of(levels[0]), likely=True)
     if finest is None:
         message = "images.mpp: the file does not say how large its pixels are"
         raise UndecodableError(ErrorCode.UNSUPPORTED, message)
-    width = levels[0].keyframe.imagewidth
-    sizes = [finest * width / level.keyframe.imagewidth for level in levels]
+    sizes = [finest.x * full.imagewidth / level.keyframe.imagewidth for level in levels]
     fitting = [place for place, size in enumerate(sizes) if size <= wanted * _TOLERANCE]
     return max(fitting, default=0)
-
-
-def _microns_a_pixel(series: Any) -> float | None:
-    """Micrometres a pixel of a series at full size, None where the file does not tell."""
-    page = series.levels[0].keyframe
-    aperio = re.search(r"\bMPP\s*=\s*([\d.]+)", page.description or "")
-    if aperio:
-        return float(aperio[1]) or None
-    ome = page.parent.ome_metadata if page.parent.is_ome else None
-    size = re.search(r'\bPhysicalSizeX="([\d.eE+-]+)"', ome or "")
-    unit = re.search(r'\bPhysicalSizeXUnit="([^"]+)"', ome or "")
-    if size:
-        factor = {"µm": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3}.get(unit[1] if unit else "µm")
-        return float(size[1]) * factor if factor else None
-    value = page.tags.valueof("XResolution")
-    scale = {2: 25_400.0, 3: 10_000.0}.get(int(page.tags.valueof("ResolutionUnit", default=2)))
-    if not value or not value[0] or not value[1] or scale is None:
-        return None
-    return scale * value[1] / value[0]
 
 
 def tiff_bands(data: Contents, config: ImagesConfig, pixels_at_once: int) -> Bands:

@@ -20,7 +20,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents
 from schemas.records import ErrorCode
 
-from .decoded import UndecodableError, divided, full_range
+from ..decoded import UndecodableError, divided, full_range
 
 Values = npt.NDArray[Any]
 

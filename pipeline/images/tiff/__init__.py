@@ -1,0 +1,1 @@
+"""TIFF: which pages of a file are one picture, what is in a page, how large its pixels are."""
