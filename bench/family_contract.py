@@ -30,7 +30,7 @@ def contract(device: str) -> None:
     Raises:
         SystemExit: One did.
     """
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "contract")]
+    sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("support", "contract")]
     suite: Any = import_module("test_families")
     failed: list[str] = []
     print(f"| checkpoint | segments | mean IoU, float32 | worst | mean IoU, {device}'s own |")

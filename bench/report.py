@@ -27,7 +27,7 @@ from pipeline.report import write_report
 from schemas.categories import Categories, Category
 from schemas.records import ImageRecord, Segment, Segmentation
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from browser import Page, find_browser, open_browser
 

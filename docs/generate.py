@@ -1,7 +1,8 @@
 """Writes docs/reference/ from the programs themselves: `python -m docs.generate` from the root.
 
 cli.md comes from the jobs' own options, config.md from the fields of a job, python.md from
-signatures and docstrings, the exit codes from the README. `make docs` runs it before the site is
+signatures and docstrings, the exit codes from the README, a chart from the table of
+docs/performance.md. `make docs` runs it before the site is
 built; a test compares what it would write with what is there.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import typer
 
 import maskmill
+from docs.chart import CHART, drawn
 from maskmill.command import COMMANDS
 from maskmill.model import Answer
 from schemas.config.export import ExportConfig
@@ -39,6 +41,7 @@ def main() -> None:
     REFERENCE.mkdir(exist_ok=True)
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
+    CHART.write_text(drawn(), encoding="utf-8")
 
 
 def pages() -> dict[str, str]:

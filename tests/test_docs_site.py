@@ -12,6 +12,7 @@ import pytest
 import yaml
 from source_tree import ROOT
 
+from docs.chart import CHART, drawn, rates
 from docs.generate import REFERENCE, cell, pages
 from maskmill.command import COMMANDS
 from schemas.config.job import JobConfig
@@ -25,6 +26,13 @@ PAGES = pages()
 def test_the_reference_is_up_to_date(name):
     there = (REFERENCE / name).read_text(encoding="utf-8")
     assert there == PAGES[name], "run: python -m docs.generate"
+
+
+def test_the_chart_shows_every_row_of_the_table():
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| .*× \|$", page.partition("\nWhole runs")[0], re.MULTILINE)
+    assert len(rates(page)) == len(table) > 5
+    assert CHART.read_text(encoding="utf-8") == drawn(), "run: python -m docs.generate"
 
 
 def test_the_reference_has_every_command_key_and_name():
@@ -72,7 +80,7 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     site = tmp_path / "build" / "site"
-    assert not (site / "generate.py").exists()
+    assert not list(site.rglob("*.py"))
     shown = list(site.rglob("*.html"))
     assert len(shown) > len(list(DOCS.rglob("*.md")))  # and the page for what is not there
     loads = re.compile(r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
