@@ -17,7 +17,7 @@ from .coco_parts import LabelledPart, check_coco, head, image_entries, labelled_
 from .json_write import END, compute, concat, items, member, numbers, quoted, write_object
 from .png_check import RGB_8, check_pngs
 from .png_folder import PngNames, remove_others, write_pngs
-from .table import Artifact, Report, Traits
+from .table import Artifact, Report, Standing, Traits
 
 
 class CocoPanoptic:
@@ -41,7 +41,7 @@ class CocoPanoptic:
         """Writes `out`/panoptic/*.png, then `out`/panoptic.json, then removes stale PNGs."""
         return self.renew(ledger, out, None)
 
-    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
+    def renew(self, ledger: Ledger, out: str, before: Standing | None) -> list[Artifact]:
         """See `table.Renewable`."""
         names = PngNames.of_ledger(ledger)
         folder = join(out, self.owns)

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.ledger.ledger import Ledger, read_manifest
 from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import current_folder, rebuilt
+from pipeline.storage.swap import Place, current_folder, rebuilt
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.export import ExportConfig
 from schemas.manifest import DatasetManifest
@@ -25,6 +25,7 @@ from .table import (
     Exporter,
     Renewable,
     Report,
+    Standing,
     best_task,
     formats_of,
     make_exporter,
@@ -162,12 +163,14 @@ def _folders(exporter: Exporter) -> set[str]:
 
 def _export_into(
     ledger: Ledger,
-    out: str,
+    place: Place,
     exporters: Mapping[str, Exporter],
     chosen: Mapping[str, Mapping[str, Any]],
 ) -> list[Artifact]:
-    storage = ledger.storage
-    old = ExportStamp.read(storage, out) or ExportStamp()
+    storage, out = ledger.storage, place.uri
+    shown = ExportStamp.read(storage, place.standing) if place.standing else None
+    shown = shown or ExportStamp()
+    old = shown if place.standing == out else ExportStamp()  # a new prefix begins empty
     # From here until the end the stamp promises nothing, but it still knows what there is.
     begun = dict.fromkeys({**old.datasets, **exporters}, "")
     known = {name: old.artifacts.get(name, ()) for name in begun}
@@ -176,9 +179,8 @@ def _export_into(
     for name, exporter in exporters.items():
         suited, folder = _suited(ledger, exporter), join(out, exporter.folder)
         if isinstance(exporter, Renewable):
-            carried = local_path(out) is not None  # else a version's prefix begins empty
-            before = _made_of(ledger, exporter, old, name) if carried else None
-            made = exporter.renew(suited, folder, before)
+            before = _made_of(ledger, exporter, shown, name)
+            made = exporter.renew(suited, folder, before and Standing(before, place.keep))
         else:
             made = exporter.export(suited, folder)
         written[name] = [
@@ -233,7 +235,8 @@ def exports_current(
             ledger.storage.exists(join(out, item.path))
             for items in stamp.artifacts.values()
             for item in items
-            if item.count
+            # On an object store all files of a folder may lie in earlier prefixes.
+            if item.count and (local_path(out) is not None or not item.path.endswith("/"))
         )
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.rle import paint_runs
 from pipeline.storage.errors import MissingError
-from pipeline.storage.uris import join
+from pipeline.storage.prefixes import FolderFiles
 
 from .png_folder import PngJob, PngNames, pictures
 from .table import Report
@@ -53,10 +54,12 @@ def check_pngs(
         report: Takes what differs.
     """
 
+    files = FolderFiles(ledger.storage, folder)
+
     def look(picture: PngJob) -> tuple[str, str] | None:
         name = names[picture.file_name]
         try:
-            data = ledger.storage.read(join(folder, name))
+            data = ledger.storage.read(files.uri(name))
         except MissingError:
             return "export-png-missing", name
         size = (picture.width, picture.height)
@@ -74,12 +77,16 @@ def check_pngs(
     for problem in bounded_map(look, pictures(ledger, column)):
         if problem is not None:
             report(*problem)
+    for name in chain(_paths(ledger, folder), files.elsewhere()):
+        if name.endswith(".png") and name not in names:
+            report("export-png-stray", name)
+
+
+def _paths(ledger: Ledger, folder: str) -> Iterator[str]:
     try:
-        for entry in ledger.storage.list(folder, hidden=True):
-            if entry.path.endswith(".png") and entry.path not in names:
-                report("export-png-stray", entry.path)
+        yield from (entry.path for entry in ledger.storage.list(folder, hidden=True))
     except MissingError:
-        return  # no image was looked at, or all PNGs are missing and reported
+        return  # no image was looked at, all PNGs lie elsewhere, or are missing and reported
 
 
 def _header(data: bytes, size: tuple[int, int], mode: tuple[int, int]) -> str | None:

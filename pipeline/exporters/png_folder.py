@@ -21,6 +21,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 
 from .coco_parts import labelled_parts, looked_at
+from .table import Standing
 from .threads import bounded_map
 
 # Names of the label PNGs: readable, inside their folder, and never two the same.
@@ -166,7 +167,7 @@ def write_pngs(
     *,
     column: str,
     pixels: Callable[[npt.NDArray[np.int32]], npt.NDArray[Any]],
-    before: Ledger | None = None,
+    before: Standing | None = None,
 ) -> int:
     """Writes the label map of every image that was looked at, but those that are there already.
 
@@ -177,8 +178,8 @@ def write_pngs(
         column: The annotation column whose values the map holds; pixels outside all segments
             are 0.
         pixels: Map (HxW int32) → what cv2 writes (HxW uint8 or uint16, or HxWx3 uint8 in BGR).
-        before: The version whose maps, made with the same `column` and `pixels`, lie in the
-            folder: they stay for images whose rows are the same. None = paint all.
+        before: What this takes the place of, made with the same `column` and `pixels`: the maps
+            of images whose rows are the same are kept. None = paint all.
 
     Returns:
         PNGs of the ledger, painted or left.
@@ -205,8 +206,10 @@ def write_pngs(
 
     def due() -> Iterator[PngJob]:
         nonlocal left
-        stands = _standing_files(ledger.storage, folder, names) if before else (lambda name: False)
-        for found in _changed(ledger, before, column, stands):
+        if before is None:
+            yield from pictures(ledger, column)
+            return
+        for found in _changed(ledger, before, column, lambda name: join(folder, names[name])):
             if isinstance(found, PngJob):
                 yield found
             else:
@@ -216,51 +219,44 @@ def write_pngs(
     return painted + left
 
 
-def _standing_files(storage: Storage, folder: str, names: PngNames) -> Callable[[str], bool]:
-    """Tells whether an image's PNG is in the folder: 8 bytes a file."""
-    try:
-        there = np.fromiter((_hash(one.path) for one in storage.list(folder)), np.uint64)
-    except MissingError:
-        there = np.empty(0, np.uint64)
-    there.sort()
-    return lambda name: bool(_contains(there, np.array([_hash(names[name])], np.uint64))[0])
-
-
 def _changed(
-    ledger: Ledger, before: Ledger | None, column: str, stands: Callable[[str], bool]
+    ledger: Ledger, before: Standing, column: str, uri: Callable[[str], str]
 ) -> Iterator[PngJob | int]:
-    """The maps that must be painted; a number counts some that need not be.
+    """The maps that must be painted; a number counts some that are kept.
 
     Parts of both versions are not read but for their names. Of the others each image is compared
     by 64 bits of its rows: a part may be new for one image of hundreds.
+
+    Args:
+        ledger: The new version.
+        before: What is there.
+        column: Of the maps.
+        uri: File name → where its map would be.
     """
-    same = carried_parts(before, ledger) if before is not None else frozenset()
-    old = _Digests(before, same, column)
+    same = carried_parts(before.ledger, ledger)
+    old = _Digests(before.ledger, same, column)
     for part in ledger.manifest.parts:
         own = ledger.of_parts([part])
         if part.name in same:
             tables = (looked_at(table) for table in own.images(["file_name", "status"]))
             files = [name for table in tables for name in table["file_name"].to_pylist()]
-            if all(map(stands, files)):
-                yield len(files)
-                continue
+            lost = {name for name in files if not before.keep(uri(name))}
+            yield len(files) - len(lost)
+            if lost:
+                yield from (one for one in pictures(own, column) if one.file_name in lost)
+            continue
         for picture in pictures(own, column):
-            alike = part.name in same or picture in old
-            yield 1 if alike and stands(picture.file_name) else picture
+            yield 1 if picture in old and before.keep(uri(picture.file_name)) else picture
 
 
 class _Digests:
     """The label maps of a version, but of some parts: 16 bytes an image."""
 
-    def __init__(self, ledger: Ledger | None, leave: frozenset[str], column: str) -> None:
-        """Reads them; of no version there are none."""
-        found: list[tuple[int, int]] = []
-        if ledger is not None:
-            parts = [part for part in ledger.manifest.parts if part.name not in leave]
-            found = [
-                (_hash(one.file_name), one.digest())
-                for one in pictures(ledger.of_parts(parts), column)
-            ]
+    def __init__(self, ledger: Ledger, leave: frozenset[str], column: str) -> None:
+        parts = [part for part in ledger.manifest.parts if part.name not in leave]
+        found = [
+            (_hash(one.file_name), one.digest()) for one in pictures(ledger.of_parts(parts), column)
+        ]
         table = np.array(found, np.uint64).reshape(-1, 2)
         self._names, self._values = table[np.argsort(table[:, 0])].T
 

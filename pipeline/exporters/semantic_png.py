@@ -15,7 +15,7 @@ from schemas.records import Task
 
 from .png_check import check_pngs, grey
 from .png_folder import PngNames, remove_others, write_pngs
-from .table import Artifact, Report, Traits
+from .table import Artifact, Report, Standing, Traits
 
 
 class SemanticPng:
@@ -42,9 +42,9 @@ class SemanticPng:
         """
         return self.renew(ledger, out, None)
 
-    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
+    def renew(self, ledger: Ledger, out: str, before: Standing | None) -> list[Artifact]:
         """See `table.Renewable`. The values may be others where the categories are."""
-        if before is not None and before.manifest.categories != ledger.manifest.categories:
+        if before is not None and before.ledger.manifest.categories != ledger.manifest.categories:
             before = None
         table = self.table(ledger.categories)
 

@@ -133,17 +133,31 @@ class Exporter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An export of an earlier version, of the same task and made in the same way.
+
+    Attributes:
+        ledger: The version.
+        keep: Called with the URI that a file of the new export would have: whether it stays as it
+            was in this one. False: it must be written.
+    """
+
+    ledger: Ledger
+    keep: Callable[[str], bool]
+
+
 @runtime_checkable
 class Renewable(Protocol):
     """A format that leaves files of images alone whose rows are what they were."""
 
-    def renew(self, ledger: Ledger, out: str, before: Ledger | None) -> list[Artifact]:
-        """As `Exporter.export`, into a folder that holds this export of the version `before`.
+    def renew(self, ledger: Ledger, out: str, before: Standing | None) -> list[Artifact]:
+        """As `Exporter.export`, but for the files that can be kept.
 
         Args:
             ledger: See `Exporter.export`.
             out: The folder.
-            before: The version that lies there, of the same task; None = write all anew.
+            before: What it takes the place of; None = write all anew.
         """
         ...
 

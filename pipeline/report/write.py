@@ -169,7 +169,7 @@ def write_report(
     with rebuilt(ledger.storage, out, version=version, ours=_FOLDERS) as place:
         _fill(
             ledger,
-            place,
+            place.uri,
             whole=whole,
             tally=tally,
             selection=selection,
@@ -179,8 +179,8 @@ def write_report(
             threads=threads,
         )
         if stamp is not None:
-            ledger.storage.write(join(place, "report.json"), stamp)
-    if place != out and local_path(out) is None:
+            ledger.storage.write(join(place.uri, "report.json"), stamp)
+    if local_path(out) is None:
         _remove_unversioned(ledger.storage, out)
     return join(current_folder(ledger.storage, out), "index.html")
 

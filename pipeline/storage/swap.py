@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import shutil
 import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.names import is_below
-
-from .errors import MissingError, explain
+from .errors import explain
+from .prefixes import NewPrefix, shown_prefix
 from .processes import is_abandoned, temporary_name
 from .storage import Storage
 from .uris import join, local_path
 
-POINTER = "current.json"
-"""On object stores: which prefix of the folder is whole, {"prefix": "000002-1f…"}."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a folder is written anew.
+
+    Attributes:
+        uri: Of the place.
+        standing: URI of the folder that readers are shown meanwhile; locally of the place itself,
+            which begins as that folder; "" where there is none.
+        keep: Called with the URI of a file of the place that need not be written, from one thread:
+            whether the folder had it, and has it now. False: it must be written.
+    """
+
+    uri: str
+    standing: str
+    keep: Callable[[str], bool]
 
 
 @contextmanager
 def rebuilt(
     storage: Storage, folder: str, *, version: str, ours: Collection[str] = ()
-) -> Iterator[str]:
+) -> Iterator[Place]:
     """A place to write a folder anew; at the end of the block it is the folder.
 
     Readers see all of the old folder or all of the new one. Locally the place begins as a copy
     of the folder made of hard links: what is not written again costs nothing, and files of
     others stay. If the block raises, the folder is as it was.
 
-    On object stores nothing can be renamed: the place is a prefix of its own, and `POINTER`
-    names it when it is whole. The prefix before stays for those who read it; older ones go.
+    On object stores nothing can be renamed: the place is a prefix of its own, a pointer names it
+    when it is whole, and a table in it where those of its files lie that are kept (`prefixes`).
+    The prefix before stays for those who read it; what neither of them names goes.
 
     Args:
         storage: File access.
@@ -44,16 +59,14 @@ def rebuilt(
         version: Name of the prefix on object stores.
         ours: Sub-folders that are written to; links in their place are not followed.
 
-    Yields:
-        URI of the place.
-
     Raises:
         StorageError: It cannot be written.
     """
     path = local_path(folder)
     if path is None:
-        yield join(folder, version)
-        _point(storage, folder, version)
+        prefix = NewPrefix(storage, folder, version)
+        yield Place(prefix.uri, prefix.standing, prefix.keep)
+        prefix.show()
         return
     real = Path(os.path.realpath(path))
     aside = real.with_name(temporary_name(real.name))
@@ -62,7 +75,7 @@ def rebuilt(
             aside.mkdir(parents=True)
             _recover(real)
             carried = _link_tree(real, aside, ours) if real.is_dir() else {}
-        yield str(aside)
+        yield Place(str(aside), str(aside), os.path.exists)
         with _explained(folder):
             _exchange(aside, real, carried)
     finally:
@@ -73,7 +86,7 @@ def current_folder(storage: Storage, folder: str) -> str:
     """URI of the folder's files: its own, or on object stores the prefix that is whole."""
     if local_path(folder) is not None:
         return folder
-    prefix = _prefix(storage, folder)
+    prefix = shown_prefix(storage, folder)
     return join(folder, prefix) if prefix else folder
 
 
@@ -174,26 +187,3 @@ def _recover(real: Path) -> None:
             shutil.rmtree(spare, ignore_errors=True)
         else:
             os.rename(spare, real)
-
-
-def _point(storage: Storage, folder: str, version: str) -> None:
-    before = _prefix(storage, folder)
-    text = json.dumps({"prefix": version}) + "\n"
-    storage.write(join(folder, POINTER), text.encode())
-    for entry in list(storage.list(folder, hidden=True)):
-        top, inside, _ = entry.path.partition("/")
-        if inside and _is_prefix(top) and top not in (before, version):
-            storage.remove(entry.uri)
-
-
-def _is_prefix(name: str) -> bool:
-    number, dash, digest = name.partition("-")
-    return bool(dash) and len(number) == 6 and number.isdecimal() and digest.isalnum()
-
-
-def _prefix(storage: Storage, folder: str) -> str:
-    try:
-        name = json.loads(storage.read(join(folder, POINTER)))["prefix"]
-    except (MissingError, ValueError, KeyError, TypeError):
-        return ""
-    return name if is_below(name) and _is_prefix(name) else ""

@@ -33,7 +33,7 @@ def out(request, tmp_path, monkeypatch) -> Path:
     if request.param == "two renames":
         monkeypatch.setattr(swap, "_swap", lambda one, other: False)
     with rebuilt(STORAGE, str(tmp_path / "out"), version="000001-a") as place:
-        fill(place, 1)
+        fill(place.uri, 1)
     return tmp_path / "out"
 
 
@@ -41,9 +41,9 @@ def test_the_folder_is_as_it_was_until_the_end(out):
     (out / "mine.txt").write_text("mine")
     before = tree(out)
     with rebuilt(STORAGE, str(out), version="000002-a") as place:
-        assert tree(Path(place)) == before
-        fill(place, 2)
-        STORAGE.remove(f"{place}/deep/c.png")
+        assert tree(Path(place.uri)) == before
+        fill(place.uri, 2)
+        STORAGE.remove(f"{place.uri}/deep/c.png")
         assert tree(out) == before
     assert tree(out) == {"a.json": "2", "deep/b.png": "2", "mine.txt": "mine"}
     assert os.listdir(out.parent) == ["out"]
@@ -52,7 +52,7 @@ def test_the_folder_is_as_it_was_until_the_end(out):
 def test_what_is_not_written_again_is_the_same_file(out):
     number = (out / "deep/b.png").stat().st_ino
     with rebuilt(STORAGE, str(out), version="000002-a") as place:
-        STORAGE.write(f"{place}/a.json", b"2")
+        STORAGE.write(f"{place.uri}/a.json", b"2")
     assert (out / "deep/b.png").stat().st_ino == number
 
 
@@ -61,7 +61,7 @@ def test_a_failure_leaves_the_old_folder(out):
 
     def fails() -> None:
         with rebuilt(STORAGE, str(out), version="000002-a") as place:
-            fill(place, 2)
+            fill(place.uri, 2)
             raise RuntimeError("full")
 
     with pytest.raises(RuntimeError, match="full"):
@@ -72,7 +72,7 @@ def test_a_failure_leaves_the_old_folder(out):
 
 def test_what_others_write_meanwhile_is_kept(out):
     with rebuilt(STORAGE, str(out), version="000002-a") as place:
-        fill(place, 2)
+        fill(place.uri, 2)
         (out / "evaluation.json").write_text("new")
     assert tree(out)["evaluation.json"] == "new"
 
@@ -80,7 +80,7 @@ def test_what_others_write_meanwhile_is_kept(out):
 def test_a_reader_never_sees_two_versions(tmp_path):
     out = tmp_path / "out"
     with rebuilt(STORAGE, str(out), version="000001-a") as place:
-        fill(place, 0)
+        fill(place.uri, 0)
     ended, mixtures = threading.Event(), []
 
     def reads() -> None:
@@ -103,7 +103,7 @@ def test_a_reader_never_sees_two_versions(tmp_path):
     thread.start()
     for number in range(1, 60):
         with rebuilt(STORAGE, str(out), version="000001-a") as place:
-            fill(place, number)
+            fill(place.uri, number)
     ended.set()
     thread.join()
     assert mixtures == []
@@ -116,7 +116,7 @@ def test_links_out_of_the_folder_are_not_written_through(out, tmp_path):
     (out / "linked").symlink_to(outside)
     (out / "ours").symlink_to(outside)
     with rebuilt(STORAGE, str(out), version="000002-a", ours={"ours"}) as place:
-        STORAGE.write(f"{place}/ours/b.png", b"2")
+        STORAGE.write(f"{place.uri}/ours/b.png", b"2")
     assert (outside / "b.png").read_text() == "precious"
     assert (out / "linked").is_symlink()
     assert (out / "ours/b.png").read_text() == "2"
@@ -126,7 +126,7 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path):
     (tmp_path / "disk/exports").mkdir(parents=True)
     (tmp_path / "exports").symlink_to(tmp_path / "disk/exports")
     with rebuilt(STORAGE, str(tmp_path / "exports"), version="000001-a") as place:
-        fill(place, 1)
+        fill(place.uri, 1)
     assert (tmp_path / "exports").is_symlink()
     assert tree(tmp_path / "disk/exports")["a.json"] == "1"
 
@@ -137,7 +137,7 @@ def test_a_killed_builder_leaves_what_the_next_run_sweeps(tmp_path):
         "from pipeline.storage.storage import Storage\n"
         "from pipeline.storage.swap import rebuilt\n"
         "with rebuilt(Storage(), sys.argv[1], version='000001-a') as place:\n"
-        "    Storage().write(place + '/a', b'1')\n"
+        "    Storage().write(place.uri + '/a', b'1')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], cwd=ROOT, check=False)
@@ -151,7 +151,7 @@ def test_the_old_folder_comes_back_after_a_kill_between_two_renames(tmp_path):
     (tmp_path / ".out.old").mkdir()
     (tmp_path / ".out.old/mine.txt").write_text("mine")
     with rebuilt(STORAGE, str(tmp_path / "out"), version="000001-a") as place:
-        fill(place, 1)
+        fill(place.uri, 1)
     assert tree(tmp_path / "out")["mine.txt"] == "mine"
     assert os.listdir(tmp_path) == ["out"]
 
@@ -162,9 +162,9 @@ def test_on_an_object_store_a_pointer_names_the_prefix_that_is_whole():
     assert current_folder(STORAGE, out) == out
     for number, version in enumerate(("000001-a", "000002-b", "000003-c"), 1):
         with rebuilt(STORAGE, out, version=version) as place:
-            assert current_folder(STORAGE, out) != place
-            fill(place, number)
-        assert current_folder(STORAGE, out) == f"{out}/{version}" == place
+            assert current_folder(STORAGE, out) != place.uri
+            fill(place.uri, number)
+        assert current_folder(STORAGE, out) == f"{out}/{version}" == place.uri
         assert STORAGE.read(f"{current_folder(STORAGE, out)}/a.json") == str(number).encode()
     paths = {entry.path.partition("/")[0] for entry in STORAGE.list(out)}
     assert paths == {"mine.txt", "current.json", "000002-b", "000003-c"}
