@@ -65,9 +65,10 @@ def _hashes(names: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """A 63-bit-safe hash of each name: blake2b of 8 bytes, big endian, modulo 2**31 − 1."""
     found = [np.zeros(0, np.int64)]
     for chunk in names.chunks:
-        encoded = (name.encode() for name in chunk.to_pylist())
-        digests = b"".join([hashlib.blake2b(name, digest_size=8).digest() for name in encoded])
-        found.append((np.frombuffer(digests, ">u8") % np.uint64(MAX_IMAGE_ID)).astype(np.int64))
+        listed = chunk.to_pylist()
+        digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in listed]
+        hashes = np.frombuffer(b"".join(digests), ">u8") % np.uint64(MAX_IMAGE_ID)
+        found.append(hashes.astype(np.int64))
     return np.concatenate(found)
 
 
@@ -94,6 +95,8 @@ def assign_copy_ids(image_ids: npt.NDArray[np.int64], copies: int) -> npt.NDArra
     Raises:
         ValueError: There would be more ids than half of those that exist.
     """
+    if not copies:
+        return np.empty((len(image_ids), 0), np.int64)
     count = len(image_ids) * copies
     if len(image_ids) + count > MAX_IMAGE_ID // 2:
         raise ValueError(

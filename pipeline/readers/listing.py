@@ -136,12 +136,12 @@ def listing_keys(base: str, token: str, rows: pa.Table | pa.RecordBatch) -> Any:
     columns = [rows[name].to_pylist() for name in LISTING.names]
     digests = [
         blake2b(
-            f"{name}\0{uri or base}\0{size}\0{own or token}\0{place}\0{item}\0{plane}".encode(
+            f"{name}\0{uri or base}\0{size}\0{said}\0{place}\0{item}\0{plane}".encode(
                 "utf-8", "surrogatepass"
             ),
             digest_size=8,
         ).digest()
-        if own or token
+        if (said := token if own is None else own)
         else _NO_KEY
         for name, uri, size, own, place, item, plane in zip(*columns, strict=True)
     ]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import posixpath
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import absolute_uri, local_path
-from schemas.containers import Container
 from schemas.records import ImageRecord
 
 from .column import bare
+from .container_index import ContainerImages, ContainerIndex, list_containers
 from .inventory import Inventory
-from .listing import Batch, batches_of
+from .listing import LISTING, ROWS, Batch, batch, integers, strings
 from .options import ReaderOptions
 from .shared_cache import SharedCache
 from .sources import Sources, fault_reason, open_file
@@ -54,28 +57,21 @@ class ParquetReader:
 
     def batches(self) -> Iterator[Batch]:
         """See `pipeline.readers.Reader`. Files by path, rows as they lie in their file."""
-        return batches_of(self.list())
+        self.inventory.clear()
+        found = False
+        options = f"{self._options.column} {self._options.base64}"
+        index = ContainerIndex(self._sources.storage, self._options.kept, options)
+        for entry, images in list_containers(self._tables(), self._images, index, self.inventory):
+            for rows in images.batches:
+                found = True
+                yield Batch(entry.uri, entry.token, self._with_tokens(rows))
+        if not found:
+            raise self._sources.empty([".parquet files with rows"], self.inventory)
 
     def list(self) -> Iterator[ImageRecord]:
         """See `pipeline.readers.Reader`."""
-        self.inventory.clear()
-        found = False
-        saved = _SavedFolders(self._sources)
-        for entry in self._sources.files("parquet", self.inventory):
-            if reason := saved.why_not(entry):
-                self.inventory.leave(entry.path, reason)
-                continue
-            images, reason = 0, ""
-            try:
-                for record in self._rows(entry):
-                    found = True
-                    images += 1
-                    yield record
-            except (OSError, ValueError) as error:
-                reason = fault_reason(error)
-            self.inventory.containers.append(Container.of(entry.uri, images, reason))
-        if not found:
-            raise self._sources.empty([".parquet files with rows"], self.inventory)
+        for one in self.batches():
+            yield from one.records()
 
     def read(self, record: ImageRecord) -> bytes:
         """See `pipeline.readers.Reader`."""
@@ -97,43 +93,69 @@ class ParquetReader:
             return self.read(record)
         return open_file(self._sources.storage, record)
 
-    def _rows(self, entry: Entry) -> Iterator[ImageRecord]:
-        file = self._file(entry.uri)
-        for number, start in enumerate(file.starts):
-            elsewhere = file.column.holds_uris or file.has_no_bytes(number)
-            row = start
-            for item, path in file.images(number):
-                if item != -2:
-                    yield self._record(entry, row, item, path, elsewhere)
-                row += item < 0
+    def _tables(self) -> Iterator[Entry]:
+        saved = _SavedFolders(self._sources)
+        for entry in self._sources.files("parquet", self.inventory):
+            if reason := saved.why_not(entry):
+                self.inventory.leave(entry.path, reason)
+            else:
+                yield entry
 
-    def _record(
-        self, entry: Entry, row: int, item: int, path: str | None, elsewhere: bool
-    ) -> ImageRecord:
-        path = (path or "").strip()
-        if path.startswith("data:"):
-            path, elsewhere = "", False
-        base = bare(path).replace("\\", "/").rstrip("/").rpartition("/")[2]
-        name = f"{entry.path}/{row:08d}"
-        name += (f"-{item:03d}" if item >= 0 else "") + (f"-{base}" if base else "")
-        name = name.encode("utf-8", "backslashreplace").decode()
-        if elsewhere and path:
-            return self._pointed_at(_resolve(path, entry.uri), name, entry)
-        return ImageRecord(name, entry.uri, token=entry.token, row=row, item=item)
-
-    def _pointed_at(self, uri: str, file_name: str, entry: Entry) -> ImageRecord:
-        """A row's picture in a file of its own. Only a local one is asked for its token: a request
-        a row would take longer than the labels, so a remote one changes with the table."""
-        if local_path(uri) is None:
-            return ImageRecord(file_name, uri, token=entry.token)
+    def _images(self, entry: Entry, stop: threading.Event) -> ContainerImages:
+        """The images of one file by its footer and small columns; what is wrong is its reason."""
+        groups, reason = list[pa.RecordBatch](), ""
         try:
-            found = self._sources.storage.info(uri)
-        except StorageError:  # reading it will say why
-            return ImageRecord(file_name, uri)
-        return ImageRecord(file_name, uri, found.size, found.token)
+            file = self._file(entry.uri, entry.size)
+            for number in range(len(file.starts)):
+                if stop.is_set():
+                    break
+                groups.append(_rows(file, number, entry))
+        except (OSError, ValueError) as error:
+            reason = fault_reason(error)
+        table = pa.Table.from_batches(groups, schema=LISTING).combine_chunks()
+        batches = [rows for rows in table.to_batches(max_chunksize=ROWS) if rows.num_rows]
+        return ContainerImages(batches, reason=reason)
 
-    def _file(self, uri: str) -> TableFile:
-        return self._files.get(uri, lambda: TableFile(uri, self._sources.storage, self._options))
+    def _with_tokens(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows whose pictures are files of their own, with what these are now. Only a local one is
+        asked: a request a row would take longer than the labels, so a remote one changes with the
+        table."""
+        if rows["uri"].null_count == len(rows):
+            return rows
+        sizes, tokens = [-1] * len(rows), list[str | None]([None] * len(rows))
+        for at, uri in enumerate(rows["uri"].to_pylist()):
+            if uri is None or local_path(uri) is None:
+                continue
+            try:
+                found = self._sources.storage.info(uri)
+                sizes[at], tokens[at] = found.size, found.token
+            except StorageError:  # reading it will say why
+                tokens[at] = ""
+        rows = rows.set_column(rows.schema.get_field_index("size"), "size", integers(sizes))
+        return rows.set_column(rows.schema.get_field_index("token"), "token", strings(tokens))
+
+    def _file(self, uri: str, size: int = -1) -> TableFile:
+        storage, options = self._sources.storage, self._options
+        return self._files.get(uri, lambda: TableFile(uri, storage, options, size=size))
+
+
+def _rows(file: TableFile, number: int, entry: Entry) -> pa.RecordBatch:
+    """The images of a row group, with the columns of `LISTING`."""
+    prefix = f"{entry.path}/".encode("utf-8", "backslashreplace").decode()
+    elsewhere = file.column.holds_uris or file.has_no_bytes(number)
+    names, uris, places, items = list[str](), list[str | None](), list[int](), list[int]()
+    for row, item, said in file.images(number):
+        path = said.strip() if said else ""
+        outside = elsewhere and path and not path.startswith("data:")
+        name = f"{prefix}{row:08d}" + (f"-{item:03d}" if item >= 0 else "")
+        if path and not path.startswith("data:"):
+            base = bare(path).replace("\\", "/").rstrip("/").rpartition("/")[2]
+            name += f"-{base}" if base else ""
+        names.append(name)
+        uris.append(_resolve(path, entry.uri) if outside else None)
+        places.append(-1 if outside else -2 - row)
+        items.append(-1 if outside else item)
+    return batch("", "", names, uris=uris, places=places, items=items).rows
 
 
 class _SavedFolders:

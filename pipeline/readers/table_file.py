@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.storage.remote import range_file
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import local_path
 
@@ -18,6 +19,7 @@ from .column import ImageColumn, find_column
 from .options import ReaderOptions
 
 BATCH = 256
+_BUFFER = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,26 @@ class TableFile:
         starts: First row of each row group.
         column: The images.
 
+    Args:
+        uri: Of the file.
+        storage: How it is reached.
+        options: Say which column.
+        size: Bytes, as a listing told; −1 = to be asked.
+
     Raises:
         ValueError: It is damaged, or has no one column of images.
         StorageError: It cannot be read.
     """
 
-    def __init__(self, uri: str, storage: Storage, options: ReaderOptions) -> None:
+    def __init__(
+        self, uri: str, storage: Storage, options: ReaderOptions, *, size: int = -1
+    ) -> None:
         self._lock = threading.Lock()
         try:
             self._table: _Table = (
-                _ArrowTable(storage, uri) if uri.endswith(".arrow") else _ParquetTable(storage, uri)
+                _ArrowTable(storage, uri)
+                if uri.endswith(".arrow")
+                else _ParquetTable(storage, uri, size)
             )
         except (pa.ArrowException, EOFError) as error:
             kind = "Arrow" if uri.endswith(".arrow") else "Parquet"
@@ -74,24 +86,21 @@ class TableFile:
         step = len(arrays[0]) if arrays else BATCH
         return RowGroup(arrays, sum(array.nbytes for array in arrays), step)
 
-    def images(self, number: int) -> Iterator[tuple[int, str | None]]:
-        """(item, path or URI) of every row of a row group that is no list: item −1; else of every
-        item of every list, with None between rows.
-
-        Yields:
-            For a list's row, (−2, None) after its items.
-        """
-        column = self.column
+    def images(self, number: int) -> Iterator[tuple[int, int, str | None]]:
+        """(row, item, path or URI) of every image of a row group; item −1 where rows hold no lists.
+        No pixels are read but those of lists."""
+        column, row = self.column, self.starts[number]
         if not column.listed:
             for path in self._paths(number):
-                yield -1, path
+                yield row, -1, path
+                row += 1
             return
         for array in self._arrays(number, column.name):
-            for row in range(len(array)):
-                values = array[row].values if array[row].is_valid else ()
+            for at in range(len(array)):
+                values = array[at].values if array[at].is_valid else ()
                 for item in range(len(values)):
-                    yield item, self._path_in(values[item])
-                yield -2, None
+                    yield row, item, self._path_in(values[item])
+                row += 1
 
     def has_no_bytes(self, number: int) -> bool:
         """Whether a row group's images are all without bytes: paths alone, if anything."""
@@ -138,8 +147,8 @@ class TableFile:
 
 
 class _ParquetTable:
-    def __init__(self, storage: Storage, uri: str) -> None:
-        self._file = pq.ParquetFile(storage.open(uri), pre_buffer=True)
+    def __init__(self, storage: Storage, uri: str, size: int) -> None:
+        self._file = pq.ParquetFile(_open_file(storage, uri, size), pre_buffer=True)
         self._metadata = self._file.metadata
         self.schema = self._file.schema_arrow
         groups = range(self._metadata.num_row_groups)
@@ -158,6 +167,15 @@ class _ParquetTable:
                 nulls = chunk.statistics.null_count if chunk.statistics else 0
                 return nulls == group.num_rows
         return False
+
+
+def _open_file(storage: Storage, uri: str, size: int) -> BinaryIO:
+    """Of a remote one no more than what is asked for: between small columns lie the pictures."""
+    if size < 0 or local_path(uri) is not None:
+        return storage.open(uri)
+    return range_file(
+        lambda at, n: storage.read(uri, offset=at, length=n, size=n), size, block=_BUFFER
+    )
 
 
 class _ArrowTable:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.file_bytes import Contents, FileBytes
 from pipeline.storage.storage import Entry
 from pipeline.storage.uris import local_path
-from schemas.containers import Container
 from schemas.records import ImageRecord
 
+from .container_index import ContainerImages, ContainerIndex, list_containers
 from .inventory import Inventory
 from .kinds import COMPRESSED_TARS, IMAGE_EXTENSIONS, extension
 from .listing import Batch, batch
@@ -22,14 +20,12 @@ from .options import ReaderOptions
 from .shared_cache import SharedCache
 from .sources import Sources, fault_reason
 from .tar_headers import compression_of, read_members
-from .tar_index import TarIndex
-from .tar_samples import TarImages, every_picture, one_a_sample
+from .tar_samples import every_picture, one_a_sample
 from .tar_sources import StreamTar, stream_tar, tar_source
 
 _BLOCK = 4 << 20
 _CACHE_BYTES = 64 << 20
 _STREAMS = 4
-_TARS_AHEAD = 16
 
 
 class WebDatasetReader:
@@ -62,19 +58,12 @@ class WebDatasetReader:
         """See `pipeline.readers.Reader`. Tars by path, members as they lie in their tar."""
         self.inventory.clear()
         found = False
-        index = TarIndex(self._sources.storage, self._kept, f"{self._every} {self._field}")
-        for entry, images in self._listed(index):
-            index.keep(entry, images)
-            self.inventory.leave_all(images.left_out)
-            container = Container.of(entry.uri, len(images.names), images.reason)
-            self.inventory.containers.append(container)
-            if images.names:
+        tars = self._sources.files("webdataset", self.inventory)
+        index = ContainerIndex(self._sources.storage, self._kept, f"{self._every} {self._field}")
+        for entry, images in list_containers(tars, self._images, index, self.inventory):
+            for rows in images.batches:
                 found = True
-                names = [f"{entry.path}/{name}" for name in images.names]
-                yield batch(
-                    entry.uri, entry.token, names, sizes=images.sizes, places=images.offsets
-                )
-        index.save()
+                yield Batch(entry.uri, entry.token, rows)
         if not found:
             wanted = [self._field] if self._field else [f"KEY{name}" for name in IMAGE_EXTENSIONS]
             raise self._sources.empty([".tar files with", *wanted], self.inventory)
@@ -130,29 +119,7 @@ class WebDatasetReader:
             known = self._compressed[uri] = bool(compression_of(start))
         return known
 
-    def _listed(self, index: TarIndex) -> Iterator[tuple[Entry, TarImages]]:
-        tars = self._sources.files("webdataset", self.inventory)
-        if local_path(self._sources.root) is not None:
-            for entry in tars:
-                yield entry, index.get(entry) or self._images(entry)
-            return
-        # Headers lie scattered, each a round trip: several tars are listed at once, in order.
-        stop = threading.Event()
-        pool = ThreadPoolExecutor(_TARS_AHEAD, thread_name_prefix="list-tar")
-        pending: deque[tuple[Entry, Future[TarImages] | TarImages]] = deque()
-        try:
-            for entry in tars:
-                kept = index.get(entry)
-                pending.append((entry, kept or pool.submit(self._images, entry, stop)))
-                if len(pending) > _TARS_AHEAD:
-                    yield _finished(pending)
-            while pending:
-                yield _finished(pending)
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-
-    def _images(self, entry: Entry, stop: threading.Event | None = None) -> TarImages:
+    def _images(self, entry: Entry, stop: threading.Event) -> ContainerImages:
         """The images of one tar; whatever is wrong with it is its reason."""
         try:
             with tar_source(self._sources.storage, entry) as source:
@@ -160,12 +127,8 @@ class WebDatasetReader:
                 if isinstance(source, StreamTar) and source.fault:
                     members.damage = source.fault
         except (OSError, ValueError) as error:
-            return TarImages(reason=fault_reason(error))
-        return every_picture(members) if self._every else one_a_sample(members, self._field)
-
-
-def _finished(
-    pending: deque[tuple[Entry, Future[TarImages] | TarImages]],
-) -> tuple[Entry, TarImages]:
-    entry, images = pending.popleft()
-    return entry, images.result() if isinstance(images, Future) else images
+            return ContainerImages(reason=fault_reason(error))
+        found = every_picture(members) if self._every else one_a_sample(members, self._field)
+        names = [f"{entry.path}/{name}" for name in found.names]
+        rows = batch("", "", names, sizes=found.sizes, places=found.offsets).rows
+        return ContainerImages([rows] if names else [], found.left_out, found.reason)
