@@ -31,7 +31,8 @@ class UNetSegmenter:
 
     Args:
         info: The checkpoint.
-        options: `threshold`, `min_area` and `min_score` go before the checkpoint's own values.
+        options: `threshold`, `min_area` and `min_score` go before the checkpoint's own values;
+            with a `threshold`, a picture's best nucleus need not be a sure one (`min_best`).
         tasks: "instance" yields nuclei; "panoptic" nuclei and one background segment of all other
             pixels; "semantic" one nucleus region and one background region.
 
@@ -127,7 +128,8 @@ def _decoding(info: ModelInfo, options: ModelConfig) -> Decoding:
         raise ValueError(f"{info.folder}: unknown postprocess keys: {', '.join(unknown)}")
     decoding = Decoding(**own)
     if options.threshold is not None:
-        decoding = replace(decoding, interior=options.threshold)
+        # Who asks for fainter nuclei than the checkpoint does has them, be they alone.
+        decoding = replace(decoding, interior=options.threshold, min_best=0.0)
     if options.min_area is not None:
         decoding = replace(decoding, min_area=options.min_area)
     return replace(decoding, min_score=max(options.min_score, decoding.min_score))

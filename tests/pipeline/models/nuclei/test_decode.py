@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.nuclei.decode import Decoding, decode_nuclei
+from pipeline.tiling.grid import TileEdge
 
 
 def disc_maps(centers, radius, shape=(80, 120)):
@@ -55,3 +56,17 @@ def test_the_score_is_the_mean_probability():
     maps[0] *= 0.87654
     _, scores = decode_nuclei(maps, Decoding())
     assert scores[0] == 0.8765
+
+
+def test_of_a_picture_without_a_sure_nucleus_none_is_one():
+    maps = disc_maps([(40, 25), (40, 70)], 10)
+    maps[0, :, :50] *= 0.85
+    asked = Decoding(min_best=0.9)
+    label_map, scores = decode_nuclei(maps, asked)
+    assert (label_map.max(), list(scores)) == (2, [0.85, 1.0])  # beside a sure one, both are
+    maps[0, :, 50:] *= 0.89
+    label_map, scores = decode_nuclei(maps, asked)
+    assert not label_map.any()
+    assert len(scores) == 0
+    tile = TileEdge(right=True)  # the sure ones may be in the next one
+    assert decode_nuclei(maps, asked, edge=tile)[0].max() == 2
