@@ -43,6 +43,12 @@ _REMARKS = (
 _PROGRESSIVE = (b"\xc2", b"\xca")
 _COEFFICIENTS = 6
 """Bytes a pixel that libjpeg keeps of an image in several scans."""
+_HEAD = 1 << 16
+"""Bytes in which a frame header is looked for: what stands before it is small or a thumbnail."""
+_PROGRESSIVE_FRAME, _SCAN = 0xC2, 0xDA
+_FRAME_FIELDS = 6
+_ALL_BITS = 15
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _MPF = b"MPF\0"
 _MP_ENTRIES = 0xB002
 _END = b"\xff\xd9"
@@ -141,8 +147,10 @@ def _decode_first(
     if factor > 1:
         options |= {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     pixels, warning = _strict(data, options)
+    unfinished = _is_unfinished(data)
     if pixels is None and is_cut("JPEG", data):
-        pixels, _ = _strict(data + _END, options)
+        if not unfinished:
+            pixels, _ = _strict(data + _END, options)
         warning = "end marker missing"
         if pixels is None:
             pixels, warning = _without_padding(data, len(data), options), "padded, no end marker"
@@ -155,7 +163,8 @@ def _decode_first(
         return _decode_doubtful(data, config, warning)
     if cmyk:
         pixels = _cmyk_to_rgb(pixels)
-    return Decoded(pixels, (height, width), orientation, (*notes, warning) if warning else notes)
+    more = (warning, "progressive, without its last scans" if unfinished else "")
+    return Decoded(pixels, (height, width), orientation, (*notes, *filter(None, more)))
 
 
 def _stray_before_end(warning: str) -> int:
@@ -233,6 +242,33 @@ def _has_app1(data: bytes) -> bool:
 def _is_progressive(data: bytes) -> bool:
     """Whether the pixels come in several scans, of which the decoder keeps all in memory."""
     return any(one in _PROGRESSIVE for one in _markers(data))
+
+
+def _is_unfinished(data: bytes) -> bool:
+    """Whether the scans of a progressive file leave coefficients out, or their last bits.
+
+    The decoder says nothing of it: a download that was cut between two scans and closed with an
+    end marker is a whole file of a blurred picture (ITU-T T.81, G.1.1).
+    """
+    if data.find(b"\xff\xc2", 0, _HEAD) < 0:
+        return False
+    at, left = 2, dict[int, bytearray]()
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xd9":
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        marker, body = data[at + 1], data[at + 4 : end]
+        if marker == _PROGRESSIVE_FRAME and len(body) > _FRAME_FIELDS:
+            left = {part: bytearray([_ALL_BITS] * 64) for part in body[_FRAME_FIELDS::3]}
+        elif marker == _SCAN and body and len(body) >= 2 * body[0] + 4:
+            first, last, bits = body[2 * body[0] + 1 : 2 * body[0] + 4]
+            for part in left.keys() & {*body[1 : 2 * body[0] + 1 : 2]}:
+                width = len(left[part][first : last + 1])
+                left[part][first : last + 1] = bytes([bits & 0xF]) * width
+            after = _SCAN_END.search(data, end)
+            if after is None:
+                break
+            end = after.start()
+        at = end
+    return any(any(bits) for bits in left.values())
 
 
 def _markers(data: bytes) -> Iterator[bytes]:
