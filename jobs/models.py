@@ -101,7 +101,7 @@ def _catalogued(entry: CatalogEntry) -> dict[str, Any]:
         "name": entry.name,
         "family": entry.family,
         "tasks": list(entry.tasks),
-        "repo": entry.repo or entry.weights,
+        "repo": entry.repo or entry.weights or entry.origin,
         "revision": entry.revision or entry.file,
         "pinned": entry.pinned,
         "licence": entry.licence,

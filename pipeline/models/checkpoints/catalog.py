@@ -1,6 +1,7 @@
-"""Finds weights that torchvision publishes, in the folder where torch keeps them. No torch here.
+"""The catalog: models that `--model` knows by name, from catalog.toml. No torch here.
 
-They are pickles, so each use needs `--allow-pickle`. torchvision knows where they come from.
+Those of the hub are found by `locate`. Single files lie in the folder where torch keeps such. They
+are pickles: each use needs `--allow-pickle`. torchvision fetches its own; others their user places.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from schemas.records import Task
 
 from .category_tables import category_table
 
-# The catalog: models that `--model` knows by name, from catalog.toml. No torch here.
-
 _FILE = Path(__file__).with_name("catalog.toml")
 
 
@@ -38,12 +37,13 @@ class CatalogEntry:
         input: What pictures are resized to, in words.
         licence: Of the weights.
         parameters: Millions.
-        repo: Hub id, "" for torchvision's.
+        repo: Hub id, "" for a single file.
         revision: Of the hub id: a commit, "refs/pr/N" or a branch.
         gated: Whether access has to be asked for.
-        weights: torchvision's "Enumeration.NAME", "" for a hub id.
-        file: Name that torchvision keeps them under.
-        architecture: torchvision's name of the network.
+        weights: torchvision's "Enumeration.NAME", "" for others.
+        file: Name of the single file as it is published.
+        origin: Where its user gets a file that nothing here fetches: GitHub repository, path.
+        architecture: torchvision's or the authors' name of the network of a file.
         checked: What of its family was compared, with what.
     """
 
@@ -59,13 +59,14 @@ class CatalogEntry:
     gated: bool = False
     weights: str = ""
     file: str = ""
+    origin: str = ""
     architecture: str = ""
     checked: str = ""
 
     @property
     def pinned(self) -> bool:
         """Whether the revision can never be another: a commit, or a hash in the file's name."""
-        return bool(self.file) or len(self.revision) == 40
+        return bool(self.weights) or len(self.revision) == 40
 
 
 @cache
@@ -93,15 +94,17 @@ _OUTPUTS = 91
 """COCO's networks: number = category id, with gaps; 0 is background."""
 
 
-def torchvision_file(entry: CatalogEntry) -> Path:
-    """Where torch keeps the weights of an entry: under TORCH_HOME, else the user's cache."""
+def file_place(entry: CatalogEntry) -> Path:
+    """Where the single file of an entry is: with torch's own, under TORCH_HOME, else the cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
     return Path(home).expanduser().absolute() / "hub" / "checkpoints" / entry.file
 
 
-def torchvision_command(entry: CatalogEntry) -> str:
-    """The command that fetches the weights."""
+def file_command(entry: CatalogEntry) -> str:
+    """The command that fetches the single file of an entry, or what its user does instead."""
+    if entry.origin:
+        return f"place it yourself, of the GitHub repository {entry.origin}"
     return f'python -c "{_code(entry)}"'
 
 
@@ -126,20 +129,25 @@ def torchvision_config(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def find_torchvision(entry: CatalogEntry, *, allow_pickle: bool) -> Path:
-    """The file of an entry's weights: where it is, else fetched.
+def find_file(entry: CatalogEntry, *, allow_pickle: bool) -> Path:
+    """The single file of an entry: where it is, else fetched.
 
     Raises:
         ValueError: Pickles are not allowed, or it is not here and cannot be fetched.
     """
-    path = torchvision_file(entry)
+    path = file_place(entry)
     if not allow_pickle:
         raise ValueError(
-            f"model {entry.name!r}: torchvision publishes its weights as a pickle, which may run "
-            "code of its author's when it is read; --allow-pickle reads weights alone from it"
+            f"model {entry.name!r}: its weights are published as a pickle, which may run code of "
+            "its author's when it is read; --allow-pickle reads weights alone from it"
         )
     if path.is_file():
         return path
+    if entry.origin:
+        raise ValueError(
+            f"model {entry.name!r} is not on this machine, and nothing here fetches it: "
+            f"{file_command(entry)}, as {path}; or name the file where it is, --model FILE"
+        )
     why = "HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:
         done = subprocess.run(
@@ -150,7 +158,7 @@ def find_torchvision(entry: CatalogEntry, *, allow_pickle: bool) -> Path:
         why = (done.stderr.strip().splitlines() or ["it is not where it should be"])[-1][:200]
     raise ValueError(
         f"model {entry.name!r} is not on this machine and could not be fetched: {why}. Where there "
-        f"is a network: {torchvision_command(entry)} – it must then be {path}; "
+        f"is a network: {file_command(entry)} – it must then be {path}; "
         "or give a local folder: --model FOLDER"
     )
 

@@ -16,9 +16,9 @@ from .architecture import EXAMPLE, PUBLISHED, config_of, published
 from .catalog import (
     CatalogEntry,
     catalog,
-    torchvision_command,
+    file_command,
+    file_place,
     torchvision_config,
-    torchvision_file,
 )
 from .category_tables import category_table
 from .description import Described
@@ -183,14 +183,14 @@ def known_models() -> list[CatalogEntry]:
 def is_present(entry: CatalogEntry) -> bool:
     """Whether a model of the catalog is on this machine, as safetensors if it is of the hub."""
     if entry.file:
-        return torchvision_file(entry).is_file()
+        return file_place(entry).is_file()
     return cached_snapshot(entry.repo, entry.revision) is not None
 
 
 def how_to_get(entry: CatalogEntry) -> tuple[str, str]:
     """The command that fetches a model of the catalog, and where it must be then."""
     if entry.file:
-        return torchvision_command(entry), str(torchvision_file(entry))
+        return file_command(entry), str(file_place(entry))
     folder = snapshot_folder(entry.repo, entry.revision)
     return fetch_command(entry.repo, entry.revision), str(folder)
 

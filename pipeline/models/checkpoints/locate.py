@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 
 from schemas.suggest import nearest
 
-from .catalog import CatalogEntry, catalog, entry_of, find_torchvision
+from .catalog import CatalogEntry, catalog, entry_of, find_file
 from .families import BUNDLED
 from .files import TOKENIZERS, read_json, weight_files
 from .hf_preprocessor import FILES
@@ -209,14 +209,18 @@ def locate(model: str, *, revision: str = "", allow_pickle: bool = False) -> Mod
     if model in BUNDLED:
         return ModelLocation("bundled", model, WEIGHTS_ROOT / model)
     if entry and model == entry.name and entry.file:
-        file = find_torchvision(entry, allow_pickle=allow_pickle)
+        file = find_file(entry, allow_pickle=allow_pickle)
+        if entry.origin:
+            return ModelLocation("folder", model, file.parent, entry=entry, file=file.name)
         digits = file.stem.rpartition("-")[2]
         return ModelLocation("torchvision", model, file.parent, commit=digits, entry=entry)
     if folder.is_dir() and not (entry and model == entry.name):
         return ModelLocation("folder", folder.resolve().name, folder.resolve())
     if folder.is_file() and folder.suffix in WEIGHTS:
         path = folder.resolve()
-        published = next((each for each in catalog().values() if each.file == path.name), None)
+        published = next(
+            (each for each in catalog().values() if each.weights and each.file == path.name), None
+        )
         if published is not None:
             digits = path.stem.rpartition("-")[2]
             return ModelLocation(

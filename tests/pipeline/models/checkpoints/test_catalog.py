@@ -10,13 +10,14 @@ import pytest
 from torchvision.models import detection, segmentation
 
 from pipeline.models.checkpoints import catalog as module
+from pipeline.models.checkpoints.architecture import PUBLISHED
 from pipeline.models.checkpoints.catalog import catalog, entry_of
 from pipeline.models.checkpoints.category_tables import category_table
 from pipeline.models.checkpoints.families import BUNDLED, FAMILIES, promptable
 from schemas.records import TASKS
 
 NAMES = [*catalog()]
-TORCHVISION = [name for name in NAMES if catalog()[name].file]
+TORCHVISION = [name for name in NAMES if catalog()[name].weights]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,12 +38,13 @@ def test_an_entry_is_whole(name: str) -> None:
         assert promptable(entry.family) is not None
     if entry.file:
         assert not entry.repo
-        assert entry.weights
+        assert bool(entry.weights) != bool(entry.origin)
         assert entry.architecture
+        assert not entry.origin or PUBLISHED[entry.file] == entry.architecture
     else:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.repo)
         assert re.fullmatch(r"[0-9a-f]{40}|refs/pr/\d+|main", entry.revision)
-    assert entry.pinned == bool(entry.file or len(entry.revision) == 40)
+    assert entry.pinned == bool(entry.weights or len(entry.revision) == 40)
 
 
 def test_names_and_repositories_are_unique_and_none_is_bundled() -> None:
