@@ -145,7 +145,7 @@ def main(
                     output,
                     values,
                     negatives=negatives,
-                    init=Path(init) if init else None,
+                    init=init,
                     device=device,
                     resume=resume,
                     report=report,

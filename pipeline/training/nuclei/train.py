@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.models.checkpoints.info import describe
 from pipeline.models.nuclei.decode import Decoding
 from pipeline.models.nuclei.net import MAPS, UNet, load_unet, normalise, save_unet
 from pipeline.training.learn.loop import Report, TrainingLoop
@@ -28,7 +29,7 @@ def train_nuclei(
     config: TrainConfig,
     *,
     negatives: Path | None = None,
-    init: Path | None = None,
+    init: str = "",
     device: str = "auto",
     resume: bool = False,
     report: Report = lambda row: None,
@@ -41,7 +42,7 @@ def train_nuclei(
             an epoch) and last.pt (everything needed to go on).
         config: How.
         negatives: Folder of pictures that show no nuclei.
-        init: Checkpoint folder whose weights to start from, of the same widths.
+        init: Model whose weights to start from: a `unet` of the same widths, by name or folder.
         device: "auto", "cpu", "cuda", "cuda:N".
         resume: Go on from last.pt; the same epochs then follow as without the interruption.
         report: Called with each line of the log.
@@ -64,7 +65,7 @@ def train_nuclei(
     loop = _NucleiLoop(config, read_split(data, "val"), output, device, report)
     if resume:
         loop.restore()
-    elif init is not None:
+    elif init:
         loop.start_from(init)
     batches = CropBatches(
         partial(read_training, data, negatives),
@@ -94,20 +95,22 @@ class _NucleiLoop(TrainingLoop):
         self.net.to(memory_format=torch.channels_last)
         self.config, self.val = config, val
 
-    def start_from(self, folder: Path) -> None:
-        """Takes the weights of a checkpoint folder.
+    def start_from(self, model: str) -> None:
+        """Takes the weights of a `unet`.
 
         Raises:
-            ValueError: They do not fit `widths`.
+            ValueError: It is another family's, or they do not fit `widths`.
         """
-        path = folder / "config.json"
-        if not path.is_file():
-            raise ValueError(f"{folder} holds no config.json")
-        weights = load_unet(folder, json.loads(path.read_text("utf-8"))).state_dict()
+        info = describe(model)
+        if info.family != "unet":
+            raise ValueError(f"init: {model!r} is of the family {info.family!r}, not 'unet'")
+        weights = load_unet(Path(info.folder), info.config).state_dict()
         try:
             self.net.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"{folder}: other widths than {self.config.widths}") from error
+            raise ValueError(
+                f"init: {model!r} has other widths than {self.config.widths}"
+            ) from error
         self.average.load_state_dict(weights)
 
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:

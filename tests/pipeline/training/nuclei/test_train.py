@@ -46,7 +46,9 @@ def test_the_output_is_a_model(folder, tmp_path):
     info = describe(str(tmp_path / "out"))
     assert info.family == "unet"
     assert info.config["training"]["config"]["steps"] == 3
-    again = train_nuclei([folder], tmp_path / "tuned", CONFIG, device="cpu", init=tmp_path / "out")
+    again = train_nuclei(
+        [folder], tmp_path / "tuned", CONFIG, device="cpu", init=str(tmp_path / "out")
+    )
     assert again["epoch"] in (1, 2)
 
 
@@ -61,4 +63,8 @@ def test_refusals(folder, tmp_path):
         train_nuclei([folder], tmp_path / "new", CONFIG, device="cpu", resume=True)
     wide = CONFIG.model_copy(update={"widths": (8, 16)})
     with pytest.raises(ValueError, match="other widths"):
-        train_nuclei([folder], tmp_path / "wide", wide, device="cpu", init=tmp_path / "out")
+        train_nuclei([folder], tmp_path / "wide", wide, device="cpu", init=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="'unet-nuclei' has other widths"):
+        train_nuclei([folder], tmp_path / "named", CONFIG, device="cpu", init="unet-nuclei")
+    with pytest.raises(ValueError, match="of the family 'otsu', not 'unet'"):
+        train_nuclei([folder], tmp_path / "other", CONFIG, device="cpu", init="otsu")
