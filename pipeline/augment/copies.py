@@ -17,6 +17,7 @@ from pipeline.ledger.parts import image_row, read_part
 from pipeline.ledger.views import PARENT, is_copy
 from pipeline.masks.codec import regions
 from pipeline.storage.errors import StorageError
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.config.augment import AugmentConfig
@@ -284,9 +285,7 @@ def missing_copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> set
     parts = [part for part in parts if part.copies]
     if not parts:
         return set()
-    folder = join(dataset, FOLDER)
-    found = storage.list(folder) if storage.exists(folder) else ()
-    there = {f"{FOLDER}/{entry.path}" for entry in found}
+    there = {f"{FOLDER}/{entry.path}" for entry in files_in(storage, join(dataset, FOLDER))}
 
     def incomplete(part: Part) -> bool:
         try:

@@ -15,7 +15,7 @@ from pipeline.augment.copies import missing_copies
 from pipeline.augment.partners import check_pasted
 from pipeline.exporters import open_exporter
 from pipeline.history.night import MARK, Night, plan_night
-from pipeline.history.standing import MARKER, listed, standing_manifest
+from pipeline.history.standing import MARKER, standing_manifest
 from pipeline.images.pages import as_planes
 from pipeline.images.preprocess import resolve_references
 from pipeline.images.sniff import is_picture
@@ -33,6 +33,7 @@ from pipeline.prompts.request import absolute_exemplars
 from pipeline.readers import open_reader
 from pipeline.readers.listing import batches_of, sampled
 from pipeline.storage.errors import MissingError
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import JobConfig, config_fingerprint
@@ -335,7 +336,7 @@ def _receipts(
     storage: Storage, dataset: str, shards: Sequence[Shard], *, retry_failed: bool
 ) -> dict[str, ShardReceipt]:
     """Receipts of the shards that are done, whether or not their files are sound."""
-    standing = {entry.path for entry in listed(storage, join(dataset, "receipts"))}
+    standing = {entry.path for entry in files_in(storage, join(dataset, "receipts"))}
     uris = {
         shard.id: receipt_uri(dataset, shard.id, shard.token)
         for shard in shards

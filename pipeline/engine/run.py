@@ -26,6 +26,7 @@ from pipeline.ledger.row_index import RowIndex, known_rows
 from pipeline.models.checkpoints.processor import count_gpus
 from pipeline.report import write_report
 from pipeline.storage.errors import StorageError
+from pipeline.storage.optional import read_if_there
 from pipeline.storage.storage import Storage
 from pipeline.storage.swap import current_folder, sweep_asides
 from pipeline.storage.uris import absolute_uri, join
@@ -125,7 +126,7 @@ def _run(
                     keep_rows(plan, known, fresh)
                 hold(plan.storage, plan.spec.dataset, manifest, before)
                 raise held_back(plan.spec.dataset, broken)
-            manifest = _publish(plan, manifest)
+            manifest = _publish(plan, manifest, before)
             keep_rows(plan, known, fresh)
         new = before is None or before.version != manifest.version
         ledger = Ledger(plan.spec.dataset, manifest, plan.storage)
@@ -292,9 +293,14 @@ def _judge_whole(
     return find_breaches(gate, Ledger(dataset, manifest, storage), before)
 
 
-def _publish(plan: Plan, manifest: DatasetManifest) -> DatasetManifest:
+def _publish(
+    plan: Plan, manifest: DatasetManifest, before: DatasetManifest | None
+) -> DatasetManifest:
     """The manifest that is current now."""
-    manifest = publish(plan.storage, plan.spec.dataset, manifest)
+    if before is not None and before.same_dataset(manifest):
+        manifest = before
+    else:
+        manifest = publish(plan.storage, plan.spec.dataset, manifest)
     if plan.config.model.compile == "auto":  # the next version's images decide anew
         plan.storage.remove(compile_choice(plan.spec.dataset, plan.spec.run))
     show_current(plan.storage, plan.spec.dataset, manifest)
@@ -321,7 +327,7 @@ def _report(ledger: Ledger, plan: Plan, progress: RunProgress) -> tuple[str, boo
         "max_images": plan.config.report.max_images,
     }
     data = (json.dumps(shown, sort_keys=True) + "\n").encode()
-    if storage.exists(page) and storage.exists(stamp) and storage.read(stamp) == data:
+    if read_if_there(storage, stamp) == data and storage.exists(page):
         return page, False
     progress.phase("writing the report")
     reader, listing = plan.spec.reader, plan.listing

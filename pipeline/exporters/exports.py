@@ -201,10 +201,13 @@ def _export_into(
 def _made_of(ledger: Ledger, exporter: Exporter, old: ExportStamp, name: str) -> Ledger | None:
     """The version that an export of this format shows, if it is kept and surely that one."""
     number = old.versions.get(name, 0)
-    uri = join(ledger.uri, "versions", f"{number:06d}.json")
-    if not number or not ledger.storage.exists(uri):
+    if not number:
         return None
-    manifest = read_manifest(ledger.storage, uri)
+    try:
+        uri = join(ledger.uri, "versions", f"{number:06d}.json")
+        manifest = read_manifest(ledger.storage, uri)
+    except MissingError:
+        return None
     if old.datasets[name] != _identity(manifest, old.options.get(name, {})):
         return None
     before = Ledger(ledger.uri, manifest, ledger.storage)

@@ -16,12 +16,13 @@ from pipeline.ledger.receipts import read_receipt
 from pipeline.ledger.removed import FOLDER as REMOVED
 from pipeline.ledger.removed import removed_path
 from pipeline.ledger.row_index import FOLDER as INDEX
+from pipeline.storage.optional import files_in
 from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
-from pipeline.storage.uris import absolute_uri, join
+from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.manifest import Part, ShardReceipt
 
-from .standing import listed, standing_manifest
+from .standing import standing_manifest
 
 SWEPT = ("", "versions", "exports", "report", HELD)
 """Folders in which a killed run may leave temporary files, besides those of the parts."""
@@ -91,7 +92,7 @@ def sweep(storage: Storage, dataset: str) -> None:
 def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     """(folder, file in it) of what may go, copies before the parts that name them."""
     current = read_manifest(storage, join(dataset, "manifest.json"))
-    versions = listed(storage, join(dataset, "versions"), recursive=False)
+    versions = files_in(storage, join(dataset, "versions"), recursive=False)
     named = [read_manifest(storage, e.uri) for e in versions if e.path.endswith(".json")]
     if (held := read_held(storage, dataset)) is not None:
         named.append(held)
@@ -100,20 +101,20 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     kept = parts.keys()
     for folder in (*TABLES, *(f"versions/{table}" for table in TABLES)):
         # Hidden ones too: what a killed writer had not yet renamed.
-        for entry in listed(storage, join(dataset, folder), hidden=True):
+        for entry in files_in(storage, join(dataset, folder), hidden=True):
             if entry.path.removesuffix(".parquet") not in kept:
                 yield folder, entry
     tables = {version.containers.get("table") for version in (current, *named)}
-    for entry in listed(storage, join(dataset, CONTAINERS), hidden=True):
+    for entry in files_in(storage, join(dataset, CONTAINERS), hidden=True):
         if f"{CONTAINERS}/{entry.path}" not in tables:
             yield CONTAINERS, entry
     removed = {removed_path(version) for version in (current, *named)}
     for folder in (REMOVED, f"versions/{REMOVED}"):
-        for entry in listed(storage, join(dataset, folder), hidden=True):
+        for entry in files_in(storage, join(dataset, folder), hidden=True):
             if f"{REMOVED}/{entry.path}" not in removed:
                 yield folder, entry
     runs = {version.config_fingerprint for version in (current, *named)}
-    for entry in listed(storage, join(dataset, INDEX), hidden=True):
+    for entry in files_in(storage, join(dataset, INDEX), hidden=True):
         if entry.path.removesuffix(".parquet") not in runs:
             yield INDEX, entry
     for entry, receipt in _receipts(storage, dataset):
@@ -130,7 +131,7 @@ def _receipts(storage: Storage, dataset: str) -> Iterator[tuple[Entry, ShardRece
         left = is_temporary(entry.path.rpartition("/")[2])
         return None if left else read_receipt(storage, entry.uri)
 
-    entries = listed(storage, join(dataset, "receipts"), hidden=True)
+    entries = files_in(storage, join(dataset, "receipts"), hidden=True)
     with ThreadPoolExecutor(16) as pool:
         yield from zip(entries, pool.map(read, entries), strict=True)
 
@@ -138,12 +139,11 @@ def _receipts(storage: Storage, dataset: str) -> Iterator[tuple[Entry, ShardRece
 def _abandoned(
     storage: Storage, dataset: str, folders: Iterable[str], *, recursive: bool
 ) -> Iterator[tuple[str, Entry]]:
+    if local_path(dataset) is None:
+        return  # an object appears when it is whole
     for folder in folders:
-        root = join(dataset, folder)
-        if not storage.is_dir(root):
-            continue
         deep = recursive and bool(folder)
-        for entry in list(storage.list(root, recursive=deep, hidden=True)):
+        for entry in files_in(storage, join(dataset, folder), recursive=deep, hidden=True):
             name = entry.path.rpartition("/")[2]
             if is_temporary(name) and is_abandoned(name, storage.modified(entry.uri)):
                 yield folder, entry
@@ -151,7 +151,7 @@ def _abandoned(
 
 def _copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> Iterator[tuple[str, Entry]]:
     """Pictures of copies that no kept part names."""
-    files = listed(storage, join(dataset, FOLDER), hidden=True)
+    files = files_in(storage, join(dataset, FOLDER), hidden=True)
     if not files:
         return
     kept = {name for part in parts for name in copy_files(storage, dataset, part)}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from pipeline.ledger.ledger import read_manifest
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.errors import MissingError
+from pipeline.storage.optional import read_if_there
+from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.manifest import DatasetManifest
 
@@ -19,9 +22,8 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
     Raises:
         ValueError: The folder holds something else, or a newer schema version.
     """
-    path = join(dataset, "manifest.json")
-    if storage.exists(path):
-        return read_manifest(storage, path)
+    with suppress(MissingError):
+        return read_manifest(storage, join(dataset, "manifest.json"))
     if not storage.exists(dataset) or _is_marked(storage, dataset):
         return None
     if not storage.is_dir(dataset):
@@ -38,18 +40,8 @@ def standing_manifest(storage: Storage, dataset: str) -> DatasetManifest | None:
 
 def _is_marked(storage: Storage, dataset: str) -> bool:
     """Whether a run of ours began here: job.json holds a job, not somebody else's settings."""
-    path = join(dataset, MARKER)
     try:
-        data = json.loads(storage.read(path)) if storage.exists(path) else None
+        data = json.loads(read_if_there(storage, join(dataset, MARKER)) or b"null")
     except ValueError:
         return False
     return isinstance(data, dict) and {"input", "output", "model"} <= data.keys()
-
-
-def listed(
-    storage: Storage, folder: str, *, hidden: bool = False, recursive: bool = True
-) -> list[Entry]:
-    """The files of a folder that may not be there yet."""
-    if not storage.exists(folder):
-        return []
-    return list(storage.list(folder, hidden=hidden, recursive=recursive))

@@ -10,12 +10,12 @@ from pipeline.ledger.current import bring_back, show_current
 from pipeline.ledger.held import drop_held, held_uri, read_held
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.ledger import Ledger, open_ledger, publish, read_manifest, version_numbers
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join
 from schemas.manifest import DatasetManifest
 
 from .prune import remove_stale
-from .standing import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def list_versions(uri: str, storage: Storage | None = None) -> list[Version]:
     storage = storage or Storage()
     current = open_ledger(uri, storage)
     found = []
-    for entry in listed(storage, join(current.uri, "versions"), recursive=False):
+    for entry in files_in(storage, join(current.uri, "versions"), recursive=False):
         if entry.path.removesuffix(".json").isdecimal():
             manifest = read_manifest(storage, entry.uri)
             same = manifest.version == current.manifest.version
@@ -165,6 +165,8 @@ def end_history(uri: str, storage: Storage, *, keep: int, older_than_s: float) -
     Raises:
         StorageError: A file cannot be removed.
     """
+    if len(version_numbers(storage, uri)) <= keep:
+        return 0
     gone = _old_versions(uri, storage, keep=keep, older_than_s=older_than_s)
     _forget(uri, storage, gone)
     return len(remove_stale(uri, storage)) if gone else 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.storage.errors import MissingError
+from pipeline.storage.optional import files_in, read_if_there
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.manifest import DatasetManifest, Part
@@ -58,19 +58,17 @@ def show_current(storage: Storage, dataset: str, manifest: DatasetManifest) -> i
         [(part_uri(dataset, *item), archived_uri(dataset, *item)) for item in stale],
     )
     uri, text = join(dataset, CARD), card(manifest).encode()
-    if not storage.exists(uri) or storage.read(uri) != text:
+    if read_if_there(storage, uri) != text:
         storage.write(uri, text)
     return len(stale)
 
 
 def _show_removed(storage: Storage, dataset: str, manifest: DatasetManifest) -> None:
     """Leaves in removed/ the manifest's table alone, if it has one."""
-    path, moves = removed_path(manifest), []
-    for name in _names(storage, join(dataset, REMOVED)):
-        own = f"{REMOVED}/{name}.parquet"
-        if own != path:
-            moves.append((join(dataset, own), join(dataset, "versions", own)))
-    if path and not storage.exists(join(dataset, path)):
+    path = removed_path(manifest)
+    there = [f"{REMOVED}/{name}.parquet" for name in _names(storage, join(dataset, REMOVED))]
+    moves = [(join(dataset, one), join(dataset, "versions", one)) for one in there if one != path]
+    if path and path not in there:
         moves.append((join(dataset, "versions", path), join(dataset, path)))
     _move(storage, moves)
 
@@ -85,7 +83,7 @@ def bring_back(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
     """Moves parts that an earlier version used, and the next one will again, out of versions/."""
     wanted = {part.name for part in parts}
     moves = []
-    for table in TABLES:
+    for table in TABLES if wanted else ():
         there = wanted.intersection(_names(storage, join(dataset, "versions", table)))
         if there:
             there -= set(_names(storage, join(dataset, table)))
@@ -97,10 +95,7 @@ def bring_back(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
 
 
 def _names(storage: Storage, folder: str) -> list[str]:
-    try:
-        paths = [entry.path for entry in storage.list(folder, recursive=False)]
-    except MissingError:
-        return []
+    paths = [entry.path for entry in files_in(storage, folder, recursive=False)]
     return [path.removesuffix(".parquet") for path in paths if path.endswith(".parquet")]
 
 

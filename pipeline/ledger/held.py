@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.storage.errors import MissingError
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.manifest import DatasetManifest
@@ -54,11 +55,12 @@ def read_held(storage: Storage, dataset: str) -> DatasetManifest | None:
         StorageError: It cannot be read.
         ValueError: It is damaged, or of a newer schema version.
     """
-    uri = held_uri(dataset)
-    return read_manifest(storage, uri) if storage.exists(uri) else None
+    try:
+        return read_manifest(storage, held_uri(dataset))
+    except MissingError:
+        return None
 
 
 def drop_held(storage: Storage, dataset: str) -> None:
     """Forgets what was held back: a later version was published, or this one."""
-    if storage.exists(held_uri(dataset)):
-        storage.remove(held_uri(dataset))
+    storage.remove(held_uri(dataset))

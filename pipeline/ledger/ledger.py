@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import MissingError, StorageError
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import absolute_uri, beside, join
+from pipeline.storage.uris import absolute_uri, beside, join, local_path
 from schemas.categories import Categories
 from schemas.manifest import SCHEMA_VERSION, DatasetManifest, Part, ShardReceipt, totals
 from schemas.records import Failure, ImageRecord, Segmentation, Task
@@ -39,6 +41,9 @@ from .views import SEEN_IN, annotations_of_task, images_of_task
 LARGEST_MASK = 1 << 30
 """Pixels: twice what a picture may have by default. A reader makes no larger array for a mask."""
 _LOOKED_AT = pa.array(["ok", "empty"])
+_KEPT_BYTES = 128 << 20
+"""Of a dataset on an object store whose files are fetched once each: an export passes over them
+nine times. Of a larger one the wanted columns are fetched each time."""
 compute: Any = pc  # its functions are made at import time, out of a type checker's sight
 
 
@@ -60,6 +65,8 @@ class Ledger:
         self.storage = storage
         self.categories: Categories = manifest.category_table()
         self._only: Task | None = only if len(manifest.tasks) > 1 else None
+        remote = local_path(uri) is None and sum(p.size for p in manifest.parts) <= _KEPT_BYTES
+        self._kept: dict[tuple[str, str], bytes] | None = {} if remote else None
         self._removed: dict[str, npt.NDArray[np.int64]] | None = None
 
     def view(self, task: Task) -> Ledger:
@@ -72,7 +79,9 @@ class Ledger:
         """
         if self.manifest.tasks == (task,):
             return self
-        return Ledger(self.uri, self.manifest, self.storage, only=task)
+        found = Ledger(self.uri, self.manifest, self.storage, only=task)
+        found._kept = self._kept
+        return found
 
     def of_parts(self, parts: Sequence[Part]) -> Ledger:
         """The same dataset as if it consisted of these parts; the manifest's counts stay."""
@@ -137,7 +146,7 @@ class Ledger:
         """The rows that this version has of a part: every reader of a dataset comes by here."""
         more = part.removed and columns is not None and "image_id" not in columns
         wanted = [*(columns or ()), "image_id"] if more else columns
-        found = read_part(self.storage, self.uri, table, part.name, wanted)
+        found = read_part(self.storage, self.uri, table, part.name, wanted, kept=self._kept)
         try:
             self._sound(found, table, wanted)
         except ValueError as error:
@@ -189,11 +198,11 @@ def open_ledger(uri: str, storage: Storage | None = None) -> Ledger:
     """
     storage = storage or Storage()
     uri = absolute_uri(uri)
-    path = join(uri, "manifest.json")
-    if not storage.exists(path):
+    try:
+        return Ledger(uri, read_manifest(storage, join(uri, "manifest.json")), storage)
+    except MissingError:
         hint = "" if storage.exists(uri) else beside(uri)
-        raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json{hint}")
-    return Ledger(uri, read_manifest(storage, path), storage)
+    raise ValueError(f"{uri} holds no dataset of ours: it has no manifest.json{hint}")
 
 
 def read_manifest(storage: Storage, uri: str) -> DatasetManifest:
@@ -247,8 +256,7 @@ def part_sizes(storage: Storage, dataset: str) -> dict[str, dict[str, int]]:
     """Table → name of a part → bytes of its file, of all that lie there; one listing a table."""
     found: dict[str, dict[str, int]] = {}
     for table in TABLES:
-        folder = join(dataset, table)
-        entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+        entries = files_in(storage, join(dataset, table), recursive=False)
         found[table] = {entry.path.removesuffix(".parquet"): entry.size for entry in entries}
     return found
 
@@ -286,7 +294,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
         ValueError: The standing manifest is unreadable or of a newer schema version.
     """
     current = join(dataset, "manifest.json")
-    if storage.exists(current):
+    with suppress(MissingError):
         standing = read_manifest(storage, current)
         if standing.same_dataset(manifest):
             return standing
@@ -302,8 +310,7 @@ def publish(storage: Storage, dataset: str, manifest: DatasetManifest) -> Datase
 
 def version_numbers(storage: Storage, dataset: str) -> list[int]:
     """The versions whose manifests are kept, ascending."""
-    folder = join(dataset, "versions")
-    entries = storage.list(folder, recursive=False) if storage.exists(folder) else ()
+    entries = files_in(storage, join(dataset, "versions"), recursive=False)
     found = (entry.path.removesuffix(".json") for entry in entries if entry.path.endswith(".json"))
     return sorted(int(name) for name in found if name.isdecimal())
 

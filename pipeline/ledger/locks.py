@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.categories import Categories
@@ -229,10 +230,7 @@ def read_locks(storage: Storage, dataset: str, name: str | None = None) -> LockT
 
 def newest_locks(storage: Storage, dataset: str) -> str:
     """Name of the file in `locks/` that counts, "" where there is none."""
-    folder = join(dataset, FOLDER)
-    if not storage.exists(folder):
-        return ""
-    names = [entry.path for entry in storage.list(folder, recursive=False)]
+    names = [entry.path for entry in files_in(storage, join(dataset, FOLDER), recursive=False)]
     return max((name for name in names if name.endswith(".parquet")), default="")
 
 

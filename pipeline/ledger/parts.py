@@ -61,9 +61,23 @@ def archived_uri(dataset: str, table: str, name: str) -> str:
 
 
 def read_part(
-    storage: Storage, dataset: str, table: str, name: str, columns: Sequence[str] | None = None
+    storage: Storage,
+    dataset: str,
+    table: str,
+    name: str,
+    columns: Sequence[str] | None = None,
+    *,
+    kept: dict[tuple[str, str], bytes] | None = None,
 ) -> pa.Table:
     """One Parquet file of a part as a table, wherever it lies: see `show_current`.
+
+    Args:
+        storage: File access.
+        dataset: Absolute URI.
+        table: Of `TABLES`.
+        name: Of the part.
+        columns: Which; None = all.
+        kept: (table, part) → whole files, where they are fetched once and kept.
 
     Raises:
         StorageError: The file is missing or cannot be read.
@@ -73,7 +87,7 @@ def read_part(
     tries = 1 if local_path(uri) is not None else 3  # a range of an object has no checksum
     while True:
         try:
-            with _open_part(storage, dataset, table, name) as file:
+            with _open_part(storage, dataset, table, name, kept) as file:
                 # Not pq.read_table: it imports pandas, two seconds a process.
                 parquet = pq.ParquetFile(file, page_checksum_verification=True)
                 return parquet.read(columns=list(columns) if columns is not None else None)
@@ -82,6 +96,8 @@ def read_part(
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             # Damage shows as any of these: OSError for a page that does not decompress.
             tries, reason = tries - 1, " ".join(str(error).split())
+            if kept is not None:
+                kept.pop((table, name), None)
             if not tries:
                 raise ValueError(f"{uri} is not a readable Parquet file: {reason}") from error
             _log.warning("reading it again: %s: %s", uri, reason)
@@ -93,16 +109,31 @@ def read_part_bytes(storage: Storage, dataset: str, table: str, name: str) -> by
     Raises:
         StorageError: The file is missing or cannot be read.
     """
-    with _open_part(storage, dataset, table, name) as file:
-        return file.read()
-
-
-def _open_part(storage: Storage, dataset: str, table: str, name: str) -> BinaryIO:
     try:
-        return storage.open(part_uri(dataset, table, name))
+        return storage.read(part_uri(dataset, table, name))
     except MissingError as error:
         try:
-            return storage.open(archived_uri(dataset, table, name))
+            return storage.read(archived_uri(dataset, table, name))
+        except MissingError:
+            raise error from None
+
+
+def _open_part(
+    storage: Storage,
+    dataset: str,
+    table: str,
+    name: str,
+    kept: dict[tuple[str, str], bytes] | None = None,
+) -> BinaryIO:
+    if kept is not None:
+        if (data := kept.get((table, name))) is None:
+            data = kept[table, name] = read_part_bytes(storage, dataset, table, name)
+        return io.BytesIO(data)
+    try:
+        return storage.open(part_uri(dataset, table, name), from_end=True)
+    except MissingError as error:
+        try:
+            return storage.open(archived_uri(dataset, table, name), from_end=True)
         except MissingError:
             raise error from None
 

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.optional import files_in
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.records import ErrorCode
 
-from .ledger import part_sizes
 from .parts import RETRYABLE, TRIED_AGAIN, read_part
 from .receipts import read_receipt
 from .reuse import ReuseIndex
@@ -238,7 +238,7 @@ def index_covers(
         about: Of the index.
     """
     try:
-        with storage.open(index_uri(dataset, run)) as file:
+        with storage.open(index_uri(dataset, run), from_end=True) as file:
             said = pq.ParquetFile(file).schema_arrow.metadata or {}
     except (StorageError, pa.ArrowException, OSError, ValueError):
         return False
@@ -312,14 +312,14 @@ def known_rows(storage: Storage, dataset: str, run: str) -> RowIndex:
     """
     index = read_index(storage, dataset, run)
     if index is None:
-        folder = join(dataset, "receipts")
-        uris = [entry.uri for entry in storage.list(folder)] if storage.exists(folder) else []
+        uris = [entry.uri for entry in files_in(storage, join(dataset, "receipts"))]
         with ThreadPoolExecutor(16) as pool:
             receipts = list(pool.map(lambda uri: read_receipt(storage, uri), uris))
         left = sorted({one.part.name for one in receipts if one is not None and one.run == run})
     else:
-        there = part_sizes(storage, dataset)["images"]
-        left = sorted(name for name in there if name not in index.parts)
+        there = files_in(storage, join(dataset, "images"), recursive=False)
+        names = (entry.path.removesuffix(".parquet") for entry in there)
+        left = sorted(name for name in names if name not in index.parts)
     if not left:
         return index or RowIndex()
     found = read_parts(storage, dataset, dict.fromkeys(left, Wanted))

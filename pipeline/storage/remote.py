@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from schemas.config.job import StorageConfig
 
-from .errors import MissingError
+from .errors import MissingError, StorageError
 from .walk import HIDDEN, LeftOut, Page
 
 Attempt = Callable[[Callable[[], Any]], Any]
@@ -313,12 +313,37 @@ class _Ranges(io.RawIOBase):
         return data
 
 
-def range_file(fetch: Callable[[int, int], bytes], size: int, *, block: int = BLOCK) -> BinaryIO:
+def last_block(cat: Callable[[], bytes]) -> bytes:
+    """The last block of an object, b"" where no range of it can be had, as of an empty one.
+
+    Args:
+        cat: Asks for it.
+
+    Raises:
+        MissingError: There is no such object.
+    """
+    try:
+        return cat()
+    except MissingError:
+        raise
+    except StorageError:
+        return b""
+
+
+def range_file(
+    fetch: Callable[[int, int], bytes], size: int, *, block: int = BLOCK, tail: bytes = b""
+) -> BinaryIO:
     """Opens an object of `size` bytes for reading.
 
     Args:
         fetch: Called as `fetch(offset, length)`; returns the bytes there.
         size: Of the whole object.
         block: Bytes fetched at once for small reads; larger reads are one request each.
+        tail: Its last bytes, as far as they are there already.
     """
-    return cast(BinaryIO, io.BufferedReader(_Ranges(fetch, size), block))
+    first = size - len(tail)
+
+    def have(at: int, length: int) -> bytes:
+        return tail[at - first :][:length] if at >= first else fetch(at, length)
+
+    return cast(BinaryIO, io.BufferedReader(_Ranges(have, size), block))

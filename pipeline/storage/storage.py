@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -26,16 +27,6 @@ from .remote import range_file
 from .uris import absolute_uri, join, local_path, scheme
 from .walk import LeftOut, Page, local_token, walk_folder
 from .web import download, size_and_token
-
-__all__ = [
-    "Entry",
-    "MissingError",
-    "Storage",
-    "StorageError",
-    "absolute_uri",
-    "join",
-    "local_path",
-]
 
 T = TypeVar("T")
 
@@ -148,14 +139,28 @@ class Storage:
         end = None if length is None else offset + length
         return self._try(uri, lambda: fs.cat_file(uri, start=offset, end=end))
 
-    def open(self, uri: str) -> BinaryIO:
-        """A seekable file for reading; a remote one fetches ranges, each tried again by itself."""
+    def open(self, uri: str, *, from_end: bool = False) -> BinaryIO:
+        """A seekable file for reading; a remote one fetches ranges, each tried again by itself.
+
+        Args:
+            uri: Of the file.
+            from_end: Begin with a block of the end, as readers of Parquet do: one request for all
+                of a small object, whose size is not asked for.
+        """
         if (path := local_path(uri)) is not None:
             return self._try(uri, lambda: path.open("rb"))
-        size = self.info(uri).size
-        if size < 0:  # a web server that does not tell
+        tail = b""
+        if from_end and not _is_web(uri):
+            fs = self._filesystem(uri)
+            cat = partial(fs.cat_file, uri, start=-remote.BLOCK)
+            tail = remote.last_block(lambda: self._try(uri, cat))
+            if 0 < len(tail) < remote.BLOCK:
+                return io.BytesIO(tail)
+        if (size := self.info(uri).size) < 0:  # a web server that does not tell
             return io.BytesIO(self.read(uri))
-        return range_file(lambda at, n: self.read(uri, offset=at, length=n, size=n), size)
+        return range_file(
+            lambda at, n: self.read(uri, offset=at, length=n, size=n), size, tail=tail
+        )
 
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` there in one step, replacing what was; makes parent folders."""
@@ -275,24 +280,20 @@ class Storage:
         """Whether a file or folder is there."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.exists)
-        if _is_web(uri):
-            return True  # it is asked when it is read
-        try:
-            self._try(uri, lambda: self._filesystem(uri).info(uri))
-        except MissingError:
-            return False
-        return True
+        return _is_web(uri) or self._found(uri) is not None  # the web is asked when it is read
 
     def is_dir(self, uri: str) -> bool:
         """Whether a folder is there; in an object store, a prefix that some key has."""
         if (path := local_path(uri)) is not None:
             return self._try(uri, path.is_dir)
-        if _is_web(uri):
-            return False
+        found = None if _is_web(uri) else self._found(uri)
+        return found is not None and remote.is_folder(found)
+
+    def _found(self, uri: str) -> dict[str, Any] | None:
         try:
-            return remote.is_folder(self._try(uri, lambda: self._filesystem(uri).info(uri)))
+            return self._try(uri, lambda: self._filesystem(uri).info(uri))
         except MissingError:
-            return False
+            return None
 
     def remove(self, uri: str, *, missing_ok: bool = True) -> None:
         """Removes one file."""

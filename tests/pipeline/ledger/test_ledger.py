@@ -193,3 +193,26 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 def test_a_segment_of_an_unknown_category_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown category 9"):
         annotation_rows(1, found(segment(9, 0)), **GIVEN)
+
+
+@pytest.mark.parametrize(("most", "reads"), [(1 << 20, 2), (0, 0)])
+def test_files_of_a_small_dataset_on_a_store_are_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, reads: int
+) -> None:
+    uri = f"memory://{tmp_path.name}-{most}"
+    images = [(ImageRecord(f"{n}.png", "", image_id=n + 1), found(segment(1, n))) for n in range(4)]
+    made = write_dataset(uri, images, categories=CATEGORIES, task="instance", shard_size=2)
+    monkeypatch.setattr("pipeline.ledger.ledger._KEPT_BYTES", most)
+    ledger = open_ledger(uri)
+    asked: list[str] = []
+    real = Storage.read
+
+    def read(self: Storage, uri: str, **options: Any) -> bytes:
+        asked.append(uri)
+        return real(self, uri, **options)
+
+    monkeypatch.setattr(Storage, "read", read)
+    for one in (ledger, ledger.view("instance"), ledger.of_parts(ledger.manifest.parts)):
+        assert sum(len(table) for table in one.images(["image_id"])) == 4
+        assert sum(len(table) for table in one.annotations()) == 4
+    assert len(asked) == reads * len(made.manifest.parts)

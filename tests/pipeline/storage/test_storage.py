@@ -55,11 +55,12 @@ def test_bytes_come_back(place):
     assert store.read(uri) == b""
 
 
-def test_an_open_file_seeks_and_reads(place):
+@pytest.mark.parametrize("from_end", [False, True])
+def test_an_open_file_seeks_and_reads(place, from_end):
     store, root = place
     data = os.urandom(3_000_000)
     store.write(join(root, "f"), data)
-    with store.open(join(root, "f")) as file:
+    with store.open(join(root, "f"), from_end=from_end) as file:
         assert file.read(10) == data[:10]
         assert file.seek(2_500_000) == 2_500_000
         assert file.read(600_000) == data[2_500_000:]
@@ -68,6 +69,17 @@ def test_an_open_file_seeks_and_reads(place):
         assert file.read() == data[-5:]
         file.seek(0)
         assert file.read() == data
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20])
+def test_an_object_read_from_its_end_is_whole(place, size):
+    store, root = place
+    data = os.urandom(size)
+    store.write(join(root, "f"), data)
+    with store.open(join(root, "f"), from_end=True) as file:
+        assert file.read() == data
+    with pytest.raises(MissingError):
+        store.open(join(root, "gone"), from_end=True)
 
 
 def test_only_one_creates(place):
