@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from old_datasets import as_version
 from small_datasets import small_dataset
 
 from pipeline.exporters import EXPORTERS, export_all
@@ -18,7 +15,6 @@ from pipeline.ledger.ledger import Ledger, open_ledger
 from pipeline.validation.validate import validate
 from schemas.manifest import DatasetManifest
 from schemas.records import TASKS
-from schemas.tables import schema_of
 from tests.pipeline.validation.test_validate import Rows, broken, one, publish, rewrite
 
 FIRST = 7 << 21 | 1
@@ -120,28 +116,9 @@ def test_a_part_counts_each_of_several_tasks(tmp_path):
 # Schema version 1
 
 
-def as_version_1(ledger: Ledger) -> None:
-    """The dataset as the program wrote it that knew schema version 1."""
-    data = json.loads(ledger.manifest.to_json())
-    (data["task"],) = data.pop("tasks")
-    data["schema_version"] = 1
-    for part in data["parts"]:
-        part["size"] = 0
-        for table in ("images", "annotations"):
-            path = Path(ledger.uri, table, f"{part['name']}.parquet")
-            schema = schema_of(table, 1)
-            old = pq.read_table(path).select(schema.names).replace_schema_metadata(schema.metadata)
-            pq.write_table(old, path)
-            part[f"{table}_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-            part["size"] += path.stat().st_size
-    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    Path(ledger.uri, "manifest.json").write_text(text)
-    Path(ledger.uri, "versions", "000001.json").write_text(text)
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_a_dataset_of_version_1_is_read_exported_and_valid(task, tmp_path):
-    as_version_1(small_dataset(tmp_path, task))
+    as_version(small_dataset(tmp_path, task), 1)
     text = (tmp_path / "manifest.json").read_text()
     assert '"tasks"' not in text
     ledger = open_ledger(str(tmp_path))
@@ -157,7 +134,7 @@ def test_a_dataset_of_version_1_is_read_exported_and_valid(task, tmp_path):
 def test_version_2_wants_its_new_columns(tmp_path):
     ledger = small_dataset(tmp_path)
     text = ledger.manifest.to_json()
-    as_version_1(ledger)
+    as_version(ledger, 1)
     for name in ("manifest.json", "versions/000001.json"):
         (tmp_path / name).write_text(text)
     assert "part-schema" in broken_rules(ledger)
