@@ -128,7 +128,8 @@ def _link_tree(source: Path, target: Path, ours: Collection[str]) -> dict[str, t
             elif stat.S_ISREG((info := entry.stat()).st_mode):
                 if is_abandoned(entry.name, info.st_mtime):
                     continue
-                _link(entry.path, target / name)
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                _link(real, target / name)
                 if not folder:
                     top[name] = (info.st_ino, info.st_mtime_ns)
     return top
@@ -136,7 +137,7 @@ def _link_tree(source: Path, target: Path, ours: Collection[str]) -> dict[str, t
 
 def _link(source: str, target: Path) -> None:
     try:
-        os.link(os.path.realpath(source), target)
+        os.link(source, target)
     except FileNotFoundError:
         return  # removed meanwhile
     except OSError as error:

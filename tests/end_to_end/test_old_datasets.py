@@ -58,7 +58,9 @@ def test_every_job_reads_it(old: Ledger, tmp_path: Path) -> None:
         found = evaluate(dataset=old.uri, ground_truth=given)
         assert found
     measure(dataset=old.uri, output=str(tmp_path / "measures.parquet"))
-    assert pq.read_table(tmp_path / "measures.parquet").num_rows == old.manifest.counts["annotations"]
+    assert (
+        pq.read_table(tmp_path / "measures.parquet").num_rows == old.manifest.counts["annotations"]
+    )
     page = write_report(old, str(tmp_path / "report"))
     assert Path(page).stat().st_size > 10_000
 
