@@ -128,7 +128,7 @@ def _shown(manifest: DatasetManifest, shown: int) -> str:
     labelled = manifest.counts["ok"] + manifest.counts["empty"]
     if shown == labelled:
         return f"all {labelled:,} labelled images"
-    return f"showing {shown:,} of {labelled:,} labelled images, evenly chosen"
+    return f"showing {shown:,} of {labelled:,} labelled images, a random sample"
 
 
 def _notice(missing: int, shown: int) -> str:

@@ -39,13 +39,13 @@ class Unlabelled:
 
 
 class Selection:
-    """Every so-many-th labelled image, and the unlabelled ones up to a limit shared fairly by code.
+    """Some of the labelled images, and the unlabelled ones up to a limit shared fairly by code.
 
-    The choice depends on the order of the input alone.
+    The labelled ones with the smallest hashes of their ids are chosen: a random sample that stays
+    the same but for what comes and goes, so that most files of a report are those of the last.
 
     Args:
-        labelled: Images with a segmentation (ok or empty) that will come.
-        max_images: How many of them to choose.
+        max_images: How many labelled images (ok or empty) to choose.
         error_counts: code → images that will come with it.
         max_unlabelled: How many of those to keep.
     """
@@ -53,38 +53,58 @@ class Selection:
     def __init__(
         self,
         *,
-        labelled: int,
         max_images: int,
         error_counts: Mapping[str, int],
         max_unlabelled: int = 1000,
     ) -> None:
-        self._labelled = labelled
-        self._wanted = min(max_images, labelled)
-        self._seen = 0
+        self._wanted = max_images
+        self._below = 1 << 64
+        self._found: dict[str, tuple[int, int, bool]] = {}  # file name → hash, id, in the input
         self._left = Counter(_shares(error_counts, max_unlabelled))
-        self.chosen: dict[str, int] = {}  # file name → image id, in input order
-        self.originals: set[str] = set()  # those of them that lie in the input
         self.unlabelled: list[Unlabelled] = []
 
     def add(self, images: pa.Table) -> None:
         """Looks at one part's image rows."""
         columns = ("image_id", "file_name", "status", "error_code", "error_message")
         known = (images[column].to_pylist() for column in columns)
-        for image_id, name, status, code, message, parent in zip(
-            *known, parents_of(images).to_pylist(), strict=True
+        hashes = _hashes(images["image_id"].to_numpy()).tolist()
+        for image_id, name, status, code, message, parent, key in zip(
+            *known, parents_of(images).to_pylist(), hashes, strict=True
         ):
             if status in ("ok", "empty"):
-                self._seen += 1
-                # As in Bresenham's line: even steps, exact in integers.
-                if self._seen * self._wanted // self._labelled > (
-                    (self._seen - 1) * self._wanted // self._labelled
-                ):
-                    self.chosen[name] = image_id
-                    if parent is None:
-                        self.originals.add(name)
+                if key < self._below:
+                    self._found[name] = (key, image_id, parent is None)
             elif self._left[code] > 0:
                 self._left[code] -= 1
                 self.unlabelled.append(Unlabelled(image_id, name, status, code, message or ""))
+        if len(self._found) > 2 * self._wanted:
+            self._cut()
+
+    @property
+    def chosen(self) -> dict[str, int]:
+        """File name → image id of the labelled ones, in input order."""
+        self._cut()
+        return {name: image_id for name, (_, image_id, _) in self._found.items()}
+
+    @property
+    def originals(self) -> set[str]:
+        """Names of those of them that lie in the input: not copies."""
+        self._cut()
+        return {name for name, (_, _, original) in self._found.items() if original}
+
+    def _cut(self) -> None:
+        if len(self._found) > self._wanted:
+            self._below = sorted(key for key, _, _ in self._found.values())[self._wanted]
+            self._found = {name: it for name, it in self._found.items() if it[0] < self._below}
+
+
+def _hashes(image_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """uint64 of each id; different ones of different ids."""
+    mixed = image_ids.astype(np.uint64)
+    for factor in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93):
+        mixed *= np.uint64(factor)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 def _shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:

@@ -132,8 +132,8 @@ def write_report(
 ) -> str:
     """Writes a self-contained HTML report; its folder is replaced as a whole (`storage.swap`).
 
-    Counts and histograms cover every image; at most `max_images` labelled ones, evenly chosen, are
-    shown as pictures, plus up to 1,000 that failed. The same dataset gives the same bytes.
+    Counts and histograms cover every image; at most `max_images` labelled ones, a random sample,
+    are shown as pictures, plus up to 1,000 that failed. The same dataset gives the same bytes.
 
     Args:
         ledger: The dataset.
@@ -205,12 +205,12 @@ def _fill(
     threads: int,
 ) -> None:
     """Writes page and pictures into a folder that may hold those of an earlier report."""
-    shelf = Shelf(ledger.storage, out)
+    shelf, total = Shelf(ledger.storage, out), len(selection.chosen)
     with ThreadPoolExecutor(threads, thread_name_prefix="report") as pool:
         for done, picture in enumerate(_pictures(ledger, selection, records, read, out, pool), 1):
             shelf.add(picture)
             if progress:
-                progress(done, len(selection.chosen))
+                progress(done, total)
     shelf.finish()
     page = build_page(
         ledger.manifest,
@@ -250,13 +250,8 @@ def _most_telling(tasks: Sequence[Task]) -> Task:
 
 
 def _survey(ledger: Ledger, max_images: int) -> tuple[Tally, Selection]:
-    counts = ledger.manifest.counts
     tally = Tally(ledger.categories)
-    selection = Selection(
-        labelled=counts["ok"] + counts["empty"],
-        max_images=max_images,
-        error_counts=ledger.manifest.error_counts,
-    )
+    selection = Selection(max_images=max_images, error_counts=ledger.manifest.error_counts)
     for images, segments in zip(
         ledger.images(IMAGE_COLUMNS), ledger.annotations(ANNOTATION_COLUMNS), strict=True
     ):
