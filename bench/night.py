@@ -168,14 +168,12 @@ def _environment(program: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(program)}
 
 
-def published(output: str) -> dict[str, bytes]:
-    """Path → bytes of what readers may rely on: all but notes of runs."""
-    from pipeline.storage.storage import Storage
-    from pipeline.storage.uris import join
-
-    storage = Storage()
-    names = [name for name in files_of(output) if not name.startswith(_NOTES)]
-    return {name: storage.read(join(output, name)) for name in names}
+def published(output: str) -> dict[str, Any]:
+    """Path → bytes, or their MD5 in a store, of what readers may rely on: all but notes of runs."""
+    found = {name: own for name, own in files_of(output).items() if not name.startswith(_NOTES)}
+    if "://" in output:
+        return found
+    return {name: Path(output, name).read_bytes() for name in found}
 
 
 def main() -> None:
