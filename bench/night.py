@@ -170,7 +170,12 @@ def _environment(program: Path) -> dict[str, str]:
 
 def published(output: str) -> dict[str, Any]:
     """Path → bytes, or their MD5 in a store, of what readers may rely on: all but notes of runs."""
-    found = {name: own for name, own in files_of(output).items() if not name.startswith(_NOTES)}
+    # What a killed writer left under a hidden name is nobody's, and goes with the next prune.
+    found = {
+        name: own
+        for name, own in files_of(output).items()
+        if not name.startswith(_NOTES) and "/." not in f"/{name}"
+    }
     if "://" in output:
         return found
     return {name: Path(output, name).read_bytes() for name in found}
