@@ -111,6 +111,10 @@ class _Graph:
         ]
 
 
+_ROUNDING = 1e-2
+"""How far probabilities of half precision may lie outside 0…1."""
+
+
 class MapNet:
     """One map a category.
 
@@ -132,10 +136,13 @@ class MapNet:
         """One dense output a picture.
 
         Raises:
-            ValueError: The graph has another number of outputs than there are categories.
+            ValueError: The graph has another number of outputs than there are categories, or
+                answers what is no probability though maskmill.json says so.
         """
         maps = torch.cat([values[0] for values in self._graph(pixels)]).float()
         probable = self._output in ("softmax", "sigmoid")
+        if probable:
+            _check_shares(maps, f"output is {self._output!r}")
         if self._output.startswith("sigmoid"):
             # A constant beside them: the best category of a pixel is the one above the threshold.
             rest = self._threshold if probable else logit(min(max(self._threshold, 1e-6), 1 - 1e-6))
@@ -147,6 +154,20 @@ class MapNet:
             )
         rows = zip(maps, frames, strict=True)
         return {"semantic": [DenseOutput(*row, probabilities=probable) for row in rows]}
+
+
+def _check_shares(values: Tensor, said: str) -> None:
+    """Logits that are taken for probabilities would give masks of another threshold.
+
+    Raises:
+        ValueError: Values lie outside 0…1 by more than rounding; NaN is seen elsewhere.
+    """
+    if bool(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any()):
+        low, high = (float(each) for each in values.aminmax())
+        raise ValueError(
+            f"the graph answers with values from {low:.3g} to {high:.3g}, which are no "
+            f"probabilities; {said}"
+        )
 
 
 class BoxNet:
@@ -172,13 +193,18 @@ class BoxNet:
         """One box output a picture.
 
         Raises:
-            ValueError: A detection of a category that maskmill.json does not have.
+            ValueError: A detection of a category that maskmill.json does not have, other numbers
+                of boxes than of labels, scores or masks, or scores and masks that are not in 0…1.
         """
         found = []
         for values, frame in zip(self._graph(pixels), frames, strict=True):
             boxes, labels, scores, masks = values
             side = masks.shape[-2:]
+            boxes, masks = boxes.reshape(-1, 4).float(), masks.reshape(-1, *side).float()
             labels, scores = labels.reshape(-1).long(), scores.reshape(-1).float()
+            counts = [len(each) for each in (boxes, labels, scores, masks)]
+            if len(set(counts)) > 1:
+                raise ValueError(f"the graph answers with {counts} {', '.join(BOXES)}")
             strange = (labels < 0) | (labels >= self._outputs)
             if bool((strange & (scores > 0)).any()):
                 number = int(labels[strange & (scores > 0)][0])
@@ -187,12 +213,15 @@ class BoxNet:
                     f"{self._outputs} category_ids, counted from 0"
                 )
             real = ~strange  # rows without a score fill up to the graph's own number
+            scored = real & (scores != -1)
+            for name, each in (("scores", scores[scored]), ("masks", masks[scored])):
+                _check_shares(each, f"{name} are probabilities")
             found.append(
                 BoxOutput(
-                    boxes_xyxy=boxes.reshape(-1, 4).float()[real],
+                    boxes_xyxy=boxes[real],
                     labels=labels[real],
                     scores=scores[real],
-                    mask_probs=masks.reshape(-1, *side).float()[real],
+                    mask_probs=masks[real],
                     frame=frame,
                 )
             )

@@ -219,3 +219,55 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
     (tmp_path / "maskmill.json").write_text(json.dumps({**settings, "outputs": {}}))
     with pytest.raises(ValueError, match="no output 'boxes', only"):
         labelled(tmp_path / "boxes.onnx", pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": [5.0, -2.5, 0.2]}, "values from -2.5 to 5, which are no prob.*scores are"),
+        ({"masks": np.full((3, 28, 28), 4.0)}, "values from 4 to 4, which are no prob.*masks are"),
+        ({"scores": [0.9, 0.75]}, r"answers with \[3, 3, 2, 3\] boxes, labels, scores, masks"),
+        ({"masks": np.ones((2, 28, 28))}, r"answers with \[3, 3, 3, 2\] boxes"),
+        ({"scores": [np.nan, 0.75, 0.2]}, "NaN or infinity"),
+    ],
+)
+def test_boxes_that_are_not_what_is_said_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """Logits read as probabilities would be surer than sure, or masks of another threshold."""
+    answers = {
+        "boxes": np.array([[10, 5, 30, 25], [40, 10, 50, 30], [0, 0, 9, 9]], np.float32),
+        "labels": np.array([1, 0, 1], np.int64),
+        "scores": np.array([0.9, 0.75, 0.2], np.float32),
+        "masks": np.ones((3, 28, 28), np.float32),
+        **{key: np.asarray(value, np.float32) for key, value in change.items()},
+    }
+    constant_graph(tmp_path / "boxes.onnx", answers)
+    settings = {
+        "tasks": ["instance"],
+        "input": {"size": [40, 60]},
+        "categories": [{**PERSON, "id": 7, "name": "cat"}, {**PERSON, "id": 3, "name": "dog"}],
+    }
+    (tmp_path / "maskmill.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        labelled(tmp_path / "boxes.onnx", np.zeros((80, 60, 3), np.uint8))
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_maps_that_are_no_probabilities_are_refused(output: str, tmp_path: Path) -> None:
+    maps = np.zeros((1, 1 + (output == "softmax"), 40, 60), np.float32)
+    settings = {
+        "tasks": ["semantic"],
+        "output": output,
+        "input": {"size": [40, 60]},
+        "categories": [PERSON, REST],
+    }
+    (tmp_path / "maskmill.json").write_text(json.dumps(settings))
+    for worst, fits in ((1.004, True), (-0.003, True), (3.5, False), (-2.0, False)):
+        maps[0, 0, 3, 4] = worst
+        constant_graph(tmp_path / "maps.onnx", {"maps": maps})
+        if fits:
+            labelled(tmp_path / "maps.onnx", np.zeros((40, 60, 3), np.uint8))
+            continue
+        with pytest.raises(ValueError, match=rf"which are no probabilities; output is '{output}'"):
+            labelled(tmp_path / "maps.onnx", np.zeros((40, 60, 3), np.uint8))
