@@ -47,6 +47,7 @@ def read_transformers(
         ValueError: No family knows this model, or a file is missing or bad.
     """
     family = _family(folder / "config.json", config)
+    _check_channels(folder / "config.json", config)
     if promptable(family):
         check_preprocessor(folder)
         if categories:
@@ -135,6 +136,20 @@ def _family(path: Path, config: Mapping[str, Any]) -> str:
     if heads and wanted and not any(str(head).endswith(wanted) for head in heads):
         raise ValueError(f"{path}: {heads[0]} does not segment; a {' or '.join(wanted)} does")
     return family
+
+
+def _check_channels(path: Path, config: Mapping[str, Any]) -> None:
+    """The network, its vision part or their backbone says how many channels a picture has."""
+    said = config.get("num_channels", 3)
+    if type(said) is int and said != 3:
+        raise ValueError(
+            f"{path}: the network sees pictures of {said} channels; networks of transformers are "
+            "given three, of another number can be those of segmentation-models-pytorch"
+        )
+    for key in ("vision_config", "backbone_config"):
+        inner = config.get(key)
+        if isinstance(inner, Mapping):
+            _check_channels(path, inner)
 
 
 def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:

@@ -86,14 +86,29 @@ def fill(net: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
     Raises:
         ValueError: Some are missing, left over or of another shape.
     """
-    own = {name: each for name, each in net.state_dict().items() if name.endswith(_COUNTER)}
-    for name, value in unwrapped(state, net.state_dict()).items():
+    blank = net.state_dict()
+    own = {name: each for name, each in blank.items() if name.endswith(_COUNTER)}
+    for name, value in unwrapped(state, blank).items():
         own[name] = value.float() if value.is_floating_point() else value
     try:
         net.load_state_dict(own)
     except RuntimeError as error:
-        wrong = " ".join(str(error).split("\n", 1)[-1].split())
+        wrong = _of_other_pictures(own, blank)
+        wrong = wrong or " ".join(str(error).split("\n", 1)[-1].split())
         raise ValueError(f"{where}: weights do not fit the architecture: {wrong[:300]}") from error
+
+
+def _of_other_pictures(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What to say of a first convolution that sees another number of channels; else ""."""
+    for name, value in state.items():
+        mine = own[name].shape if name in own else torch.Size()
+        channels = value.shape[1] if value.ndim == 4 else 0
+        if len(mine) == 4 and mine == (value.shape[0], 3, *value.shape[2:]) and channels != 3:
+            return (
+                f"{name} sees pictures of {channels} channels, and this network sees 3; only those "
+                "of segmentation-models-pytorch can see another number (in_channels)"
+            )
+    return ""
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:

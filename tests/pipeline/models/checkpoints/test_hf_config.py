@@ -163,6 +163,13 @@ def test_class_info_without_a_file_is_our_table_and_transformers_reads_it(
         ({"id2label": 5}, "no table of numbers and names"),
         ({"id2label": {"0": "void"}}, "no output of the model is a category"),
         ({"format": "tflite"}, "has the format 'tflite'"),
+        ({"num_channels": 1}, "the network sees pictures of 1 channels"),
+        ({"vision_config": {"num_channels": 4}}, "the network sees pictures of 4 channels"),
+        ({"backbone_config": {"num_channels": 2}}, "the network sees pictures of 2 channels"),
+        (
+            {"vision_config": {"backbone_config": {"num_channels": 6}}},
+            "the network sees pictures of 6 channels",
+        ),
     ],
 )
 def test_a_config_that_is_no_use_is_named(

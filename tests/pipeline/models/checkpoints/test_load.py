@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import checkpoint
 from torch import Tensor
 
-from pipeline.models.checkpoints.load import load_pretrained
+from pipeline.models.checkpoints.load import fill, load_pretrained
 
 HEAD = "decode_head.classifier.weight"
 
@@ -86,3 +86,15 @@ def test_a_pickle_that_holds_code_is_refused(tmp_path: Path):
     info: Any = SimpleNamespace(folder=str(tmp_path), weights=("pytorch_model.bin",))
     with pytest.raises(Exception, match="holds more than weights"):
         load(info, allow_pickle=True)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_weights_of_other_pictures_are_refused_in_words(channels: int):
+    """As of a SAM that was trained on grey or on four bands: a first convolution of N channels."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 16), torch.nn.Conv2d(8, 4, 1))
+    state = {**net.state_dict(), "0.weight": torch.zeros(8, channels, 16, 16)}
+    with pytest.raises(ValueError, match=f"0.weight sees pictures of {channels} channels, and thi"):
+        fill(net, state, where="sam.pth")
+    other = {**net.state_dict(), "1.weight": torch.zeros(4, 9, 1, 1)}
+    with pytest.raises(ValueError, match=r"size mismatch for 1\.weight"):
+        fill(net, other, where="sam.pth")
