@@ -54,7 +54,7 @@ ELSEWHERE = {
         *("schemas.config.export",),
     ),
     "tests/contract/test_families.py": (
-        *("models.semantic", "models.torchvision_semantic", "models.postprocess.merge"),
+        *("models.torchvision_semantic", "models.postprocess.merge"),
         *("models.grids.outputs", "models.grids.geometry", "models.network.query_net"),
         *("models.videomt",),
     ),

@@ -44,7 +44,7 @@ class CatalogEntry:
         file: Name of the single file as it is published.
         origin: Where its user gets a file that nothing here fetches: GitHub repository, path.
         architecture: torchvision's or the authors' name of the network of a file.
-        checked: What of its family was compared, with what.
+        checked: What of its make was compared, with what.
     """
 
     name: str
@@ -78,9 +78,10 @@ def catalog() -> Mapping[str, CatalogEntry]:
     for group in groups.values():
         models = group.pop("models")
         tasks = tuple(group.pop("tasks"))
+        what = group.pop("checked", "") or checked[group["family"]]
         for name, own in models.items():
             entries[name] = CatalogEntry(
-                name=name, tasks=tasks, checked=checked[group["family"]], **group, **own
+                name=name, tasks=tasks, **{"checked": what, **group, **own}
             )
     return entries
 

@@ -31,6 +31,7 @@ def test_an_entry_is_whole(name: str) -> None:
     assert entry.input
     assert 0 < entry.parameters < 10_000
     assert "equal to" in entry.checked
+    assert len(entry.checked) < 200
     if entry.categories:
         table = category_table(entry.categories)
         assert entry.tasks != ("instance",) or all(item.isthing for item in table.categories)

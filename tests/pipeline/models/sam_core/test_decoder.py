@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_sam import KINDS, tiny_sam
+from tiny_sam import KINDS, tiny_edgetam, tiny_sam
 
 from pipeline.models.sam_core.net import PackageSam, SamNet, TransformersSam, inference
+
+EVERY = (*KINDS, "edgetam", "sam3_tracker")
 
 
 def net_of(kind: str) -> tuple[SamNet, torch.dtype]:
     # The package's positions are float32 whatever the weights are.
     dtype = torch.float32 if kind == "package" else torch.float64
-    model = inference(tiny_sam(kind), "cpu", dtype)
+    made = tiny_edgetam() if kind == "edgetam" else tiny_sam(kind)
+    model = inference(made, "cpu", dtype)
     return (PackageSam if kind == "package" else TransformersSam)(model), dtype
 
 
@@ -29,7 +32,7 @@ def prompts_of(net: SamNet, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_masks_and_quality_are_those_of_the_implementation(kind: str) -> None:
     net, dtype = net_of(kind)
     close = 1e-9 if dtype == torch.float64 else 1e-5
