@@ -65,7 +65,7 @@ def main(
     ] = None,
     exemplar: Annotated[
         list[str] | None,
-        typer.Option(help="IMAGE:x,y,w,h=CATEGORY: an object to find the like of; repeatable."),
+        typer.Option(help="IMAGE:x,y,w,h=CATEGORY, SegGPT: IMAGE:@MASK=CATEGORY: find the like."),
     ] = None,
     prompts: Annotated[
         Text,

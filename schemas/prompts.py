@@ -124,6 +124,7 @@ class Ontology(Section):
 # ExemplarText: one `--exemplar`, read.
 
 _FORM = re.compile(r"(?P<image>.+?):(?P<box>[^:=]*,[^:=]*)=(?P<category>.+)", re.DOTALL)
+_MASK_FORM = re.compile(r"(?P<image>.+?):@(?P<mask>.+)=(?P<category>[^=]+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +133,31 @@ class ExemplarText:
 
     Attributes:
         image: Path or URI of the picture, as written.
-        bbox_xywh: Around the object, pixels of the upright picture; width and height above 0.
         category: What it is.
+        bbox_xywh: Around the object, pixels of the upright picture; width and height above 0.
+            None where a mask says it.
+        mask: Path or URI of the mask, as written; "" where a box says it.
     """
 
     image: str
-    bbox_xywh: tuple[float, float, float, float]
     category: str
+    bbox_xywh: tuple[float, float, float, float] | None = None
+    mask: str = ""
 
     @classmethod
     def parse(cls, text: str) -> ExemplarText:
-        """Reads `IMAGE:x,y,w,h=category`.
+        """Reads `IMAGE:x,y,w,h=category` or `IMAGE:@MASK=category`.
 
         Raises:
             ValueError: It has another form, or the box is none; names the flag.
         """
         where = f"--exemplar {text!r}"
+        masked = _MASK_FORM.fullmatch(text)
+        if masked is not None and masked["category"].strip() and masked["mask"].strip():
+            return cls(masked["image"], masked["category"].strip(), mask=masked["mask"])
         found = _FORM.fullmatch(text)
         if found is None or not found["category"].strip():
-            raise ValueError(f"{where}: expected IMAGE:x,y,w,h=CATEGORY")
+            raise ValueError(f"{where}: expected IMAGE:x,y,w,h=CATEGORY or IMAGE:@MASK=CATEGORY")
         try:
             x, y, width, height = (float(part) for part in found["box"].split(","))
         except ValueError:
@@ -158,12 +165,14 @@ class ExemplarText:
         box = (x, y, width, height)
         if not all(map(isfinite, box)) or width <= 0 or height <= 0:
             raise ValueError(f"{where}: the box needs a width and a height above 0")
-        return cls(found["image"], box, found["category"].strip())
+        return cls(found["image"], found["category"].strip(), box)
 
     @property
     def name(self) -> str:
-        """The file's own name and the box: what a row's `prompt` says."""
-        file = re.split(r"[/\\]", self.image)[-1]
+        """The file's own name and the box or the mask's: what a row's `prompt` says."""
+        file, mask = (re.split(r"[/\\]", path)[-1] for path in (self.image, self.mask))
+        if self.bbox_xywh is None:
+            return f"{file}:@{mask}"
         return f"{file}:{','.join(f'{value:g}' for value in self.bbox_xywh)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pipeline.models.checkpoints.families import promptable
 from pipeline.models.checkpoints.info import ModelInfo, describe
 from pipeline.models.naming.names import named_categories, read_naming
 from pipeline.prompts import PromptTable, open_prompts
-from pipeline.prompts.request import Request, read_exemplars
+from pipeline.prompts.request import Request, read_exemplars, read_mask_exemplars
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri
 from schemas.config.job import JobConfig
@@ -53,7 +53,7 @@ def resolve_model(config: JobConfig, storage: Storage) -> ResolvedModel:
         if config.model.revision:
             raise ValueError("model.revision: A+B names two models; give their revisions as @…")
         partner = _describe(config, second)
-        if kind is not None and not kind.by_text and _names_masks(partner):
+        if kind is not None and kind.is_sam and _names_masks(partner):
             return _by_looks(config, _together(info, partner, family=partner.family), storage)
         if kind is None or not kind.boxes_only:
             raise ValueError(f"model.name: {first} makes masks itself, it takes no +{second}")
@@ -69,6 +69,8 @@ def resolve_model(config: JobConfig, storage: Storage) -> ResolvedModel:
                 f"prompts.{given[0]}: {info.name} has categories of its own and takes no prompts"
             )
         return ResolvedModel(info, None, {})
+    if kind.by_mask:
+        return _by_masks(config, info, storage, given)
     if asked.exemplars:
         raise ValueError(
             f"prompts.exemplars: {info.name} compares nothing (--exemplar); a SAM with an embedder "
@@ -137,6 +139,23 @@ def _by_looks(config: JobConfig, info: ModelInfo, storage: Storage) -> ResolvedM
     return ResolvedModel(info, None, identity)
 
 
+def _by_masks(
+    config: JobConfig, info: ModelInfo, storage: Storage, given: Sequence[str]
+) -> ResolvedModel:
+    """A model that is shown pictures in which the objects are marked."""
+    how = "--exemplar IMAGE:@MASK=CATEGORY"
+    for key in given:
+        if key != "exemplars":
+            raise ValueError(f"prompts.{key}: {info.name} is shown pictures with masks, {how}")
+    exemplars = read_mask_exemplars(config, storage)
+    if not exemplars:
+        raise ValueError(f"{info.name} has to be shown what to look for: give {how}")
+    asking = replace(_asking(config), mask_exemplars=exemplars)
+    categories = named_categories(None, exemplars, keep_unnamed=False)
+    info = replace(info, asking=asking, categories=categories)
+    return ResolvedModel(info, None, {"exemplars": [each.identity() for each in exemplars]})
+
+
 def _by_points(config: JobConfig, info: ModelInfo, storage: Storage) -> ResolvedModel:
     asked = config.prompts
     if not asked.file:
@@ -182,7 +201,7 @@ def _describe(config: JobConfig, name: str, *, revision: str = "") -> ModelInfo:
 def _beside(info: ModelInfo, partner: ModelInfo) -> ModelInfo:
     """A model that finds boxes, and a SAM for them."""
     kind = promptable(partner.family)
-    if kind is None or kind.by_text:
+    if kind is None or not kind.is_sam:
         raise ValueError(f"model.name: {partner.name} is no SAM and turns no boxes into masks")
     return _together(info, partner, family=info.family)
 

@@ -38,7 +38,8 @@ class PromptsConfig(Section):
         Field(description="what stands for a prompt without a mask: nothing, or its box or point"),
     ] = "none"
     exemplars: Annotated[
-        tuple[str, ...], Field(description="--exemplar: IMAGE:x,y,w,h=CATEGORY each")
+        tuple[str, ...],
+        Field(description="--exemplar: IMAGE:x,y,w,h=CATEGORY each; SegGPT: IMAGE:@MASK=CATEGORY"),
     ] = ()
     single_mask: Annotated[
         bool,

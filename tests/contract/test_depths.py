@@ -7,6 +7,8 @@ themselves on PyTorch are in test_families.
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,16 @@ WORDS = {"prompts": {"text": ["cat", "dog"]}, "conflicts": {"nms_iou": 1, "nms_i
 NAMES = ("clipseg", "grounding-dino", "mm-grounding-dino", "omdet-turbo", "owlv2", "sam3")
 
 
-def asked(name: str) -> dict[str, Any]:
+def asked(name: str, folder: Path) -> dict[str, Any]:
     """The model and what it is asked, as in a job's file."""
+    if name == "seggpt":
+        cv2.imwrite(str(folder / "example.png"), disc_picture(1, size=50))
+        mask = np.zeros((50, 51), np.uint8)
+        mask[10:30, 5:40] = 1
+        cv2.imwrite(str(folder / "mask.png"), mask)
+        shown = [f"{folder}/example.png:@{folder}/mask.png=disc"]
+        model = {"name": str(text_checkpoint(name)), "threshold": 0.3}
+        return {"model": model, "prompts": {"exemplars": shown}}
     if name in NAMES:
         alone = name in ("clipseg", "sam3")
         beside = "" if alone else f"+{sam_checkpoint('sam')}"
@@ -54,14 +64,39 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [*NAMES, "sam", "sam2", "sam_hq", "unet-nuclei", "otsu"])
-def test_they_are_seen_as_eight_bits_of_three(name: str, pictures: Path, tmp_path: Path) -> None:
+def person_graph(folder: Path, data: Path) -> Path:
+    """A real graph (MIT): person or not, by sigmoids."""
+    graph = data / "weights" / "prisma-unet-portrait" / "model.onnx"
+    (folder / "graph").mkdir()
+    shutil.copy(graph, folder / "graph")
+    settings = {"tasks": ["semantic"], "output": "sigmoid", "input": {"size": [256, 256]}}
+    names = (("person", True, "#ff0000"), ("background", False, "#000000"))
+    categories = [
+        {"id": id_, "name": name, "isthing": thing, "color": color, "is_background": not thing}
+        for id_, (name, thing, color) in enumerate(names, start=1)
+    ]
+    told = json.dumps({**settings, "categories": categories})
+    (folder / "graph" / "maskmill.json").write_text(told)
+    return folder / "graph"
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES, "sam", "sam2", "sam_hq", "unet-nuclei", "otsu", "seggpt", "onnx"]
+)
+def test_they_are_seen_as_eight_bits_of_three(
+    name: str, pictures: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "onnx":
+        graph = person_graph(tmp_path, request.getfixturevalue("shared_data"))
+        model: dict[str, Any] = {"model": {"name": str(graph)}}
+    else:
+        model = asked(name, tmp_path)
     job = {
         "input": {"uri": str(pictures)},
         "output": str(tmp_path / "out"),
         "images": {"stretch_16bit": "full"},
         "execution": {"inline": True},
-        **asked(name),
+        **model,
     }
     done = label(JobConfig.parse(job), export=False, report=False)
     assert done.failed == 0

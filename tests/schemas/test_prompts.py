@@ -1,4 +1,4 @@
-"""`IMAGE:x,y,w,h=CATEGORY`: whatever the image is called."""
+"""`IMAGE:x,y,w,h=CATEGORY` and `IMAGE:@MASK=CATEGORY`: whatever the image is called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,29 @@ def test_it_is_read(text: str, image: str, box: tuple[float, ...], category: str
     assert (found.image, found.bbox_xywh, found.category) == (image, box, category)
 
 
-def test_a_row_names_the_file_and_the_box() -> None:
+@pytest.mark.parametrize(
+    ("text", "image", "mask", "category"),
+    [
+        ("dog.jpg:@dog.png=a dog", "dog.jpg", "dog.png", "a dog"),
+        (
+            "s3://b/k=1/a b.png:@s3://b/k=1/m,1.png= x ",
+            "s3://b/k=1/a b.png",
+            "s3://b/k=1/m,1.png",
+            "x",
+        ),
+        (r"C:\p\a.png:@C:\p\m.png=c", r"C:\p\a.png", r"C:\p\m.png", "c"),
+    ],
+)
+def test_a_mask_is_read_in_place_of_the_box(
+    text: str, image: str, mask: str, category: str
+) -> None:
+    found = ExemplarText.parse(text)
+    assert (found.image, found.mask, found.category) == (image, mask, category)
+    assert found.bbox_xywh is None
+
+
+def test_a_row_names_the_file_and_the_box_or_the_mask() -> None:
+    assert ExemplarText.parse("/far/dog.jpg:@/away/mask.png=dog").name == "dog.jpg:@mask.png"
     assert ExemplarText.parse("/far/away/dog.jpg:1,2,30,40.5=dog").name == "dog.jpg:1,2,30,40.5"
     assert ExemplarText.parse(r"C:\p\a.png:1,2,3,4=c").name == "a.png:1,2,3,4"
 
@@ -33,6 +55,10 @@ def test_a_row_names_the_file_and_the_box() -> None:
         ("dog.jpg", "expected IMAGE:x,y,w,h=CATEGORY"),
         ("dog.jpg:1,2,3,4", "expected IMAGE:x,y,w,h=CATEGORY"),
         ("dog.jpg:1,2,3,4=  ", "expected IMAGE:x,y,w,h=CATEGORY"),
+        ("dog.jpg:@mask.png", "expected IMAGE:x,y,w,h=CATEGORY or IMAGE:@MASK=CATEGORY"),
+        ("dog.jpg:@=dog", "expected IMAGE:x,y,w,h=CATEGORY or IMAGE:@MASK=CATEGORY"),
+        ("dog.jpg:@mask.png= ", "expected IMAGE:x,y,w,h=CATEGORY or IMAGE:@MASK=CATEGORY"),
+        (":@mask.png=dog", "expected IMAGE:x,y,w,h=CATEGORY or IMAGE:@MASK=CATEGORY"),
         (":1,2,3,4=dog", "expected IMAGE:x,y,w,h=CATEGORY"),
         ("dog.jpg:1,2,3=dog", "'1,2,3' are not four numbers"),
         ("dog.jpg:1,2,3,x=dog", "'1,2,3,x' are not four numbers"),

@@ -223,6 +223,28 @@ def _owl(kind: str) -> Callable[[Path], None]:
     return build
 
 
+def _seggpt(folder: Path) -> None:
+    """It reads no text, but is asked by the job as these are."""
+    config = hf.SegGptConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=(128, 64),
+        patch_size=16,
+        pretrain_image_size=32,
+        decoder_hidden_size=16,
+        merge_index=1,
+        intermediate_hidden_state_indices=(1, 2, 3),
+    )
+    model = hf.SegGptForImageSegmentation(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.ndim > 1 and "layernorm" not in name:
+                torch.nn.init.normal_(value, std=0.3 if "head" in name else 0.15)
+    model.save_pretrained(folder)
+    hf.SegGptImageProcessor(size=SQUARE).save_pretrained(folder)
+
+
 def _clipseg(folder: Path) -> None:
     tokenizer = clip_tokenizer(24)
     vision = {
@@ -353,6 +375,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "grounding-dino": _grounding_dino("GroundingDino"),
     "mm-grounding-dino": _grounding_dino("MMGroundingDino"),
     "clipseg": _clipseg,
+    "seggpt": _seggpt,
     "omdet-turbo": _omdet_turbo,
     "owlv2": _owl("Owlv2"),
     "owlvit": _owl("OwlViT"),

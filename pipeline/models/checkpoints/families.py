@@ -64,15 +64,24 @@ class Thresholds:
 class Promptable:
     """What a family that finds what it is asked for, instead of categories of its own, takes.
 
+    Without any of these it takes points and boxes, or segments everything.
+
     Attributes:
-        by_text: It reads words; else it takes points and boxes, or segments everything.
+        by_text: It reads words.
         boxes_only: It finds boxes; a SAM beside it makes the masks.
         names_masks: It compares the masks of a SAM before it with words and exemplars.
+        by_mask: It is shown pictures in which the objects are marked, and nothing else.
     """
 
     by_text: bool
     boxes_only: bool = False
     names_masks: bool = False
+    by_mask: bool = False
+
+    @property
+    def is_sam(self) -> bool:
+        """It takes points and boxes."""
+        return not self.by_text and not self.by_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +256,12 @@ FAMILIES: dict[str, Family] = {
         model_types=("sam3", "sam3_lite_text", "sam3_video"),
         prompts=Promptable(by_text=True),
         thresholds=Thresholds(score=0.3),
+    ),
+    "seggpt": Family(
+        "pipeline.models.seggpt:SegGpt",
+        tasks=("semantic",),
+        model_types=("seggpt",),
+        prompts=Promptable(by_text=False, by_mask=True),
     ),
     "semantic": Family(
         "pipeline.models.semantic:SemanticSegmenter",

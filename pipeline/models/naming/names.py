@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.models.checkpoints.families import OBJECT, EmbedderKind, embedder_kind
 from pipeline.models.checkpoints.info import ModelInfo
 from pipeline.models.text.phrases import Phrase, choose, phrases_of
-from pipeline.prompts.request import Exemplar
+from pipeline.prompts.request import Exemplar, MaskExemplar
 from schemas.categories import Categories, Category, color_at
 from schemas.config.model import ModelConfig, NamingConfig
 from schemas.prompts import Ontology
@@ -132,7 +132,10 @@ def phrase_shares(logits: Floats, phrases: tuple[Phrase, ...]) -> Floats:
 
 
 def named_categories(
-    ontology: Ontology | None, exemplars: Sequence[Exemplar], *, keep_unnamed: bool
+    ontology: Ontology | None,
+    exemplars: Sequence[Exemplar] | Sequence[MaskExemplar],
+    *,
+    keep_unnamed: bool,
 ) -> Categories:
     """The categories that masks can get: of texts, then of exemplars alone, then "object".
 
