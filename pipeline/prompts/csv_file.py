@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from pipeline.storage.storage import Storage
 
-from .size import Size, file_size, state_size
+from .size import Size, own_size, state_size
 from .table import CategoryNames, PromptRow, PromptTable, digest_of, number_of
 
 _NAMES = ("file_name", "filename", "image", "path", "image_path", "file")
@@ -56,11 +56,9 @@ def _table(lines: csv.DictReader[str], uri: str, digest: str) -> PromptTable:
         cell = {key: (line.get(column) or "").strip() for key, column in columns.items()}
         where = f"{uri}, line {lines.line_num}"
         try:
-            stated = [cell.get(key) for key in ("image_height", "image_width")]
-            if all(stated):
-                size = file_size(*(float(side or 0) for side in stated))
-                if size:
-                    state_size(sizes, cell[name], size)
+            stated = (cell.get(key) or None for key in ("image_height", "image_width"))
+            if size := own_size(*stated):
+                state_size(sizes, cell[name], size)
             row = _row(cell, cell[name], names.id_of(cell.get("category")))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None

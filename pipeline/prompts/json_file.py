@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.storage.storage import Storage
 
-from .size import Size, file_size, state_size
+from .size import Size, own_size, state_size
 from .table import CategoryNames, PromptRow, PromptTable, digest_of, source_id_of
 
 _SIZE = ("image_height", "image_width")
@@ -34,7 +34,7 @@ def read(uri: str, storage: Storage) -> PromptTable:
     for number, entry in enumerate(_entries(data, uri), start=1):
         try:
             rows.append(_row(entry, names))
-            if size := file_size(*(entry.get(key) for key in _SIZE)):
+            if size := own_size(*(entry.get(key) for key in _SIZE)):
                 state_size(sizes, rows[-1].file_name, size)
         except ValueError as error:
             raise ValueError(f"{uri}, entry {number}: {error}") from None

@@ -35,6 +35,28 @@ def file_size(height: Any, width: Any) -> Size | None:
     return (int(height), int(width)) if whole else None
 
 
+def own_size(height: Any, width: Any) -> Size | None:
+    """As `file_size`, of a file that nobody has to fill in: what is said must be a size.
+
+    Raises:
+        ValueError: One side alone, or what is no number of pixels.
+    """
+    if height is None and width is None:
+        return None
+    try:
+        size = file_size(
+            *(None if isinstance(each, bool) else float(each) for each in (height, width))
+        )
+    except (TypeError, ValueError):
+        size = None
+    if size is None:
+        raise ValueError(
+            f"image_width and image_height must both be numbers of pixels, got {width!r} and "
+            f"{height!r}"
+        )
+    return size
+
+
 def state_size(sizes: dict[str, Size], name: str, size: Size) -> None:
     """Notes what an entry says of its picture's size.
 

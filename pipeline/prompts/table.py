@@ -56,7 +56,8 @@ class PromptTable:
         upright: The sizes are those of upright pictures, whatever a job says of turned ones.
 
     Raises:
-        ValueError: A row has neither box nor points, or an unknown category.
+        ValueError: A row has neither box nor a point on the object, or an unknown category; or all
+            pixels are fractions.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class PromptTable:
                     f"{uri}: {row.file_name} has the unknown category {row.category_id}"
                 )
             self._rows.setdefault(clean(row.file_name), []).append(row)
+        _check_pixels([row for own in self._rows.values() for row in own], uri)
         self._ids = {clean(name): id_ for name, id_ in (names or {}).items() if id_ is not None}
         self._sizes = {clean(name): size for name, size in (sizes or {}).items()}
         self._upright = upright
@@ -191,9 +193,25 @@ def _check(row: PromptRow, uri: str) -> None:
         raise ValueError(f"{where} has a prompt with neither a box nor points")
     if len(row.inside) != len(row.points_xy):
         raise ValueError(f"{where} has {len(row.points_xy)} points and {len(row.inside)} flags")
-    numbers = [*(row.bbox_xyxy or ()), *(value for point in row.points_xy for value in point)]
+    if row.points_xy and row.bbox_xyxy is None and not any(row.inside):
+        raise ValueError(f"{where} has a prompt whose points are all beside the object")
+    numbers = _numbers(row)
     if not all(abs(value) < 1e7 for value in numbers):  # also NaN
         raise ValueError(f"{where} has a coordinate that is no number of pixels: {numbers}")
+
+
+def _check_pixels(rows: Sequence[PromptRow], uri: str) -> None:
+    """Fractions of a picture, read as pixels, would ask for its first pixel, and get an answer."""
+    numbers = [each for row in rows if not row.relative for each in _numbers(row)]
+    if numbers and all(0 <= each <= 1 for each in numbers) and any(each % 1 for each in numbers):
+        raise ValueError(
+            f"{uri}: all coordinates lie between 0 and 1: these look like fractions of the "
+            "picture; they must be pixels, or a YOLO folder"
+        )
+
+
+def _numbers(row: PromptRow) -> list[float]:
+    return [*(row.bbox_xyxy or ()), *(value for point in row.points_xy for value in point)]
 
 
 # Categories that a file of prompts names by text or number.

@@ -166,10 +166,12 @@ def output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
         count = config.get("num_labels", 2)
         given = {index: f"LABEL_{index}" for index in range(count if type(count) is int else 0)}
     try:
-        pairs = enumerate(given) if isinstance(given, list) else given.items()
+        pairs = list(enumerate(given) if isinstance(given, list) else given.items())
         by_index = {int(index): str(name) for index, name in pairs}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: id2label is no table of numbers and names") from error
+    if len(by_index) < len(pairs) or any(isinstance(name, list | dict) for _, name in pairs):
+        raise ValueError(f"{path}: id2label names an output twice, or by what is no name")
     numbers = sorted(by_index)
     if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] >= len(numbers):
         raise ValueError(

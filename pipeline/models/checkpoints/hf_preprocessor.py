@@ -217,10 +217,10 @@ def read_fit_rule(settings: Mapping[str, Any], *, split: bool = False) -> FitRul
     if kind.mean_std is None or not _is(settings, "do_normalize", True):
         return replace(rule, mean=None)
     mean, std = (
-        tuple(settings.get(key) or default)
+        (given,) * 3 if isinstance(given := settings.get(key), int | float) else given or default
         for key, default in zip(("image_mean", "image_std"), kind.mean_std, strict=True)
     )
-    return replace(rule, mean=mean, std=std)
+    return replace(rule, mean=tuple(mean), std=tuple(std))
 
 
 def _model_type(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +72,9 @@ class Frame:
 
 Hw = tuple[int, int]
 Filter = Literal["nearest-exact", "lanczos", "bilinear", "bicubic"]
+
+_LARGEST = 1 << 16
+"""Pixels of an input's side at most; a file that says more is damaged."""
 
 MAX_ASPECT = 8
 """A rule that fixes the shortest edge alone would make a 1×5000 strip 256 × 1,280,000 pixels; its
@@ -158,6 +162,9 @@ class FitRule:
             OWLv2's own way. `size` and `padding` say where it comes to lie.
         channels: Of the input: 3, 2 = the picture's first two, 1 = grey.
         padding: What is put around.
+
+    Raises:
+        ValueError: A size, a factor, a mean or a deviation that no picture can go in by.
     """
 
     size: Size = Size()
@@ -171,6 +178,23 @@ class FitRule:
     blurred: bool = False
     channels: int = 3
     padding: Padding = Padding()
+
+    def __post_init__(self) -> None:
+        sides = (self.size.height, self.size.width, *self.padding.to_hw)
+        if not all(0 <= side <= _LARGEST for side in sides):
+            raise ValueError(f"pictures cannot be made {sides[0]} × {sides[1]} pixels large")
+        if not (isinstance(self.rescale, int | float) and 0 < self.rescale < math.inf):
+            raise ValueError(f"rescale_factor must be a number above 0, got {self.rescale!r}")
+        if self.mean is None:
+            return
+        for name, values, least in (("mean", self.mean, -math.inf), ("std", self.std, 0.0)):
+            if len(values) not in (self.channels, 3) or not all(
+                isinstance(each, int | float) and least < each < math.inf for each in values
+            ):
+                above = " above 0" if not least else ""
+                raise ValueError(
+                    f"image_{name} must be a number{above} a channel, got {list(values)}"
+                )
 
     def frame(
         self, picture_hw: Hw, *, scale: float = 1.0, flip_yx: tuple[bool, bool] = (False, False)

@@ -242,3 +242,66 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, name: str, text: st
         opened(path.parent if name.startswith("l/") else path)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        # The size that a file states is of another picture only if it can be read.
+        ("p.csv", "file_name,x,y,w,h,image_width\na.png,1,2,9,9,50\n", "must both be numbers"),
+        (
+            "p.csv",
+            "file_name,x,y,w,h,image_width,image_height\na.png,1,2,9,9,50,tall\n",
+            "line 2: image_width and image_height must both be numbers of pixels, got '50' and 't",
+        ),
+        (
+            "p.json",
+            '[{"file_name": "a.png", "bbox_xywh": [1, 2, 9, 9], "image_height": 40}]',
+            "entry 1: image_width and image_height must both be numbers of pixels, got None and 40",
+        ),
+        (
+            "p.json",
+            '[{"file_name": "a.png", "bbox_xywh": [1, 2, 9, 9], "image_height": true, '
+            '"image_width": 3}]',
+            "must both be numbers",
+        ),
+        # Fractions that are taken for pixels ask for the first pixel, which has an answer.
+        ("p.csv", "file_name,x1,y1,x2,y2\na.png,0.2,0.3,0.48,0.7\n", "look like fractions"),
+        ("p.json", '[{"file_name": "a.png", "points_xy": [[0.3, 0.5]]}]', "look like fractions"),
+        (
+            "p.json",
+            json.dumps(
+                {
+                    "images": [{"id": 1, "file_name": "a.png"}],
+                    "annotations": [
+                        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0.2, 0.3, 0.3, 0.4]}
+                    ],
+                    "categories": [{"id": 1, "name": "n"}],
+                }
+            ),
+            "look like fractions",
+        ),
+        # A point beside the object alone says nothing of where it is.
+        (
+            "p.json",
+            '[{"file_name": "a.png", "points_xy": [[30, 30]], "inside": [0]}]',
+            "points are all beside the object",
+        ),
+    ],
+)
+def test_what_would_mean_another_place_is_refused(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        opened(written(tmp_path / name, text))
+
+
+def test_a_size_may_be_text_and_whole_pixels_small(tmp_path: Path) -> None:
+    entry = {"file_name": "a.png", "bbox_xywh": BOX, "image_width": "50", "image_height": "40"}
+    table = opened(written(tmp_path / "p.json", json.dumps([entry])))
+    assert len(table.of("a.png", 40, 50)) == 1
+    with pytest.raises(ValueError, match="the file says 50×40"):
+        table.of("a.png", 20, 25)
+    corner = '[{"file_name": "a.png", "bbox_xyxy": [0, 0, 1, 1]}]'
+    (prompt,) = opened(written(tmp_path / "c.json", corner)).of("a.png", 40, 50)
+    assert prompt.bbox_xyxy == (0, 0, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,32 @@ def test_older_files_and_crops(settings: dict[str, Any], size: str):
         ({"image_processor_type": "DPTImageProcessor", "size": {"edge": 3}}, r"keys \['edge'\]"),
         ({"image_processor_type": "DPTImageProcessor", "size": "3"}, "size is '3'"),
         ({"image_processor_type": "DPTImageProcessor", "resample": 9}, "resample is 9"),
+        ({"size": {"height": -64, "width": 64}}, "cannot be made -64 × 64 pixels large"),
+        ({"size": {"height": 10**9, "width": 64}}, "cannot be made 1000000000 × 64 pixels large"),
+        ({"rescale_factor": 0}, "rescale_factor must be a number above 0, got 0"),
+        ({"rescale_factor": "1/255"}, "rescale_factor must be a number above 0, got '1/255'"),
+        ({"image_mean": [0.5]}, r"image_mean must be a number a channel, got \[0\.5\]"),
+        ({"image_mean": [0.5] * 4}, "image_mean must be a number a channel"),
+        ({"image_mean": [float("nan")] * 3}, "image_mean must be a number a channel"),
+        ({"image_std": [0, 0, 0]}, "image_std must be a number above 0 a channel"),
     ],
 )
 def test_unknown_settings_are_named(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        read_fit_rule(settings)
+        read_fit_rule({"image_processor_type": "SegformerImageProcessor", **settings})
+
+
+def test_one_number_is_that_of_all_channels(tmp_path: Path):
+    """As transformers takes it."""
+    processor = transformers.SegformerImageProcessor(size=SQUARE, image_mean=0.4, image_std=0.3)
+    processor.save_pretrained(tmp_path)
+    given = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    rule = read_fit_rule(given | {"image_mean": 0.4, "image_std": 0.3})
+    assert (rule.mean, rule.std) == ((0.4,) * 3, (0.3,) * 3)
+    pixels = picture((50, 33))
+    expected = processor(pixels, return_tensors="pt", input_data_format="channels_last")
+    found, _ = Fitter(rule, "cpu").batch([sample(pixels)])
+    torch.testing.assert_close(found, expected["pixel_values"], atol=1e-5, rtol=0)
 
 
 def test_a_folder_without_the_file_is_named(tmp_path: Path):
