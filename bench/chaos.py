@@ -28,9 +28,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+
+from bench.ray_processes import actors_below
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = (
@@ -280,7 +281,7 @@ def _kill_actor(process: subprocess.Popen[bytes], receipts: Path) -> bool:
     """Kills the run's own actors as soon as a shard is done; whether there were any."""
     actors: list[int] = []
     while process.poll() is None:
-        actors = actors or [pid for pid in _below(process.pid) if _runs_actor(pid)]
+        actors = actors or actors_below(process.pid)
         if actors and receipts.is_dir() and any(receipts.iterdir()):
             try:
                 for pid in actors:
@@ -289,29 +290,6 @@ def _kill_actor(process: subprocess.Popen[bytes], receipts: Path) -> bool:
                 return False  # it ended by itself just now
             return True
         time.sleep(0.002)
-    return False
-
-
-def _below(root: int) -> set[int]:
-    """Processes that descend from one."""
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                after_name = (entry / "stat").read_text().rpartition(")")[2]
-                children[int(after_name.split()[1])].append(int(entry.name))
-    found, open_ = set[int](), [root]
-    while open_:
-        new = children[open_.pop()]
-        found.update(new)
-        open_ += new
-    return found
-
-
-def _runs_actor(pid: int) -> bool:
-    """Ray names a process after what it runs."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor")
     return False
 
 

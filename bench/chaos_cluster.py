@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos import Reader, differences, published, row_faults, tell_trials, write_pictures
+from bench.ray_processes import actors_below
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = (
@@ -152,7 +153,7 @@ def _bad_thing(cluster: Any, process: subprocess.Popen[bytes], kind: str) -> Non
     node = sorted(cluster.worker_nodes, key=lambda one: one.node_id)[0]
     match kind:
         case "kill a worker":
-            for pid in _actors(_raylet(node))[:1]:
+            for pid in actors_below(_raylet(node))[:1]:
                 os.kill(pid, signal.SIGKILL)
         case "kill a raylet":
             cluster.remove_node(node, allow_graceful=False)
@@ -166,19 +167,6 @@ def _bad_thing(cluster: Any, process: subprocess.Popen[bytes], kind: str) -> Non
 
 def _raylet(node: Any) -> int:
     return node.all_processes["raylet"][0].process.pid
-
-
-def _actors(raylet: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            title = (entry / "cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if parent == raylet and title.startswith(b"ray::_Actor"):
-            found.append(int(entry.name))
-    return found
 
 
 def _count(folder: Path) -> int:

@@ -3,203 +3,49 @@
     python -m bench.chaos_store --endpoint http://127.0.0.1:8000 --bucket tries --trials 40
 
 Each trial labels the same pictures from the store into a fresh prefix of it through the proxy,
-which spoils a share of the requests in one way, then repeats the job without faults until it
-succeeds. It holds that every object of the version, of exports and report is byte for byte that of
-an undisturbed run, and that every picture has one row. Credentials come from the environment, as
-for every S3 tool.
+which spoils a share of the requests in one way, then repeats the job until it succeeds, without
+faults once one run has failed of them. With `--kills`, two rounds of three also kill (-9) the
+driver, or the worker of a local Ray, at a random request. It holds that every object of the
+version, of exports and report is byte for byte that of an undisturbed run, that every picture has
+one row, that exit codes are of the table, and that no finished shard is done again. Credentials
+come from the environment, as for every S3 tool.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import random
-import socket
-import struct
+import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bench.chaos import tell_trials, write_pictures
+from bench.fault_proxy import KINDS, FaultProxy
+from bench.ray_processes import actors_below
 from pipeline.engine.run import label
+from pipeline.engine.summary import RunResult
 from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.ledger.ledger import Ledger, open_ledger
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import MissingError, StorageError
 from pipeline.storage.storage import Storage
 from pipeline.storage.swap import current_folder
 from pipeline.storage.uris import join
 from schemas.config.job import JobConfig, StorageConfig
 
-KINDS = (
-    "500",
-    "503 SlowDown",
-    "500 after the write",
-    "reset in mid-body",
-    "short body, full length stated",
-    "short body, its own length stated",
-    "flipped byte",
-    "stall",
-)
-STALL_S = 10.0
+KILLS = ("", "driver", "worker")
+"""What a round of `KINDS` kills besides."""
+_ROOT = Path(__file__).resolve().parents[1]
 _TRIES = 5
-_HOP = {"connection", "expect", "keep-alive", "transfer-encoding", "content-length"}
-
-
-class FaultProxy:
-    """An HTTP proxy in front of one server that spoils a share of what passes.
-
-    Args:
-        endpoint: "http://host:port" of the server behind it.
-        stall_s: How long a stalled answer waits.
-        most: How often one object is spoilt; a store that never recovers is another trouble.
-        seed: Of the choice.
-
-    Attributes:
-        endpoint: Of the proxy.
-        kind: Of `KINDS`, or "" for none; may change at any time.
-        share: Of the requests that are spoilt.
-        spoilt: How many were.
-    """
-
-    def __init__(
-        self, endpoint: str, *, stall_s: float = STALL_S, most: int = 2, seed: int = 0
-    ) -> None:
-        parts = urlsplit(endpoint)
-        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
-        self.stall_s, self.most = stall_s, most
-        self._times = Counter[str]()
-        self.kind, self.share, self.spoilt = "", 0.0, 0
-        self._rng, self._lock = random.Random(seed), threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """While the block lasts."""
-        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
-
-    def fault(self, method: str, path: str, *, body: bool) -> str:
-        """What to do to a request, "" = nothing.
-
-        Args:
-            method: GET, PUT …
-            path: Of the object, with its query.
-            body: Whether the answer has one; called again when the answer is there.
-        """
-        of_body = self.kind in KINDS[3:7]
-        if not self.kind or of_body != body or (of_body and method != "GET"):
-            return ""
-        if self.kind == "500 after the write" and method not in ("PUT", "POST", "DELETE"):
-            return ""
-        name = path.partition("?")[0]
-        with self._lock:
-            if self._times[name] >= self.most or self._rng.random() >= self.share:
-                return ""
-            self._times[name] += 1
-            self.spoilt += 1
-            return self.kind
-
-    def place(self, length: int) -> int:
-        """Where a byte turns over; another one each time, as chance has it."""
-        with self._lock:
-            return self._rng.randrange(length)
-
-
-def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Says nothing."""
-
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            given = self.rfile.read(length) if length else b""
-            fault = proxy.fault(self.command, self.path, body=False)
-            if fault == "stall":
-                time.sleep(proxy.stall_s)
-            elif fault and fault != "500 after the write":
-                self.refuse(fault)
-                return
-            status, headers, body = self.ask(given)
-            if fault == "500 after the write":
-                self.refuse("500")
-                return
-            # A listing has no checksum that a client could hold its bytes against.
-            of_object = status in (200, 206) and body and "list-type" not in self.path
-            spoil = proxy.fault(self.command, self.path, body=True) if of_object else ""
-            self.tell(status, headers, body, spoil)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815 (their names)
-
-        def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            """The server's own answer; headers go on as they came, the signature covers them."""
-            behind = http.client.HTTPConnection(proxy.host, proxy.port, timeout=60)
-            try:
-                behind.putrequest(
-                    self.command, self.path, skip_host=True, skip_accept_encoding=True
-                )
-                for key, value in self.headers.items():
-                    if key.lower() not in _HOP - {"content-length"}:
-                        behind.putheader(key, value)
-                behind.endheaders(body or None)
-                answer = behind.getresponse()
-                return answer.status, answer.getheaders(), answer.read()
-            finally:
-                behind.close()
-
-        def refuse(self, kind: str) -> None:
-            code, name = (503, "SlowDown") if kind.startswith("503") else (500, "InternalError")
-            text = f"<Error><Code>{name}</Code><Message>{name}</Message></Error>".encode()
-            self.tell(code, [("Content-Type", "application/xml")], text, "")
-
-        def tell(
-            self, status: int, headers: list[tuple[str, str]], body: bytes, spoil: str
-        ) -> None:
-            sent, stated = body, len(body)
-            if spoil == "flipped byte":
-                at = proxy.place(len(body))
-                sent = body[:at] + bytes([body[at] ^ 0x40]) + body[at + 1 :]
-            elif spoil:
-                sent = body[: len(body) // 2]
-                stated = len(sent) if "its own" in spoil else len(body)
-            self.send_response_only(status)
-            for key, value in headers:
-                if key.lower() not in _HOP:
-                    self.send_header(key, value)
-            if self.command == "HEAD":
-                stated = int(dict(headers).get("Content-Length", 0))
-            self.send_header("Content-Length", str(stated))
-            self.end_headers()
-            self.wfile.write(sent if self.command != "HEAD" else b"")
-            self.wfile.flush()
-            if stated > len(sent) and self.command != "HEAD":
-                if spoil == "reset in mid-body":  # RST instead of FIN
-                    linger = struct.pack("ii", 1, 0)
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                self.close_connection = True
-                self.connection.close()
-
-    return Handler
+_SHARD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +55,22 @@ class Trial:
     Attributes:
         number: Of the trial.
         kind: Of `KINDS`.
+        kill: Of `KILLS`.
         spoilt: Requests that the proxy spoilt.
         runs: How often the job was called until it succeeded.
         retries: Calls that the last disturbed run tried again.
+        again: Images of finished shards that the last run did again.
         wrong: What did not hold, a line each.
         seconds: Wall time.
     """
 
     number: int
     kind: str
+    kill: str
     spoilt: int
     runs: int
     retries: int
+    again: int
     wrong: list[str]
     seconds: float
 
@@ -239,28 +89,82 @@ class StoreField:
         self, proxy: FaultProxy, bucket: str, credentials: StorageConfig, *, images: int = 24
     ) -> None:
         self.proxy, self.bucket, self.images = proxy, bucket, images
+        behind = f"http://{proxy.host}:{proxy.port}"
+        self.direct = credentials.model_copy(update={"endpoint_url": behind})
         self.config = credentials.model_copy(update={"endpoint_url": proxy.endpoint})
         self.storage = Storage(self.config)
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             write_pictures(Path(folder), images)
             for path in sorted(Path(folder).iterdir()):
                 self.storage.write(join(bucket, f"in/{path.name}"), path.read_bytes())
+        before = proxy.asked
         self.run("calm")
+        self.requests = proxy.asked - before
         self.truth = self.published("calm")
 
-    def run(self, out: str) -> int:
-        """Labels into a prefix; calls of the store that were tried again."""
+    def run(self, out: str) -> RunResult:
+        """Labels into a prefix, in this process."""
         config = JobConfig.parse(
             {
                 "input": {"uri": join(self.bucket, "in")},
                 "output": join(self.bucket, out),
                 "model": {"name": "otsu"},
-                "execution": {"inline": True, "shard_size": 4},
+                "execution": {"inline": True, "shard_size": _SHARD},
                 "storage": self.config.model_dump(),
                 "max_failures": "0",
             }
         )
-        return label(config).retries
+        return label(config)
+
+    def run_killed(self, out: str, victim: str, after: int) -> int:
+        """The same in a process, which loses its driver or worker after so many requests; its code.
+
+        A worker is not killed before the first shard is done.
+        """
+        begun = self.proxy.asked
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jobs.label", "--input", join(self.bucket, "in")),
+                *("--output", join(self.bucket, out), "--model", "otsu", "--max-failures", "0"),
+                *("--set", f"execution.shard_size={_SHARD}", "--quiet"),
+                *(["--workers", "1"] if victim == "worker" else ["--inline"]),
+                *("--endpoint-url", self.proxy.endpoint),
+            ],
+            cwd=_ROOT,
+            env={"RAY_AUTH_MODE": "disabled"} | os.environ | self._credentials(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None:
+            time.sleep(0.002)
+            if self.proxy.asked - begun < after:
+                continue
+            if victim == "driver":
+                process.kill()
+                break
+            if self.images_done(out) and (actors := actors_below(process.pid)):
+                for pid in actors:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                break
+        return process.wait()
+
+    def _credentials(self) -> dict[str, str]:
+        names = {
+            "AWS_ACCESS_KEY_ID": self.config.key,
+            "AWS_SECRET_ACCESS_KEY": self.config.secret,
+            "AWS_DEFAULT_REGION": self.config.region,
+        }
+        return {name: value for name, value in names.items() if value}
+
+    def images_done(self, out: str) -> int:
+        """Images of the shards that have a receipt; asked past the proxy."""
+        storage = Storage(self.direct)
+        found = storage.list(join(self.bucket, out, "receipts"))
+        try:
+            return sum(json.loads(storage.read(one.uri))["part"]["images"] for one in found)
+        except MissingError:
+            return 0
 
     def published(self, out: str) -> dict[str, bytes]:
         """Everything that is promised to be the same."""
@@ -286,17 +190,37 @@ class StoreField:
         return [] if sorted(names) == wanted else [f"rows of {sorted(names)}"]
 
 
-def disturb(field: StoreField, number: int, kind: str, share: float) -> Trial:
-    """One trial."""
+def disturb(
+    field: StoreField, number: int, kind: str, share: float, *, kill: str = "", moment: float = 0.5
+) -> Trial:
+    """One trial.
+
+    Args:
+        field: Where.
+        number: Of the trial.
+        kind: Of `KINDS`.
+        share: Of the requests that are spoilt.
+        kill: Of `KILLS`.
+        moment: When, as a share of the requests of an undisturbed run.
+    """
     proxy, out = field.proxy, f"trial-{number}-{uuid.uuid4().hex[:6]}"
     proxy.kind, proxy.share, proxy.spoilt = kind, share, 0
     started = time.monotonic()
     wrong: list[str] = []
-    runs, retries, done = 0, 0, False
+    kept = again = runs = retries = 0
+    if kill:
+        runs = 1
+        code = field.run_killed(out, kill, round(moment * field.requests))
+        allowed = (0, 3, -signal.SIGKILL) if kill == "driver" else (0, 3)
+        wrong += [] if code in allowed else [f"exit code {code}"]
+        kept = field.images_done(out)
+    done = False
     while not done and runs < _TRIES:
         runs += 1
         try:
-            retries, done = field.run(out), True
+            result = field.run(out)
+            retries, done = result.retries, True
+            again = max(0, result.computed - (field.images - kept)) if runs == 2 else 0
         except (ExecutionError, OverBudgetError, StorageError, ValueError) as error:
             proxy.kind = ""  # the same command goes on once the store is well
             if not str(error) or "Traceback" in str(error):
@@ -304,7 +228,8 @@ def disturb(field: StoreField, number: int, kind: str, share: float) -> Trial:
     if not done:
         wrong.append("the same command never succeeded")
     proxy.kind = ""
-    if not wrong:
+    wrong += [f"{again} images of finished shards were done again"] if again else []
+    if done:
         found = field.published(out)
         wrong += [f"lost: {name}" for name in field.truth.keys() - found.keys()]
         wrong += [f"left: {name}" for name in found.keys() - field.truth.keys()]
@@ -312,7 +237,9 @@ def disturb(field: StoreField, number: int, kind: str, share: float) -> Trial:
         wrong += [f"other bytes: {name}" for name in same if field.truth[name] != found[name]]
         wrong += field.rows(out)
     seconds = round(time.monotonic() - started, 1)
-    return Trial(number, kind, proxy.spoilt, runs, retries, sorted(wrong)[:10], seconds)
+    return Trial(
+        number, kind, kill, proxy.spoilt, runs, retries, again, sorted(wrong)[:10], seconds
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -323,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=len(KINDS))
     parser.add_argument("--share", type=float, default=0.1, help="of the requests")
     parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--kills", action="store_true", help="two rounds of three kill, too")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
     credentials = StorageConfig(
@@ -330,18 +259,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         secret=os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
         region=os.environ.get("AWS_DEFAULT_REGION", ""),
     )
-    proxy = FaultProxy(given.endpoint)
+    proxy, rng = FaultProxy(given.endpoint, seed=given.seed), random.Random(given.seed)
     done = []
     with proxy.serving():
         bucket = f"s3://{given.bucket}/{uuid.uuid4().hex[:8]}"
         field = StoreField(proxy, bucket, credentials, images=given.images)
         for number in range(given.trials):
-            done.append(disturb(field, number, KINDS[number % len(KINDS)], given.share))
+            kind, round_ = KINDS[number % len(KINDS)], number // len(KINDS)
+            kill = KILLS[round_ % len(KILLS)] if given.kills else ""
+            moment = rng.uniform(0.1, 0.9)
+            done.append(disturb(field, number, kind, given.share, kill=kill, moment=moment))
             trial = done[-1]
             state = "; ".join(trial.wrong) or "as it should be"
             print(
-                f"{trial.number:4} {trial.kind:34} {trial.spoilt:4} spoilt {trial.runs} runs "
-                f"{trial.retries:4} retries {trial.seconds:6} s  {state}",
+                f"{trial.number:4} {trial.kind:34} {trial.kill:6} {trial.spoilt:4} spoilt "
+                f"{trial.runs} runs {trial.retries:4} retries {trial.seconds:6} s  {state}",
                 flush=True,
             )
     return tell_trials(done, given.json)

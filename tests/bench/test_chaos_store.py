@@ -11,7 +11,8 @@ from http.client import IncompleteRead
 import pytest
 from s3_server import S3Server
 
-from bench.chaos_store import KINDS, FaultProxy, StoreField, disturb
+from bench.chaos_store import StoreField, disturb
+from bench.fault_proxy import KINDS, FaultProxy
 
 
 @pytest.fixture(scope="module")
