@@ -4,7 +4,8 @@
 
 Each trial labels the same pictures on a cluster of three nodes of one worker each, does one bad
 thing at a random moment after the first shard, and repeats the command until it succeeds. It holds
-that a lost worker or node does not end the run, that the rest ends with a code of the table, that
+that a lost worker or node does not end the run, also one that reads for a node with a GPU (one that
+says so: nothing computes on it), that the rest ends with a code of the table, that
 what is published is byte for byte that of an undisturbed run, and that no finished shard is done
 again. Printed beside it: the seconds that the loss of a node costs, and what the same
 loss costs Ray Data's `map_batches` with the same work.
@@ -38,8 +39,15 @@ KINDS = (
     "terminate a raylet",
     "kill the GCS",
     "kill the driver",
+    "kill a reading node",
 )
-_OPTIONS = ("--workers", "3", "--set", "execution.shard_size=2", "--quiet")
+_SURVIVED = {*KINDS[:3], KINDS[-1]}
+_OPTIONS = ("--set", "execution.shard_size=2", "--quiet")
+_EVEN = ("--workers", "3")
+_UNEVEN = (
+    *("--workers", "1", "--set", "execution.read=tasks", "--set", "model.device=cpu"),
+    *("--set", "execution.gpus_per_worker=1", "--set", "execution.cpus_per_worker=1"),
+)
 _TRIES = 6
 
 
@@ -65,16 +73,24 @@ class Trial:
 
 
 @contextmanager
-def three_nodes() -> Iterator[Any]:
-    """A cluster of three nodes of one CPU each, and a head without; `ray.cluster_utils.Cluster`."""
+def three_nodes(*, uneven: bool = False) -> Iterator[tuple[Any, Any]]:
+    """A cluster of three nodes of one CPU each, and a head without.
+
+    Args:
+        uneven: One of the three says that it has a GPU. Its CPU is the worker's: with `read =
+            "tasks"` the two others read.
+
+    Yields:
+        `ray.cluster_utils.Cluster`, and the node to lose: one that has no GPU.
+    """
     os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
-        for _ in range(3):
-            cluster.add_node(num_cpus=1)
-        yield cluster
+        cluster.add_node(num_cpus=1, num_gpus=int(uneven))
+        cluster.add_node(num_cpus=1)
+        yield cluster, cluster.add_node(num_cpus=1)
     finally:
         cluster.shutdown()
 
@@ -86,7 +102,7 @@ class ClusterField:
         self.folder, self.images = folder, images
         (folder / "in").mkdir(parents=True)
         write_pictures(folder / "in", images)
-        with three_nodes() as cluster:
+        with three_nodes() as (cluster, _):
             started = time.monotonic()
             code = self.run(folder / "calm", cluster.address).wait()
             self.seconds = time.monotonic() - started
@@ -94,12 +110,14 @@ class ClusterField:
             raise RuntimeError(f"the undisturbed run ended with {code}")
         self.truth = published(folder / "calm")
 
-    def run(self, out: Path, address: str) -> subprocess.Popen[bytes]:
+    def run(
+        self, out: Path, address: str, options: Sequence[str] = _EVEN
+    ) -> subprocess.Popen[bytes]:
         """Starts the job on a cluster."""
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "jobs.label", "--input", str(self.folder / "in")),
-                *("--output", str(out), "--model", "otsu", *_OPTIONS),
+                *("--output", str(out), "--model", "otsu", *_OPTIONS, *options),
             ],
             cwd=ROOT,
             env={**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
@@ -115,24 +133,25 @@ def disturb(field: ClusterField, number: int, kind: str, rng: random.Random) -> 
     reader = Reader(out)
     reader.start()
     wrong: list[str] = []
-    with three_nodes() as cluster:
+    uneven = kind == "kill a reading node"
+    with three_nodes(uneven=uneven) as (cluster, node):
         started = time.monotonic()
-        process = field.run(out, cluster.address)
+        process = field.run(out, cluster.address, _UNEVEN if uneven else _EVEN)
         goal = rng.randint(1, field.images // 4)
         while process.poll() is None and _count(receipts) < goal:
             time.sleep(0.005)
         if process.poll() is not None:
             wrong.append("the run ended before it was disturbed")
-        _bad_thing(cluster, process, kind)
+        _bad_thing(cluster, node, process, kind)
         codes = [process.wait()]
         seconds = time.monotonic() - started
     kept = sum(json.loads(path.read_bytes())["part"]["images"] for path in receipts.glob("*.json"))
-    if kind in KINDS[:3] and codes[0]:
+    if kind in _SURVIVED and codes[0]:
         wrong.append(f"{kind}: exit code {codes[0]}, not 0")
     allowed = (-signal.SIGKILL,) if kind == "kill the driver" else ()
     wrong += [f"exit code {code}" for code in codes if code not in (0, 3, *allowed)]
     while codes[-1] and len(codes) < _TRIES:
-        with three_nodes() as cluster:
+        with three_nodes() as (cluster, _):
             codes.append(field.run(out, cluster.address).wait())
     reader.ended.set()
     reader.join()
@@ -149,13 +168,12 @@ def disturb(field: ClusterField, number: int, kind: str, rng: random.Random) -> 
     return Trial(number, kind, codes, again, round(seconds, 1), wrong)
 
 
-def _bad_thing(cluster: Any, process: subprocess.Popen[bytes], kind: str) -> None:
-    node = sorted(cluster.worker_nodes, key=lambda one: one.node_id)[0]
+def _bad_thing(cluster: Any, node: Any, process: subprocess.Popen[bytes], kind: str) -> None:
     match kind:
         case "kill a worker":
             for pid in actors_below(_raylet(node))[:1]:
                 os.kill(pid, signal.SIGKILL)
-        case "kill a raylet":
+        case "kill a raylet" | "kill a reading node":
             cluster.remove_node(node, allow_graceful=False)
         case "terminate a raylet":
             os.kill(_raylet(node), signal.SIGTERM)
@@ -189,7 +207,7 @@ def ray_data_seconds(folder: Path, *, lose_a_node: bool) -> float:
         "print('begun', flush=True)\n"
         "print(found.map_batches(otsu, batch_size=2).count(), flush=True)\n"
     )
-    with three_nodes() as cluster:
+    with three_nodes() as (cluster, node):
         started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-c", code, cluster.address, str(folder / "in")],
@@ -199,7 +217,7 @@ def ray_data_seconds(folder: Path, *, lose_a_node: bool) -> float:
         )
         assert process.stdout is not None
         process.stdout.readline()
-        timer = threading.Timer(2.0, _bad_thing, (cluster, process, "kill a raylet"))
+        timer = threading.Timer(2.0, _bad_thing, (cluster, node, process, "kill a raylet"))
         if lose_a_node:
             timer.start()
         process.wait(300)
@@ -213,16 +231,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=len(KINDS))
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only these")
     parser.add_argument("--ray-data", action="store_true", help="also lose a node of Ray Data")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
-    rng = random.Random(given.seed)
+    rng, kinds = random.Random(given.seed), given.kind or KINDS
     done: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         field = ClusterField(Path(name), images=given.images)
         print(f"undisturbed: {field.seconds:.1f} s", flush=True)
         for number in range(given.trials):
-            trial = disturb(field, number, KINDS[number % len(KINDS)], rng)
+            trial = disturb(field, number, kinds[number % len(kinds)], rng)
             done.append(trial)
             state = "; ".join(trial.wrong) or "as it should be"
             print(

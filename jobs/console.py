@@ -16,7 +16,7 @@ import typer
 
 from pipeline.errors import ExecutionError, OverBudgetError
 from schemas.config.history import duration_s
-from schemas.names import printable, without_credentials
+from schemas.names import printable, without_secrets
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 3
 GO_ON = "finished shards are kept, the same command goes on"
@@ -174,7 +174,7 @@ class _OneLine(logging.Formatter):
     """Log lines without control characters and without credentials; tracebacks stay as they are."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        return printable(without_credentials(super().formatMessage(record)))
+        return printable(without_secrets(super().formatMessage(record)))
 
 
 def long_options(app: typer.Typer) -> list[str]:
@@ -185,7 +185,7 @@ def long_options(app: typer.Typer) -> list[str]:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    message = without_credentials(printable(message))
+    message = without_secrets(printable(message))
     say(f"error: {message}" if code != INTERRUPTED else message, err=True)
     raise typer.Exit(code) from None
 

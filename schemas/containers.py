@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .names import without_secrets
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -26,6 +28,7 @@ class Container:
     @classmethod
     def of(cls, uri: str, images: int, reason: str = "") -> Container:
         """With the status that follows from the others."""
+        uri = without_secrets(uri)
         if not reason:
             return cls(uri, "ok", "", images)
         return cls(uri, "partial" if images else "failed", reason, images)

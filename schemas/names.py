@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)[^/?#\s'\"]*@")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_TOKENS = re.compile(
+    r"(?i)([?&#;](?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid"
+    r"|signature|sig|sas|(?:access_|auth_|id_)?token|api_?key|key|password|secret)=)[^&#\s'\")]+"
+)
+"""What stands in a query in place of a password: tokens, signatures of S3, Google and Azure."""
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def below(folder: str, name: object) -> str:
@@ -28,7 +35,9 @@ def below(folder: str, name: object) -> str:
 
 def is_below(name: object) -> bool:
     """Whether `below` takes this name."""
-    if not isinstance(name, str) or "\0" in name:
+    if not isinstance(name, str) or "\0" in name or name.startswith("\\"):
+        return False
+    if ".." in name.split("\\"):  # climbs where such names are unpacked on Windows
         return False
     return not {"", ".", ".."} & {*name.removesuffix("/").split("/")}
 
@@ -54,3 +63,11 @@ def printable(text: str, keep: str = "") -> str:
 def without_credentials(text: str) -> str:
     """A URI, or text with URIs in it, without `user:secret@`, which boto and HTTP take there."""
     return _CREDENTIALS.sub(r"\1", text)
+
+
+def without_secrets(text: str) -> str:
+    """The same, and without what a query holds in place of a password; for what people see.
+
+    A signed address must still be read, so it is no reason to refuse a URI.
+    """
+    return _TOKENS.sub(r"\1…", without_credentials(text))

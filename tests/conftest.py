@@ -14,7 +14,7 @@ settings.register_profile("maskmill", deadline=None)  # shared machines are slow
 settings.load_profile("maskmill")
 
 pytest_plugins = [
-    *("ci_skips", "interpreted_kernels", "kernel_builds", "processes"),
+    *("ci_skips", "fuzz", "interpreted_kernels", "kernel_builds", "processes"),
     *("ray_cluster", "report_datasets", "s3_server"),
 ]
 

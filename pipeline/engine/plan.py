@@ -38,6 +38,7 @@ from pipeline.storage.storage import Storage
 from pipeline.storage.uris import absolute_uri, join, local_path
 from schemas.config.job import JobConfig, config_fingerprint
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
+from schemas.names import without_secrets
 from schemas.records import Task
 
 from .budget import check_shrink
@@ -329,7 +330,7 @@ def _absolute(config: JobConfig, dataset: str) -> JobConfig:
 
 def _marker(config: JobConfig) -> bytes:
     data = config.model_dump(mode="json", exclude={"storage": {"key", "secret"}})
-    return (json.dumps(data, indent=1) + "\n").encode()
+    return without_secrets(json.dumps(data, indent=1) + "\n").encode()
 
 
 def _receipts(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.sniff import is_cut
 from pipeline.ledger.ledger import Ledger
 from pipeline.masks.rle import paint_runs
 from pipeline.storage.errors import MissingError
@@ -65,7 +66,9 @@ def check_pngs(
         size = (picture.width, picture.height)
         if (problem := _header(data, size, mode)) is not None:
             return "export-png-mode", f"{name}: {problem}"
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # OpenCV takes as much memory as a cut file says that its parts are long.
+        cut = is_cut("PNG", data)
+        pixels = None if cut else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             return "export-png-pixels", f"{name}: it cannot be decoded"
         there = read(pixels)

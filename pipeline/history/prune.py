@@ -19,7 +19,7 @@ from pipeline.ledger.row_index import FOLDER as INDEX
 from pipeline.storage.optional import files_in
 from pipeline.storage.processes import is_abandoned, is_temporary
 from pipeline.storage.storage import Entry, Storage
-from pipeline.storage.uris import absolute_uri, join, local_path
+from pipeline.storage.uris import absolute_uri, join, leads_elsewhere, local_path
 from schemas.manifest import Part, ShardReceipt
 
 from .standing import standing_manifest
@@ -101,26 +101,41 @@ def _stale(storage: Storage, dataset: str) -> Iterator[tuple[str, Entry]]:
     kept = parts.keys()
     for folder in (*TABLES, *(f"versions/{table}" for table in TABLES)):
         # Hidden ones too: what a killed writer had not yet renamed.
-        for entry in files_in(storage, join(dataset, folder), hidden=True):
+        for entry in _ours(storage, dataset, folder, ".parquet"):
             if entry.path.removesuffix(".parquet") not in kept:
                 yield folder, entry
     tables = {version.containers.get("table") for version in (current, *named)}
-    for entry in files_in(storage, join(dataset, CONTAINERS), hidden=True):
+    for entry in _ours(storage, dataset, CONTAINERS, ".parquet"):
         if f"{CONTAINERS}/{entry.path}" not in tables:
             yield CONTAINERS, entry
     removed = {removed_path(version) for version in (current, *named)}
     for folder in (REMOVED, f"versions/{REMOVED}"):
-        for entry in files_in(storage, join(dataset, folder), hidden=True):
+        for entry in _ours(storage, dataset, folder, ".parquet"):
             if f"{REMOVED}/{entry.path}" not in removed:
                 yield folder, entry
     runs = {version.config_fingerprint for version in (current, *named)}
-    for entry in files_in(storage, join(dataset, INDEX), hidden=True):
+    for entry in _ours(storage, dataset, INDEX, ".parquet"):
         if entry.path.removesuffix(".parquet") not in runs:
             yield INDEX, entry
     for entry, receipt in _receipts(storage, dataset):
         if receipt is None or receipt.part.name not in kept:
             yield "receipts", entry
     yield from _abandoned(storage, dataset, SWEPT, recursive=True)
+
+
+def _ours(storage: Storage, dataset: str, folder: str, suffix: str) -> list[Entry]:
+    """Files of a folder that a run may have made there, hidden ones too.
+
+    Whoever gave the dataset must not choose what goes: a folder that is a link to another place is
+    left alone, and so is what has another kind of name, or lies deeper.
+    """
+    if leads_elsewhere(dataset, folder):
+        return []
+    return [
+        entry
+        for entry in files_in(storage, join(dataset, folder), hidden=True, recursive=False)
+        if entry.path.endswith((suffix, ".tmp"))
+    ]
 
 
 def _receipts(storage: Storage, dataset: str) -> Iterator[tuple[Entry, ShardReceipt | None]]:
@@ -131,7 +146,7 @@ def _receipts(storage: Storage, dataset: str) -> Iterator[tuple[Entry, ShardRece
         left = is_temporary(entry.path.rpartition("/")[2])
         return None if left else read_receipt(storage, entry.uri)
 
-    entries = files_in(storage, join(dataset, "receipts"), hidden=True)
+    entries = _ours(storage, dataset, "receipts", ".json")
     with ThreadPoolExecutor(16) as pool:
         yield from zip(entries, pool.map(read, entries), strict=True)
 
@@ -142,6 +157,8 @@ def _abandoned(
     if local_path(dataset) is None:
         return  # an object appears when it is whole
     for folder in folders:
+        if leads_elsewhere(dataset, folder):
+            continue
         deep = recursive and bool(folder)
         for entry in files_in(storage, join(dataset, folder), recursive=deep, hidden=True):
             name = entry.path.rpartition("/")[2]
@@ -151,6 +168,8 @@ def _abandoned(
 
 def _copies(storage: Storage, dataset: str, parts: Sequence[Part]) -> Iterator[tuple[str, Entry]]:
     """Pictures of copies that no kept part names."""
+    if leads_elsewhere(dataset, FOLDER):
+        return
     files = files_in(storage, join(dataset, FOLDER), hidden=True)
     if not files:
         return

@@ -106,9 +106,10 @@ def is_cut(kind: str, data: bytes) -> bool:
 def _reaches_png_end(data: bytes) -> bool:
     at = 8
     while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
+        kind = data[at + 4 : at + 8]
         at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if kind == b"IEND":
+            return at <= len(data)
     return False
 
 

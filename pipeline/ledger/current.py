@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.storage.optional import files_in, read_if_there
 from pipeline.storage.storage import Storage
-from pipeline.storage.uris import join
+from pipeline.storage.uris import join, leads_elsewhere
 from schemas.manifest import DatasetManifest, Part
 
 from .parts import TABLES, archived_uri, part_uri
@@ -66,7 +66,7 @@ def show_current(storage: Storage, dataset: str, manifest: DatasetManifest) -> i
 def _show_removed(storage: Storage, dataset: str, manifest: DatasetManifest) -> None:
     """Leaves in removed/ the manifest's table alone, if it has one."""
     path = removed_path(manifest)
-    there = [f"{REMOVED}/{name}.parquet" for name in _names(storage, join(dataset, REMOVED))]
+    there = [f"{REMOVED}/{name}.parquet" for name in _names(storage, dataset, REMOVED)]
     moves = [(join(dataset, one), join(dataset, "versions", one)) for one in there if one != path]
     if path and path not in there:
         moves.append((join(dataset, "versions", path), join(dataset, path)))
@@ -76,7 +76,7 @@ def _show_removed(storage: Storage, dataset: str, manifest: DatasetManifest) -> 
 def stale_parts(storage: Storage, dataset: str, manifest: DatasetManifest, table: str) -> list[str]:
     """Names of parts that lie in images/ or annotations/ and that the manifest does not name."""
     current = {part.name for part in manifest.parts}
-    return [name for name in _names(storage, join(dataset, table)) if name not in current]
+    return [name for name in _names(storage, dataset, table) if name not in current]
 
 
 def bring_back(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
@@ -84,9 +84,9 @@ def bring_back(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
     wanted = {part.name for part in parts}
     moves = []
     for table in TABLES if wanted else ():
-        there = wanted.intersection(_names(storage, join(dataset, "versions", table)))
+        there = wanted.intersection(_names(storage, dataset, f"versions/{table}"))
         if there:
-            there -= set(_names(storage, join(dataset, table)))
+            there -= set(_names(storage, dataset, table))
         moves += [
             (archived_uri(dataset, table, name), part_uri(dataset, table, name))
             for name in sorted(there)
@@ -94,8 +94,11 @@ def bring_back(storage: Storage, dataset: str, parts: Iterable[Part]) -> None:
     _move(storage, moves)
 
 
-def _names(storage: Storage, folder: str) -> list[str]:
-    paths = [entry.path for entry in files_in(storage, folder, recursive=False)]
+def _names(storage: Storage, dataset: str, folder: str) -> list[str]:
+    """Of the Parquet files in a folder that is no link to another place."""
+    if leads_elsewhere(dataset, folder):
+        return []
+    paths = [entry.path for entry in files_in(storage, join(dataset, folder), recursive=False)]
     return [path.removesuffix(".parquet") for path in paths if path.endswith(".parquet")]
 
 

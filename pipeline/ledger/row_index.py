@@ -207,7 +207,8 @@ def read_index(storage: Storage, dataset: str, run: str) -> RowIndex | None:
     """The index of this config, None where there is none or a damaged one."""
     uri = index_uri(dataset, run)
     try:
-        table = pq.ParquetFile(io.BytesIO(storage.read(uri))).read()
+        data = io.BytesIO(storage.read(uri))
+        table = pq.ParquetFile(data, page_checksum_verification=True).read()
         if not table.schema.equals(_SCHEMA):
             return None
         about = (table.schema.metadata or {}).get(_ABOUT, b"").decode()
@@ -280,7 +281,7 @@ def write_index(
     said = {_ABOUT: index.about, _VERSION: _digest(index.names, removed, index.about)}
     table = table.replace_schema_metadata(said)
     # Hashes do not compress; a part's name is one run of its dictionary.
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     storage.write(index_uri(dataset, run), buffer.getvalue())
 
 

@@ -24,6 +24,7 @@ from .listing import LISTING, batch
 
 _RULES = 2
 """Raise it when the same tar or table would be listed in another way."""
+_DIGEST = 32
 _AT_ONCE = 16
 """Remote containers that are looked at together: each is asked for little, a round trip a time."""
 
@@ -53,7 +54,8 @@ class ContainerIndex:
 
     Its last batch is one row, whose name is JSON that says whose batches the others are. What has
     no token, and what could not be read, is always looked at again. An index that is gone or
-    damaged costs time, nothing else.
+    damaged costs time, nothing else: its SHA-256 stands before it, since Arrow takes a file at its
+    word, and damage would end the process or name other pictures.
 
     Args:
         storage: File access.
@@ -76,7 +78,10 @@ class ContainerIndex:
 
     def _open(self) -> None:
         try:
-            self._file = pa.ipc.open_file(pa.py_buffer(self._storage.read(self._uri)))
+            data = memoryview(self._storage.read(self._uri))
+            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+                raise ValueError("the index is damaged")
+            self._file = pa.ipc.open_file(pa.py_buffer(data[_DIGEST:]))
             last = self._file.num_record_batches - 1
             at = 0
             for said in json.loads(self._file.get_batch(last).column(0)[0].as_py()):
@@ -140,7 +145,8 @@ class ContainerIndex:
             for number in range(first, first + said["batches"]):
                 out.write(source.get_batch(number))
         out.write(batch("", "", [json.dumps([said for said, *_ in self._seen])]).rows)
-        self._storage.write(self._uri, out.done().to_pybytes())
+        data = out.done().to_pybytes()
+        self._storage.write(self._uri, hashlib.sha256(data).digest() + data)
 
 
 def _key(entry: Entry) -> _Key:

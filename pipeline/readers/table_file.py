@@ -181,7 +181,8 @@ def _open_file(storage: Storage, uri: str, size: int) -> BinaryIO:
 class _ArrowTable:
     """An Arrow IPC file, or the stream that Hugging Face's `save_to_disk` writes.
 
-    A local one is mapped, not read; a remote one is read whole.
+    A local one is mapped, not read; a remote one is read whole. Arrow takes such a file at its
+    word: offsets that lead outside it would end the process, so they are looked at first.
     """
 
     def __init__(self, storage: Storage, uri: str) -> None:
@@ -195,11 +196,16 @@ class _ArrowTable:
             source.seek(0)
             reader = pa.ipc.open_stream(source)
             self._batches = list(reader)
+        for batch in self._batches:
+            batch.validate()
         self.schema = reader.schema
         self.sizes = [batch.num_rows for batch in self._batches]
 
     def batches(self, number: int, column: str) -> Iterator[pa.RecordBatch]:
-        yield self._batches[number]
+        batch = self._batches[number]
+        top = column if column in batch.schema.names else column.partition(".")[0]
+        batch.column(batch.schema.get_field_index(top)).validate(full=True)
+        yield batch
 
     def lacks(self, number: int, leaf: str) -> bool:
         batch = self._batches[number]

@@ -32,9 +32,10 @@ def read_label_studio(file: JsonFile) -> Iterator[Correction]:
                     f"{file.uri}: an entry has no data: export from Label Studio as JSON, not as "
                     "JSON_MIN"
                 )
+            given = task.get("annotations")
             done = [
                 item
-                for item in task.get("annotations") or ()
+                for item in (given if isinstance(given, list) else ())
                 if isinstance(item, Mapping) and not item.get("was_cancelled")
             ]
             if done:

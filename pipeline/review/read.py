@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 from pipeline.evaluation.sources.json_file import JsonFile
@@ -14,6 +16,16 @@ from pipeline.storage.uris import absolute_uri
 from .corrections import CorrectedRegion, Correction
 from .cvat_file import read_cvat
 from .label_studio_file import read_label_studio
+
+_NO_ZIP = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What Python's zipfile raises over damage, encryption, and packing that it does not know."""
 
 
 def read_corrections(uri: str, storage: Storage | None = None) -> list[Correction]:
@@ -33,8 +45,8 @@ def read_corrections(uri: str, storage: Storage | None = None) -> list[Correctio
         try:
             with storage.open(uri) as file:
                 return list(read_cvat(file, uri))
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{uri} is no zip file: {error}") from None
+        except _NO_ZIP as error:
+            raise ValueError(f"{uri} is no zip file that can be read: {error}") from None
     file = JsonFile(uri, storage)
     if file.root == "list":
         return list(read_label_studio(file))

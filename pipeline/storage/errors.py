@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from schemas.names import printable, without_credentials
+from schemas.names import printable, without_credentials, without_secrets
 
 _TRANSIENT_NAMES = {
     "ClientConnectionError",
@@ -56,6 +56,9 @@ _OS_ERRORS = {
 
 class StorageError(OSError):
     """A file operation failed. `str()` is one line for a person and never holds a secret."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class MissingError(StorageError, FileNotFoundError):

@@ -42,6 +42,15 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
 
 
+def leads_elsewhere(root: str, folder: str) -> bool:
+    """Whether a local folder below `root`, or one between the two, is a symbolic link.
+
+    Nothing is moved or removed through one: whoever gave a dataset must not choose what goes.
+    """
+    path = local_path(root)
+    return path is not None and (path / folder).resolve() != path.resolve() / folder
+
+
 def local_path(uri: str) -> Path | None:
     """The local path that `uri` names, None for a remote one."""
     return Path(_SCHEME.sub("", uri)) if scheme(uri) == "file" else None

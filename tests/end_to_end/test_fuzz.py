@@ -1,99 +1,49 @@
-"""Damaged files of every kind that is read: one clear error or a row, never a crash.
+"""Damaged configs, manifests and files of a dataset: one clear error or a clean start, no crash.
 
-A small budget a file; the seeds that once broke something stand as examples. MASKMILL_FUZZ=5000
-tries so many of each, others every time.
+`support/fuzz.py` says how much is tried; the seeds that once broke something stand as examples.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Callable, Iterable
+import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from fuzz import EDITS, FEW, JSON, edited, paths, replaced, survives, tries
+from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
+from otsu_jobs import otsu_job
+from pictures import write_pictures
 from small_datasets import small_dataset
 
-from pipeline.evaluation.sources.open import open_source
+from pipeline.engine.run import label
+from pipeline.engine.summary import read_summary
+from pipeline.errors import ExecutionError, OverBudgetError
 from pipeline.exporters.exports import ExportStamp
-from pipeline.images.decode import decode_image
+from pipeline.history.standing import MARKER, standing_manifest
+from pipeline.history.versions import list_versions
+from pipeline.ledger.containers import read_containers
+from pipeline.ledger.held import held_uri, read_held
 from pipeline.ledger.lease import FILE, Lease
 from pipeline.ledger.ledger import open_ledger
-from pipeline.prompts import open_prompts
-from pipeline.readers import open_reader
+from pipeline.ledger.locks import read_locks
+from pipeline.ledger.receipts import read_receipt
+from pipeline.ledger.removed import read_removed, write_removed
+from pipeline.ledger.row_index import index_covers, known_rows, read_index
+from pipeline.report import write_report
+from pipeline.review.selection import read_given
 from pipeline.storage.storage import Storage
-from schemas.config.job import ImagesConfig, InputConfig, JobConfig
+from pipeline.storage.swap import POINTER, current_folder
+from pipeline.validation.validate import validate
+from schemas.config.job import JobConfig
 from schemas.config.layers import layered
 from schemas.manifest import DatasetManifest, ShardReceipt
-from schemas.records import Failure, ImageRecord, Sample
 
-BUDGET = int(os.environ.get("MASKMILL_FUZZ", "0"))
-FEW = settings(
-    max_examples=BUDGET or 60,
-    deadline=None,
-    derandomize=not BUDGET,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=12,
-)
-EDIT = st.tuples(
-    st.integers(0, 10**6), st.integers(1, 255), st.sampled_from(["flip", "cut", "dup"])
-)
-
-
-def edited(data: bytes, edits: list[tuple[int, int, str]]) -> bytes:
-    """Bytes flipped, the end cut off, a piece doubled."""
-    found = bytearray(data)
-    for place, value, kind in edits:
-        if not found:
-            break
-        at = place % len(found)
-        if kind == "flip":
-            found[at] ^= value
-        elif kind == "cut":
-            del found[at:]
-        else:
-            found[at:at] = found[at : at + value]
-    return bytes(found)
-
-
-def paths(data: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value."""
-    found = [prefix]
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(data, dict | list):
-        items = data.items() if isinstance(data, dict) else enumerate(data)
-    for key, inner in items:
-        found += paths(inner, (*prefix, key))
-    return found
-
-
-def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
-    if not path:
-        return value
-    copy = dict(data) if isinstance(data, dict) else list(data)
-    copy[path[0]] = replaced(copy[path[0]], path[1:], value)
-    return copy
-
-
-def survives(action: Callable[[], object]) -> None:
-    """It works, or says in a ValueError or OSError what is wrong."""
-    said = "fine"
-    try:
-        action()
-    except (ValueError, OSError) as error:
-        said = str(error)
-    assert said
+pytestmark = pytest.mark.usefixtures("little_memory")
+STORE = Storage()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +70,7 @@ def test_a_manifest_with_any_value_anywhere(dataset, rng, value):
 
 
 @FEW
-@given(st.lists(EDIT, min_size=1, max_size=4))
+@given(EDITS)
 def test_a_manifest_with_any_bytes(dataset, edits):
     made = edited((dataset / "manifest.json").read_bytes(), edits)
     survives(lambda: DatasetManifest.from_json(made))
@@ -132,15 +82,28 @@ def test_a_manifest_with_any_bytes(dataset, edits):
 def test_receipts_stamps_and_leases_of_any_json(tmp_path, value):
     text = json.dumps(value)
     survives(lambda: ShardReceipt.from_json(text))
-    (tmp_path / "exports.json").write_text(text)
-    assert ExportStamp.read(Storage(), str(tmp_path)) is None or isinstance(value, dict)
-    (tmp_path / FILE).write_text(text)
-    with Lease(Storage(), str(tmp_path)) as lease:
+    for name in ("exports.json", FILE, MARKER, POINTER, "run.json", "receipt.json", "given.json"):
+        (tmp_path / name).write_text(text)
+    assert ExportStamp.read(STORE, str(tmp_path)) is None or isinstance(value, dict)
+    survives(lambda: standing_manifest(STORE, str(tmp_path)))
+    read_receipt(STORE, str(tmp_path / "receipt.json"))
+    assert isinstance(read_summary(STORE, str(tmp_path)), dict)
+    survives(lambda: read_given(str(tmp_path / "given.json"), STORE))
+    with Lease(STORE, str(tmp_path)) as lease:
         lease.take()
 
 
 @FEW
-@given(st.sampled_from(["images", "annotations"]), st.lists(EDIT, min_size=1, max_size=3))
+@given(st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_the_pointer_of_a_folder_names_nothing_elsewhere(tmp_path, data):
+    memory = f"memory://{tmp_path}/exports"
+    STORE.write(f"{memory}/{POINTER}", data)
+    found = current_folder(STORE, memory)
+    assert found == memory or "/" not in found.removeprefix(memory + "/")
+
+
+@FEW
+@given(st.sampled_from(["images", "annotations"]), EDITS)
 def test_a_part_with_any_bytes(dataset, table, edits):
     file = sorted((dataset / table).iterdir())[0]
     sound = file.read_bytes()
@@ -149,6 +112,83 @@ def test_a_part_with_any_bytes(dataset, table, edits):
         survives(lambda: read_all(dataset))
     finally:
         file.write_bytes(sound)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's folder: a second version of six pictures; one has gone, one came, one is damaged."""
+    folder = tmp_path_factory.mktemp("fuzz-job")
+    write_pictures(folder / "in", 6)
+    (folder / "in" / "broken.png").write_bytes(b"no picture")
+    job = otsu_job(folder, execution={"shard_size": 2}, max_failures="any")
+    label(job, report=False, export=False)
+    min((folder / "in").rglob("p*.png")).unlink()
+    write_pictures(folder / "in", 1, prefix="q")
+    done = label(job)
+    store = Path(held_uri(str(folder / "out")))
+    store.parent.mkdir()
+    store.write_text(done.manifest.to_json())
+    return folder
+
+
+def files_of(folder: Path, *names: str) -> list[Path]:
+    found = sorted(path for name in names for path in folder.glob(name) if path.is_file())
+    assert found, names
+    return found
+
+
+@FEW
+@given(st.sampled_from(["index/*", "receipts/*", "versions/*.json", "held/*"]), EDITS)
+def test_what_a_dataset_remembers_with_any_bytes(labelled, kind, edits):
+    out = labelled / "out"
+    file = files_of(out, kind)[0]
+    sound = file.read_bytes()
+    run = json.loads((out / "manifest.json").read_bytes())["config_fingerprint"]
+    try:
+        file.write_bytes(edited(sound, edits))
+        read_index(STORE, str(out), run)
+        known_rows(STORE, str(out), run)
+        index_covers(STORE, str(out), run, ["a"], 0, "")
+        for receipt in (out / "receipts").glob("*"):
+            read_receipt(STORE, str(receipt))
+        survives(lambda: read_held(STORE, str(out)))
+        survives(lambda: list_versions(str(out)))
+    finally:
+        file.write_bytes(sound)
+
+
+@FEW
+@given(st.sampled_from(["removed", "containers", "locks"]), EDITS)
+def test_the_tables_beside_the_parts_with_any_bytes(dataset, tmp_path, kind, edits):
+    ids = {"a": np.arange(9)}
+    said = write_removed(STORE, str(tmp_path), ids)
+    sound = (tmp_path / said["table"]).read_bytes()
+    (tmp_path / kind).mkdir(exist_ok=True)
+    name = "000001.parquet" if kind == "locks" else "a.parquet"
+    (tmp_path / kind / name).write_bytes(edited(sound, edits))
+    manifest = DatasetManifest.from_json((dataset / "manifest.json").read_text())
+    manifest.removed.update({"table": "removed/a.parquet", "rows": 9})
+    manifest.containers.update({"table": "containers/a.parquet"})
+    survives(lambda: read_removed(STORE, str(tmp_path), manifest))
+    survives(lambda: read_containers(STORE, str(tmp_path), manifest))
+    survives(lambda: read_locks(STORE, str(tmp_path)))
+
+
+@tries(6)
+@given(st.randoms(use_true_random=False), EDITS)
+def test_a_run_over_a_dataset_with_one_damaged_file(labelled, tmp_path, rng, edits):
+    """Whatever is damaged: the next run mends it or says in one line what is wrong."""
+    shutil.rmtree(tmp_path / "job", ignore_errors=True)
+    shutil.copytree(labelled, tmp_path / "job")
+    out = tmp_path / "job" / "out"
+    file = rng.choice(files_of(out, "**/*"))
+    file.write_bytes(edited(file.read_bytes(), edits))
+    job = otsu_job(tmp_path / "job", execution={"shard_size": 2}, max_failures="any")
+    survives(lambda: validate(str(out)))
+    with suppress(ExecutionError, OverBudgetError):
+        survives(lambda: label(job, verify=True, report=rng.random() < 0.3))
+    survives(lambda: validate(str(out)))
+    survives(lambda: write_report(open_ledger(str(out)), str(tmp_path / "report")))
 
 
 @FEW
@@ -161,88 +201,16 @@ def test_a_config_of_any_shape(value):
 
 
 @FEW
+@given(st.randoms(use_true_random=False), JSON)
+def test_a_config_with_any_value_anywhere(rng, value):
+    data = otsu_job(Path("/nowhere")).model_dump(mode="json")
+    made = replaced(data, rng.choice(paths(data)[1:]), value)
+    survives(lambda: JobConfig.parse(made).model_dump_json())
+
+
+@FEW
 @given(st.text(max_size=40))
 def test_a_config_file_and_settings_of_any_text(tmp_path, text):
     path = tmp_path / "job.toml"
     path.write_text(text, "utf-8", errors="replace")
     survives(lambda: layered(path, (text,), {}))
-
-
-COCO = {
-    "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
-    "categories": [{"id": 1, "name": "cell"}],
-    "annotations": [
-        {
-            "id": 1,
-            "image_id": 1,
-            "category_id": 1,
-            "bbox": [1, 1, 4, 4],
-            "area": 16,
-            "iscrowd": 0,
-            "segmentation": {"size": [9, 9], "counts": "1" * 4},
-        }
-    ],
-}
-
-
-@FEW
-@given(st.randoms(use_true_random=False), JSON)
-def test_coco_files_with_any_value_anywhere(tmp_path, rng, value):
-    made = replaced(COCO, rng.choice(paths(COCO)), value)
-    path = tmp_path / "coco.json"
-    path.write_text(json.dumps(made))
-
-    def evaluates() -> None:
-        source = open_source(str(path), storage=Storage())
-        for entry in source.entries():
-            source.read(entry.key)
-
-    survives(lambda: open_prompts(str(path), Storage()))
-    survives(evaluates)
-
-
-@FEW
-@given(st.sampled_from([".csv", ".json"]), st.binary(max_size=60))
-@example(".csv", b"file_name,x,y\na.jpg,nan,1\n")
-@example(".csv", b"\r\x00")
-@example(".csv", b"file_name,x,y\n" + b"a" * 200_000)
-def test_prompt_files_of_any_bytes(tmp_path, suffix, data):
-    path = tmp_path / f"prompts{suffix}"
-    path.write_bytes(data)
-    survives(lambda: open_prompts(str(path), Storage()))
-
-
-@FEW
-@given(st.sampled_from([".tar", ".parquet", ".csv", ".txt", ".jsonl"]), st.binary(max_size=1200))
-@example(".csv", b"a" * 200_000)
-@example(".csv", b"path\n" + b'"' + b"a" * 200_000)
-def test_containers_of_any_bytes(tmp_path, suffix, data):
-    path = tmp_path / f"in{suffix}"
-    path.write_bytes(data)
-
-    def lists() -> None:
-        reader = open_reader(InputConfig(uri=str(path)))
-        for record in reader.list():
-            reader.read(record)
-
-    survives(lists)
-
-
-@FEW
-@given(
-    st.sampled_from([".png", ".jpg", ".tif", ".bmp", ".gif", ".webp"]),
-    st.lists(EDIT, min_size=1, max_size=3),
-)
-def test_pictures_with_any_bytes(suffix, edits):
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    if suffix == ".gif":
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "GIF")
-        data = buffer.getvalue()
-    else:
-        data = cv2.imencode(suffix, pixels)[1].tobytes()
-    limits = ImagesConfig(max_pixels=10**6)
-    found = decode_image(edited(data, edits), ImageRecord(f"a{suffix}", ""), limits)
-    assert isinstance(found, Sample | Failure)
-    if isinstance(found, Sample):
-        assert found.pixels.shape[0] * found.pixels.shape[1] <= 10**6

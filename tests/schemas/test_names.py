@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.names import below, is_below, printable, without_credentials
+from schemas.names import below, is_below, printable, without_credentials, without_secrets
 
 OUTSIDE = [
     "../a",
@@ -18,6 +18,9 @@ OUTSIDE = [
     "/etc/passwd",
     "a//b",
     "a\0b",
+    "..\\a",
+    "a\\..\\..\\b",
+    "\\\\host\\share\\a",
     None,
     3,
     ["a"],
@@ -53,3 +56,31 @@ def test_control_characters_are_shown_not_obeyed():
 )
 def test_credentials_leave_a_uri(text, clean):
     assert without_credentials(text) == clean
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?X-Amz-Signature=SECRET",
+        "?versionId=3&X-Amz-Credential=SECRET%2F2026&X-Amz-Security-Token=SECRET",
+        "?AWSAccessKeyId=SECRET&Signature=SECRET%3D&Expires=1",
+        "?X-Goog-Signature=SECRET",
+        "?sv=2020-08-04&se=2026&sr=b&sig=SECRET%3D",
+        "?token=SECRET",
+        "?access_token=SECRET",
+        "#access_token=SECRET",
+        "?a=1&api_key=SECRET",
+        "?password=SECRET",
+    ],
+)
+def test_a_signed_address_is_shown_without_what_signs_it(query):
+    address = f"https://user:SECRET@store/a.png{query}"
+    shown = without_secrets(f"no such file: {address} (tried again)")
+    assert "SECRET" not in shown
+    assert shown.startswith("no such file: https://store/a.png")
+    assert shown.endswith("… (tried again)") or "Expires=1" in shown
+    assert without_credentials(f"https://store/a.png{query}") == f"https://store/a.png{query}"
+
+
+def test_a_query_without_secrets_is_shown():
+    assert without_secrets("https://h/a?page=3&size=big") == "https://h/a?page=3&size=big"

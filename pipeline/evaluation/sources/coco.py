@@ -242,8 +242,9 @@ class CocoSource:
             return 0, 0  # a list of boxes does not tell; the other side does
         for item in items:
             code = item.get("segmentation")
-            if isinstance(code, Mapping) and len(code.get("size") or ()) == 2:
-                height, width = code["size"]
+            size = code.get("size") if isinstance(code, Mapping) else None
+            if isinstance(size, list) and len(size) == 2:
+                height, width = size
                 return fields.size_of_image({"height": height, "width": width})
         raise ValueError(
             f"{self._file.uri}: results must hold masks as RLE with their size"

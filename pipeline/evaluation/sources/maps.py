@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ import orjson
 import tifffile
 from PIL import Image
 
+from pipeline.images.memory import worker_memory
+from pipeline.images.sniff import is_cut, sniff
 from pipeline.storage.storage import Storage
 from pipeline.storage.uris import join
 from schemas.records import Task
@@ -26,6 +29,8 @@ from .source import ImageEntry, Segments, segments_of_map
 # Pictures whose pixels are numbers: label maps, maps of category ids, panoptic id maps.
 
 MAP_SUFFIXES = (".png", ".tif", ".tiff")
+_MAP_BYTES = 16
+"""Bytes a pixel of a map while it is read: three of the file, ids of four, and sums of them."""
 
 
 def read_map(data: bytes, name: str) -> npt.NDArray[np.integer]:
@@ -36,12 +41,16 @@ def read_map(data: bytes, name: str) -> npt.NDArray[np.integer]:
     """
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         try:
-            array = np.squeeze(tifffile.imread(io.BytesIO(data), key=0))
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                page = file.pages.first
+                _check_size(page.imagelength, page.imagewidth, name)
+                array = np.squeeze(page.asarray())
         except Exception as error:  # tifffile raises whatever its parser trips over
             raise ValueError(f"{name} is no readable TIFF: {error}") from None
         if not array.size:
             raise ValueError(f"{name} is no readable TIFF: it holds no picture")
     elif data[1:4] == b"PNG" and data[25:26] == b"\x03":
+        _check_png(data, name)
         try:
             # OpenCV would turn the indices of a palette into colours.
             array = np.asarray(Image.open(io.BytesIO(data)))
@@ -70,6 +79,7 @@ def read_id_map(data: bytes, name: str) -> npt.NDArray[np.int32]:
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[Any]:
     if not data:
         raise ValueError(f"{name} is empty")
+    _check_png(data, name)
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -77,6 +87,21 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[Any]:
     if array is None:
         raise ValueError(f"{name} is no readable picture")
     return np.asarray(array)
+
+
+def _check_png(data: bytes, name: str) -> None:
+    """Looks at what a PNG says of itself, which its readers would take memory for."""
+    if sniff(data) != "PNG":
+        return
+    if is_cut("PNG", data):
+        raise ValueError(f"{name} is no readable picture: its end is missing")
+    width, height = struct.unpack(">II", data[16:24])
+    _check_size(height, width, name)
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    if height * width * _MAP_BYTES > worker_memory() // 4:
+        raise ValueError(f"{name} has {width} × {height} pixels, more than memory is left for")
 
 
 KEY_FILE = "categories.json"
@@ -142,9 +167,9 @@ def map_key(
         table = coco_table(rows, LeftOut(uri, skip=False))
         ids = {int(row.get("pixel", row["id"])): int(row["id"]) for row in rows}
         unlabelled = data.get("unlabelled")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        usual = () if unlabelled is None else (int(unlabelled),)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{uri} does not say what pixels mean: {error!r}") from None
-    usual = () if unlabelled is None else (int(unlabelled),)
     return MapKey(frozenset(usual if void is None else void), ids, categories=table)
 
 

@@ -9,6 +9,7 @@ import pytest
 from small_datasets import small_dataset
 
 from pipeline.history.prune import prune
+from pipeline.ledger.current import show_current
 from pipeline.ledger.ledger import Ledger, open_ledger, publish
 from pipeline.storage.storage import Storage
 
@@ -98,3 +99,34 @@ def test_where_no_dataset_is_nothing_is_removed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no dataset of ours"):
         prune(str(tmp_path), STORAGE)
     assert files(tmp_path) == {"images/holiday.parquet"}
+
+
+@pytest.mark.parametrize("table", ["images", "annotations", "receipts", "index", "removed"])
+def test_nothing_goes_through_a_link_to_another_place(
+    ledger: Ledger, tmp_path: Path, table: str
+) -> None:
+    """Whoever gave the dataset made a folder of it a link to one of ours."""
+    elsewhere, root = tmp_path / "elsewhere", Path(ledger.uri)
+    (elsewhere / "sub").mkdir(parents=True)
+    for name in ("a.parquet", "a.json", "a.png", "sub/a.parquet", ".a.json.99999999-ab.tmp"):
+        (elsewhere / name).write_text("mine")
+    if (root / table).exists():
+        for path in (root / table).iterdir():
+            path.rename(elsewhere / path.name)
+        (root / table).rmdir()
+    (root / table).symlink_to(elsewhere)
+    before = files(elsewhere)
+    prune(ledger.uri, STORAGE)
+    show_current(STORAGE, ledger.uri, ledger.manifest)
+    prune(ledger.uri, STORAGE)
+    assert files(elsewhere) == before
+
+
+def test_what_no_run_makes_stays(ledger: Ledger) -> None:
+    root = Path(ledger.uri)
+    for name in ("images/notes.txt", "images/mine/a.parquet", "receipts/a.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("mine")
+    before = files(root)
+    assert prune(ledger.uri, STORAGE) == []
+    assert files(root) == before
