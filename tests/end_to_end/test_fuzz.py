@@ -35,8 +35,9 @@ from pipeline.ledger.removed import read_removed, write_removed
 from pipeline.ledger.row_index import index_covers, known_rows, read_index
 from pipeline.report import write_report
 from pipeline.review.selection import read_given
+from pipeline.storage.prefixes import POINTER
 from pipeline.storage.storage import Storage
-from pipeline.storage.swap import POINTER, current_folder
+from pipeline.storage.swap import current_folder
 from pipeline.validation.validate import validate
 from schemas.config.job import JobConfig
 from schemas.config.layers import layered
