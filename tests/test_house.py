@@ -117,7 +117,6 @@ ELSEWHERE = {
     ),
     "tests/pipeline/storage/test_storage_bodies.py": ("storage.bodies",),
     "tests/pipeline/engine/test_plan.py": ("history.standing",),
-    "tests/pipeline/engine/test_run.py": ("engine.candidate",),
     "tests/pipeline/ledger/test_parts.py": ("ledger.part_counts",),
     "tests/pipeline/ledger/test_ledger.py": ("ledger.receipts",),
     "tests/pipeline/history/test_night.py": ("ledger.removed",),

@@ -12,7 +12,14 @@ import numpy as np
 from pipeline.ledger.containers import left_out_json, write_containers
 from pipeline.ledger.ledger import build_manifest
 from pipeline.ledger.removed import write_removed
-from pipeline.ledger.row_index import RowIndex, Wanted, index_covers, read_parts, write_index
+from pipeline.ledger.row_index import (
+    PartRows,
+    RowIndex,
+    Wanted,
+    index_covers,
+    read_parts,
+    write_index,
+)
 from pipeline.models.checkpoints.info import ModelInfo
 from schemas.manifest import DatasetManifest, Part, ShardReceipt
 
@@ -91,7 +98,7 @@ def keep_rows(plan: Plan, known: RowIndex, fresh: Sequence[ShardReceipt]) -> Non
     anew = {
         name: partial(_wanted, plan, shard)
         for name, shard in own.items()
-        if shard.id in done or name not in known.parts
+        if shard.id in done or not _is_known(known.parts.get(name), _wanted(plan, shard))
     }
     found = {**kept, **read_parts(storage, dataset, anew)}
     rows = {name: found.get(name) or known.parts.get(name) for name in names}
@@ -101,6 +108,16 @@ def keep_rows(plan: Plan, known: RowIndex, fresh: Sequence[ShardReceipt]) -> Non
         run,
         RowIndex({name: one for name, one in rows.items() if one is not None}, about),
         removed,
+    )
+
+
+def _is_known(rows: PartRows | None, wanted: Wanted) -> bool:
+    """Whether rows say what is listed now: a run that was killed may have read it anew."""
+    if rows is None or len(rows.image_ids) != len(wanted.image_ids):
+        return False
+    one, other = np.argsort(rows.image_ids), np.argsort(wanted.image_ids)
+    return np.array_equal(rows.image_ids[one], wanted.image_ids[other]) and np.array_equal(
+        rows.listing_keys[one], wanted.listing_keys[other]
     )
 
 
