@@ -56,7 +56,7 @@ STORE = [
     "peak",
     "dataset",
 ]
-_NOTES = ("receipts/", "run.", "job.json", "index/", ".lease")
+_NOTES = ("receipts/", "run.", "job.json", "index/", "listings/", ".lease")
 """What data-format.md does not hold to the byte."""
 
 
