@@ -46,7 +46,7 @@ MAY: dict[str, set[str]] = {
         *("models.checkpoints", "training.learn"),
     },
     "training.learn": {"models.checkpoints", "models.grids", "models.network"},
-    "training.nuclei": {"models.nuclei", "images", "masks", "training.learn"},
+    "training.nuclei": {"models.checkpoints", "models.nuclei", "images", "masks", "training.learn"},
 }
 """Room of pipeline/ → the rooms that it may import; a room may always import itself."""
 
