@@ -69,7 +69,8 @@ def _row(item: Mapping[str, Any], names: Mapping[Any, str], uri: str) -> PromptR
     box = None
     if not crowd or not item.get("segmentation"):
         bbox = item["bbox"]
-        if not isinstance(bbox, list) or len(bbox) != 4:
+        true = isinstance(bbox, list) and any(isinstance(value, bool) for value in bbox)
+        if not isinstance(bbox, list) or len(bbox) != 4 or true:
             raise ValueError(
                 f"annotation {item['id']}: its bbox is {bbox!r}, no [x, y, width, height]"
             )

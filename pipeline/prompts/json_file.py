@@ -86,8 +86,10 @@ def _row(entry: Any, names: CategoryNames) -> PromptRow:
 
 
 def _numbers(value: Any, count: int, key: str) -> list[float]:
+    # Python counts true as 1, and takes a text of four digits for four numbers.
+    listed = isinstance(value, list) and not any(isinstance(item, bool) for item in value)
     try:
-        numbers = [float(item) for item in value]
+        numbers = [float(item) for item in value] if listed else []
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != count:

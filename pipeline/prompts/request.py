@@ -11,7 +11,7 @@ from math import ceil, floor
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.images.decode import decode_image
 from pipeline.images.decoded import UndecodableError
@@ -198,6 +198,9 @@ def _read_mask(data: bytes, uri: str, where: str, images: ImagesConfig) -> npt.N
             values = np.asarray(picture)
     except UndecodableError as error:
         raise ValueError(f"{where}: {uri} is no mask: {error}") from None
+    except UnidentifiedImageError:
+        kinds = ", ".join(_MASKS)
+        raise ValueError(f"{where}: {uri} is no mask that can be read; it may be {kinds}") from None
     except Exception as error:  # Pillow raises whatever its parsers trip over
         why = " ".join(str(error).split())[:200].replace(repr(data), "")
         raise ValueError(f"{where}: {uri} is no mask that can be read: {why}") from None

@@ -100,6 +100,11 @@ class TileAnswer:
 class DenseSegmenter(Protocol):
     """A segmenter whose semantic answer is a map a category."""
 
+    @property
+    def category_ids(self) -> Sequence[int]:
+        """The category of each map, 0 = none."""
+        ...
+
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
         """As `segment`, but with the maps in place of the semantic task's segments."""
         ...

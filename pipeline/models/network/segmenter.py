@@ -72,7 +72,7 @@ class TorchSegmenter:
         self._tasks = tasks
         self._rule = rule
         self._views = _views(options)
-        self._category_ids = info.category_ids
+        self.category_ids = info.category_ids
         self._merging = Merging(
             info, FAMILIES[info.family].thresholds.under(options), compat=options.compat
         )
@@ -171,7 +171,7 @@ class TorchSegmenter:
             with suppress(torch.OutOfMemoryError):  # of the next pictures: it is not their turn
                 self.fitter.ahead(after, self._views[0])
         maps = [each for task in tasks for each in self._merging(task, outputs[task])]
-        found = segments_of(maps, category_ids=self._category_ids)
+        found = segments_of(maps, category_ids=self.category_ids)
         refuse_unless(flag)  # here the device has been waited for anyway
         return [
             answer(*sample.original_hw, dict(zip(tasks, found[i :: len(samples)], strict=True)))
@@ -237,6 +237,11 @@ class NetworkFamily(ABC):
 
 class DenseFamily(NetworkFamily):
     """A family whose semantic answer is a map a category, which is blended across tiles."""
+
+    @property
+    def category_ids(self) -> Sequence[int]:
+        """The category of each map, 0 = none."""
+        return self._shared.category_ids
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:
         """The semantic task's maps of tiles; see `DenseSegmenter`."""

@@ -127,7 +127,9 @@ class Tiled:
             return None
         from .blend import Blender
 
-        return Blender(grid, overlap=self._tiling.overlap, category_ids=self._info.category_ids)
+        # A family that is asked for its categories knows alone which map is which.
+        ids = self._info.category_ids or self._dense.category_ids
+        return Blender(grid, overlap=self._tiling.overlap, category_ids=ids)
 
 
 def _rule(info: ModelInfo) -> DuplicateRule | None:

@@ -211,7 +211,7 @@ def bomb() -> bytes:
     ("mask", "message"),
     [
         (None, r"--exemplar '.*m\.png=x'"),
-        (b"no picture at all", "is no mask that can be read"),
+        (b"no picture at all", r"is no mask that can be read; it may be PNG, TIFF"),
         (b"", "is no mask that can be read"),
         (bomb(), "is no mask"),
         (blob((40, 51)), "the mask has 51 × 40 pixels, the upright picture 50 × 40$"),
