@@ -23,7 +23,7 @@ from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from pipeline.models.text.request import TextRequest, Texts, read_asking, read_texts
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segment, Segmentation, Task
+from schemas.records import Task
 
 _TOGETHER = 32
 """Prompts that the decoder does at once; the activations of so many take 0.3 GB a picture."""
@@ -58,21 +58,7 @@ class ClipSeg(DenseFamily):
         )
         rule = read_fit_rule(preprocessor(info.folder))
         self._shared = TorchSegmenter(outputs, options, tasks, rule=rule)
-        self._prompts = _only_prompts(self._asking)
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes.
-
-        A segment names its prompt where its category has one alone; of several prompts each may
-        have found other pixels of it.
-        """
-        return [
-            replace(one, segments=tuple(self._named(each) for each in one.segments))
-            for one in self._shared.segment(batch)
-        ]
-
-    def _named(self, segment: Segment) -> Segment:
-        return replace(segment, prompt=self._prompts.get(segment.category_id))
+        self.prompts = _only_prompts(self._asking)
 
     def _net(self, device: str) -> PromptMaps:
         from transformers import CLIPSegForImageSegmentation

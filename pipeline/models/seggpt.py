@@ -27,7 +27,7 @@ from pipeline.models.network.segmenter import DenseFamily, TorchSegmenter
 from pipeline.models.postprocess.merge import Outputs
 from pipeline.prompts.request import MaskExemplar
 from schemas.config.model import ModelConfig
-from schemas.records import Sample, Segment, Segmentation, Task
+from schemas.records import Task
 
 
 class SegGpt(DenseFamily):
@@ -66,19 +66,9 @@ class SegGpt(DenseFamily):
         ids = tuple(category.id for category in info.categories)
         outputs = replace(info, category_ids=(*ids, 0))  # the last is "nothing"
         self._shared = TorchSegmenter(outputs, options, tasks, rule=self._rule)
-        self._prompts = {
+        self.prompts = {
             id_: own[0].name for id_, own in zip(ids, self._exemplars, strict=True) if len(own) == 1
         }
-
-    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
-        """Labels pictures of any sizes; a segment names its example where there is one alone."""
-        return [
-            replace(one, segments=tuple(self._named(each) for each in one.segments))
-            for one in self._shared.segment(batch)
-        ]
-
-    def _named(self, segment: Segment) -> Segment:
-        return replace(segment, prompt=self._prompts.get(segment.category_id))
 
     def _net(self, device: str) -> ExampleMaps:
         from transformers import SegGptForImageSegmentation

@@ -7,7 +7,7 @@ merges them computes in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -103,6 +103,11 @@ class DenseSegmenter(Protocol):
     @property
     def category_ids(self) -> Sequence[int]:
         """The category of each map, 0 = none."""
+        ...
+
+    @property
+    def prompts(self) -> Mapping[int, str]:
+        """Category id → its prompt, where it has one alone; see `Segment.prompt`."""
         ...
 
     def dense(self, batch: Sequence[Sample]) -> list[TileAnswer]:

@@ -8,8 +8,10 @@ Everything stays on the device until the runs of a whole batch come back in one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -236,7 +238,30 @@ class NetworkFamily(ABC):
 
 
 class DenseFamily(NetworkFamily):
-    """A family whose semantic answer is a map a category, which is blended across tiles."""
+    """A family whose semantic answer is a map a category, which is blended across tiles.
+
+    Attributes:
+        prompts: Category id → its prompt, where it has one alone: of several, each may have found
+            other pixels of it.
+    """
+
+    prompts: Mapping[int, str] = MappingProxyType({})
+
+    def segment(self, batch: Sequence[Sample]) -> list[Segmentation]:
+        """Labels pictures of any sizes; a segment names the prompt of its category."""
+        found = self._shared.segment(batch)
+        if not self.prompts:
+            return found
+        return [
+            replace(
+                one,
+                segments=tuple(
+                    replace(each, prompt=self.prompts.get(each.category_id))
+                    for each in one.segments
+                ),
+            )
+            for one in found
+        ]
 
     @property
     def category_ids(self) -> Sequence[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -41,9 +41,18 @@ class Blender:
         grid: The tiles.
         overlap: That they share at least, pixels.
         category_ids: Category of each of a model's maps, 0 = none.
+        prompts: Category id → the prompt that its segment names.
     """
 
-    def __init__(self, grid: TileGrid, *, overlap: int, category_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        grid: TileGrid,
+        *,
+        overlap: int,
+        category_ids: Sequence[int],
+        prompts: Mapping[int, str],
+    ) -> None:
+        self._prompts = prompts
         self._rows, self._columns = _zones(grid.rows, overlap), _zones(grid.columns, overlap)
         self._height = grid.rows[-1].stop
         ids = np.asarray(category_ids, np.int64)
@@ -84,13 +93,15 @@ class Blender:
         found = []
         for region in self._writer.finish():
             pixels, score, agreement = self._sums[region.label].tolist()
+            category_id = int(self._ids[region.label - 1])
             found.append(
                 Segment(
-                    category_id=int(self._ids[region.label - 1]),
+                    category_id=category_id,
                     counts=region.counts,
                     area=region.area,
                     bbox_xywh=region.bbox_xywh,
                     score=round(score / pixels, 4),
+                    prompt=self._prompts.get(category_id),
                     tta_agreement=None if np.isnan(agreement) else round(agreement / pixels, 4),
                 )
             )

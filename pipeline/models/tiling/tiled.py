@@ -129,7 +129,9 @@ class Tiled:
 
         # A family that is asked for its categories knows alone which map is which.
         ids = self._info.category_ids or self._dense.category_ids
-        return Blender(grid, overlap=self._tiling.overlap, category_ids=ids)
+        return Blender(
+            grid, overlap=self._tiling.overlap, category_ids=ids, prompts=self._dense.prompts
+        )
 
 
 def _rule(info: ModelInfo) -> DuplicateRule | None:

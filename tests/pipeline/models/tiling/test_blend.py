@@ -32,7 +32,7 @@ def blended(
     overlap: int,
     category_ids: Sequence[int] = (1, 2, 3),
 ) -> list[Segment]:
-    blender = Blender(grid, overlap=overlap, category_ids=category_ids)
+    blender = Blender(grid, overlap=overlap, category_ids=category_ids, prompts={})
     for tile in grid:
         blender.add(tile, find(tile))
     return blender.finish()

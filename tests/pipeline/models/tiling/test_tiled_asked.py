@@ -46,3 +46,7 @@ def test_a_picture_larger_than_a_tile_is_labelled(name: str, tmp_path: Path) -> 
     rows = pq.read_table(tmp_path / "out/annotations").to_pylist()
     assert {row["category_id"] for row in rows} <= {1, 2}
     assert sum(row["area"] for row in rows) == HW[0] * HW[1], "every pixel is above 0"
+    assert {row["prompt"] for row in rows} <= (
+        {"cat", "dog"} if name == "clipseg" else {"a.png:@mask.png"}
+    )
+    assert all(row["prompt"] for row in rows)
