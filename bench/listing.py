@@ -96,15 +96,20 @@ def compare(target: str, ways: dict[str, Callable[[str], int]]) -> None:
 
 def plan(name: str, target: str, *, kept: str = "") -> None:
     """Prints what planning a run over `target` costs; with `kept` the second time."""
-    for _ in range(1 + bool(kept)):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            count, seconds, peak, held, whole = pool.apply(_plan, (target, kept))
+    if kept:
+        _plan_apart(target, kept)
+    count, seconds, peak, held, whole = _plan_apart(target, kept)
     print(
         f"plan of {name:>13}: {seconds / count * 1e6:5.2f} µs CPU a picture, peak +"
         f"{peak / count:4.0f} B a picture, {held / count:3.0f} B of them in Arrow;"
         f" {seconds:.2f} s and {whole / 1e6:.0f} MB in all",
         flush=True,
     )
+
+
+def _plan_apart(target: str, kept: str) -> tuple[int, float, int, int, int]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_plan, (target, kept))
 
 
 def _plan(target: str, kept: str) -> tuple[int, float, int, int, int]:
