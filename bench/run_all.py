@@ -49,6 +49,7 @@ BENCHMARKS = (
     Benchmark("measure", small="--repeat 1", data=True),
     Benchmark("augment", small="--pictures 10"),
     Benchmark("listing", small="--files 10000"),
+    Benchmark("worker", small="--pictures 50 --rounds 1"),
     Benchmark("coco_json", small="--annotations 50000"),
     Benchmark("exports", small="--annotations 5000 coco-instances"),
     Benchmark("evaluate", small="--images 300"),
