@@ -121,6 +121,8 @@ def explain(error: BaseException, uri: str, endpoint: str = "") -> StorageError:
         return StorageError(f"the certificate of {where} is not trusted: {uri}")
     if isinstance(error, FileNotFoundError) or status == 404:
         return MissingError(f"no such file or folder: {uri}")
+    if isinstance(error, NotADirectoryError):  # below a file there is nothing either
+        return MissingError(f"{_OS_ERRORS[errno.ENOTDIR]}: {uri}")
     if code in _TRANSIENT_CODES or status >= 500 or status == 429:
         said = " ".join(filter(None, (str(status or ""), code)))
         return StorageError(f"{where} answered {said}, also when asked again: {uri}")

@@ -27,6 +27,12 @@ def test_a_file_or_folder_that_is_missing_is_nothing(tmp_path: Path, kind: str) 
 
 
 def test_another_trouble_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="not a folder"):
-        read_if_there(STORAGE, str(tmp_path / "file" / "below"))
+    with pytest.raises(StorageError, match="this is a folder, not a file"):
+        read_if_there(STORAGE, str(tmp_path))
+
+
+def test_below_a_file_there_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    below = str(tmp_path / "thesis.txt" / "manifest.json")
+    assert read_if_there(STORAGE, below) is None
+    assert files_in(STORAGE, below) == []
