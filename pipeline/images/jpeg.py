@@ -40,12 +40,10 @@ _REMARKS = (
     "Warning: unknown JFIF revision number",
     "Corrupt JPEG data: bad ICC marker",
 )
-_PROGRESSIVE = (b"\xc2", b"\xca")
+_PROGRESSIVE = (0xC2, 0xCA)
 _COEFFICIENTS = 6
 """Bytes a pixel that libjpeg keeps of an image in several scans."""
-_HEAD = 1 << 16
-"""Bytes in which a frame header is looked for: what stands before it is small or a thumbnail."""
-_PROGRESSIVE_FRAME, _SCAN = 0xC2, 0xDA
+_SCAN, _APP1, _JPEG_LS = 0xDA, 0xE1, 0xF7
 _FRAME_FIELDS = 6
 _ALL_BITS = 15
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -236,7 +234,7 @@ def _orientation(data: bytes) -> tuple[int, tuple[str, ...]]:
 def _has_app1(data: bytes) -> bool:
     """Whether a segment before the pixels can hold EXIF or XMP; True where that is not clear."""
     markers = list(_markers(data))
-    return b"\xe1" in markers or markers[-1:] != [b"\xda"]
+    return _APP1 in markers or markers[-1:] != [_SCAN]
 
 
 def _is_progressive(data: bytes) -> bool:
@@ -250,43 +248,48 @@ def _is_unfinished(data: bytes) -> bool:
     The decoder says nothing of it: a download that was cut between two scans and closed with an
     end marker is a whole file of a blurred picture (ITU-T T.81, G.1.1).
     """
-    if data.find(b"\xff\xc2", 0, _HEAD) < 0:
+    if not _is_progressive(data):
         return False
-    at, left = 2, dict[int, bytearray]()
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xd9":
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        marker, body = data[at + 1], data[at + 4 : end]
-        if marker == _PROGRESSIVE_FRAME and len(body) > _FRAME_FIELDS:
+    left: dict[int, bytearray] = {}
+    for marker, body in _segments(data):
+        if marker in _PROGRESSIVE and len(body) > _FRAME_FIELDS:
             left = {part: bytearray([_ALL_BITS] * 64) for part in body[_FRAME_FIELDS::3]}
         elif marker == _SCAN and body and len(body) >= 2 * body[0] + 4:
             first, last, bits = body[2 * body[0] + 1 : 2 * body[0] + 4]
             for part in left.keys() & {*body[1 : 2 * body[0] + 1 : 2]}:
                 width = len(left[part][first : last + 1])
                 left[part][first : last + 1] = bytes([bits & 0xF]) * width
-            after = _SCAN_END.search(data, end)
-            if after is None:
-                break
-            end = after.start()
-        at = end
     return any(any(bits) for bits in left.values())
 
 
-def _markers(data: bytes) -> Iterator[bytes]:
-    """Markers of the segments before the pixels; the last is 0xda unless something is odd."""
+def _markers(data: bytes) -> Iterator[int]:
+    """Markers of the segments before the pixels; the last is a scan's unless something is odd."""
+    for marker, _ in _segments(data):
+        yield marker
+        if marker == _SCAN:
+            return
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and contents of each segment, also between scans; ends where something is odd."""
     at = 2
     while data[at : at + 1] == b"\xff":
-        marker = data[at + 1 : at + 2]
-        if not b"\xc0" <= marker < b"\xff" or b"\xd0" <= marker <= b"\xd9":
+        marker = data[at + 1] if at + 1 < len(data) else 0
+        if not 0xC0 <= marker < 0xFF or 0xD0 <= marker <= 0xD9:
             return
-        yield marker
-        if marker == b"\xda":
-            return
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, data[at + 4 : end]
+        if marker == _SCAN:
+            after = _SCAN_END.search(data, end)
+            if after is None:
+                return
+            end = after.start()
+        at = end
 
 
 def _decode_odd(data: bytes, config: ImagesConfig) -> Decoded:
     """What the fast binding refuses, such as unusual chroma subsampling."""
-    if b"\xf7" in _markers(data):
+    if _JPEG_LS in _markers(data):
         raise UndecodableError(ErrorCode.UNSUPPORTED, "JPEG-LS files are not supported")
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(image.height, image.width, config)
